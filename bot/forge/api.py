@@ -49,6 +49,19 @@ logging.getLogger("github").setLevel(logging.WARNING)  # PyGithub logs every ret
 _pace = Pace()
 
 
+def ask(client: Github, method: str, path: str, *, unless: int = 0, **more: Any) -> Any:
+    """GitHub's answer, from JSON; None where it answers with the status `unless`. Raises `GithubException`.
+
+    `more`: `parameters` of the query, or the `input` that is sent.
+    """
+    try:
+        return client.requester.requestJsonAndCheck(method, path, **more)[1]
+    except GithubException as error:
+        if error.status != unless:
+            raise
+        return None
+
+
 class GitHubApi:
     """Calls for one installation, or with one token. Safe to use from several tasks."""
 
@@ -138,6 +151,16 @@ class GitHubApi:
         token = await self.token(repository, permissions)
         return await asyncio.to_thread(self._with_client, Auth.Token(token), call)
 
+    async def found(
+        self, what: str, repository: str, permissions: Permissions, path: str, query: Mapping[str, Any] | None = None
+    ) -> Any:
+        """An act of its own: the answer; None for what is not there, and for what an older GitHub does not know."""
+
+        def find(client: Github) -> Any:
+            return ask(client, "GET", path, unless=404, parameters=dict(query or {}))
+
+        return await self.act(what, lambda: self.read(repository, permissions, find))
+
     async def write(self, repository: str, permissions: Permissions, call: Callable[[Github], T]) -> T:
         """One call that changes something, paced as GitHub asks.
 
@@ -164,14 +187,13 @@ class GitHubApi:
         items: list[dict[str, Any]] = []
         for page in range(1, MAX_PAGES + 1):
 
-            def ask(client: Github, page: int = page) -> list[dict[str, Any]]:
-                query = {"per_page": 100, "page": page}
-                data = client.requester.requestJsonAndCheck("GET", path, parameters=query)[1]
+            def one_page(client: Github, page: int = page) -> list[dict[str, Any]]:
+                data = ask(client, "GET", path, parameters={"per_page": 100, "page": page})
                 if not isinstance(data, list):
                     raise TypeError("a list was asked for")
                 return data
 
-            found = await self.read(repository, permissions, ask)
+            found = await self.read(repository, permissions, one_page)
             items += found
             if len(found) < 100:
                 break
@@ -201,9 +223,7 @@ class GitHubApi:
 
         def mint(installation: int | None) -> dict[str, Any]:
             url = f"/app/installations/{installation}/access_tokens"
-            return dict(
-                self._with_app(lambda client: client.requester.requestJsonAndCheck("POST", url, input=narrowed)[1])
-            )
+            return dict(self._with_app(lambda client: ask(client, "POST", url, input=narrowed)))
 
         installation = self._moved.get(repository, self._installation_id)
         try:
@@ -228,7 +248,7 @@ class GitHubApi:
         `act`. The App's token for it is kept for others."""
 
         def by_token(client: Github) -> str:
-            found = client.requester.requestJsonAndCheck("GET", path_of(repository))[1]
+            found = ask(client, "GET", path_of(repository))
             if found["id"] != number:
                 raise Refused(f"the name {repository} belongs to another repository now")
             return str(found["full_name"])
@@ -236,7 +256,7 @@ class GitHubApi:
         def by_app(installation: int | None) -> str:
             wanted = {"repository_ids": [number], "permissions": dict(_LEAST)}
             url = f"/app/installations/{installation}/access_tokens"
-            answer = self._with_app(lambda client: client.requester.requestJsonAndCheck("POST", url, input=wanted)[1])
+            answer = self._with_app(lambda client: ask(client, "POST", url, input=wanted))
             found = [str(one["full_name"]) for one in answer.get("repositories") or ()]
             if len(found) != 1:
                 return repository
@@ -271,19 +291,15 @@ class GitHubApi:
         https://docs.github.com/rest/apps/apps#get-a-repository-installation-for-the-authenticated-app
         """
         path = path_of(repository, "installation")
-        try:
-            return dict(self._with_app(lambda client: client.requester.requestJsonAndCheck("GET", path)[1]))
-        except GithubException as error:
-            if error.status != 404:
-                raise
-            return None
+        found = self._with_app(lambda client: ask(client, "GET", path, unless=404))
+        return None if found is None else dict(found)
 
     async def app_slug(self) -> str:
         """The App's name in addresses; its login is `SLUG[bot]`. Use it within `act`.
 
         https://docs.github.com/rest/apps/apps#get-the-authenticated-app
         """
-        answer = await self.as_app(lambda client: client.requester.requestJsonAndCheck("GET", "/app")[1])
+        answer = await self.as_app(lambda client: ask(client, "GET", "/app"))
         return str(answer["slug"])
 
     async def user_id(self, repository: str, login: str) -> int | None:
@@ -293,16 +309,11 @@ class GitHubApi:
         """
         if login not in self._users:
 
-            def ask(client: Github) -> int | None:
-                try:
-                    found = client.requester.requestJsonAndCheck("GET", f"/users/{quote(login, safe='')}")[1]
-                except GithubException as error:
-                    if error.status != 404:
-                        raise
-                    return None
-                return int(found["id"])
+            def number(client: Github) -> int | None:
+                found = ask(client, "GET", f"/users/{quote(login, safe='')}", unless=404)
+                return None if found is None else int(found["id"])
 
-            self._users[login] = await self.read(repository, _LEAST, ask)
+            self._users[login] = await self.read(repository, _LEAST, number)
         return self._users[login]
 
     async def as_app(self, call: Callable[[Github], T], *, writes: bool = False) -> T:

@@ -7,8 +7,6 @@ import re
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
-from github import Github, GithubException
-
 from bot.forge.api import GitHubApi, path_of
 from bot.git.commit import Author
 from bot.records import BranchRule, Record
@@ -66,17 +64,7 @@ class GitHubBranchRules:
         )
 
     async def _ask(self, what: str, repository: str, permissions: dict[str, str], *path: str | int) -> Any:
-        """The answer; None for what is not there, and for what an older GitHub Enterprise does not know."""
-
-        def ask(client: Github) -> Any:
-            try:
-                return client.requester.requestJsonAndCheck("GET", path_of(repository, *path))[1]
-            except GithubException as error:
-                if error.status != 404:
-                    raise
-                return None
-
-        return await self._api.act(what, lambda: self._api.read(repository, permissions, ask))
+        return await self._api.found(what, repository, permissions, path_of(repository, *path))
 
 
 def hinders(rule: Mapping[str, Any], push: Push) -> bool:

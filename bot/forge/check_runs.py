@@ -7,7 +7,7 @@ from typing import Any
 from github import Github
 
 from bot.errors import Refused
-from bot.forge.api import GitHubApi, path_of
+from bot.forge.api import GitHubApi, ask, path_of
 from bot.git.command import check_commit
 from bot.records import CheckRun
 from bot.sanitize import outgoing, redact
@@ -50,7 +50,7 @@ class GitHubCheckRuns:
 
         def find(client: Github) -> int | None:
             path = path_of(repository, "commits", commit, "check-runs")
-            found = client.requester.requestJsonAndCheck("GET", path, parameters=query)[1]["check_runs"]
+            found = ask(client, "GET", path, parameters=query)["check_runs"]
             return int(found[0]["id"]) if found else None
 
         known = await self._api.read(repository, _CHECKS, find)
@@ -59,6 +59,4 @@ class GitHubCheckRuns:
             method, path = "PATCH", path_of(repository, "check-runs", known)
         else:
             body = body | {"name": NAME, "head_sha": commit}
-        await self._api.write(
-            repository, _CHECKS, lambda client: client.requester.requestJsonAndCheck(method, path, input=body)
-        )
+        await self._api.write(repository, _CHECKS, lambda client: ask(client, method, path, input=body))

@@ -12,7 +12,6 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import requests
-from github import Github, GithubException
 
 from bot.errors import Refused
 from bot.forge.api import GitHubApi, path_of
@@ -41,12 +40,12 @@ class GitHubChecks:
     async def open_pull(self, repository: str, branch: str) -> int | None:
         """https://docs.github.com/rest/pulls/pulls#list-pull-requests"""
         query = {"state": "open", "head": f"{repository.split('/')[0]}:{branch}"}
-        found = await self._found("pull requests", repository, _PULLS, ("pulls",), query) or []
+        found = await self._api.found("pull requests", repository, _PULLS, path_of(repository, "pulls"), query) or []
         return next((int(one["number"]) for one in found if one["head"]["ref"] == branch), None)
 
     async def read_file(self, repository: str, path: str) -> str | None:
         """https://docs.github.com/rest/repos/contents#get-repository-content"""
-        found = await self._found("file", repository, _CONTENTS, ("contents", path), {})
+        found = await self._api.found("file", repository, _CONTENTS, path_of(repository, "contents", path))
         if not isinstance(found, dict) or found.get("encoding") != "base64":
             return None
         return base64.b64decode(str(found["content"])).decode("utf-8", "replace")
@@ -56,13 +55,15 @@ class GitHubChecks:
         runs: list[Mapping[str, Any]] = []
         for page in range(1, _MOST // 100 + 1):
             query = {"per_page": 100, "page": page}
-            found = await self._found("checks", repository, _CHECKS, ("commits", commit, "check-runs"), query)
+            path = path_of(repository, "commits", commit, "check-runs")
+            found = await self._api.found("checks", repository, _CHECKS, path, query)
             runs += (found or {}).get("check_runs") or ()
             if found is None or len(runs) >= found["total_count"]:
                 break
         ours = self._settings.app_id
         kept = [_of_run(run) for run in runs if not ours or (run.get("app") or {}).get("id") != ours]
-        combined = await self._found("statuses", repository, _CHECKS, ("commits", commit, "status"), {"per_page": 100})
+        path = path_of(repository, "commits", commit, "status")
+        combined = await self._api.found("statuses", repository, _CHECKS, path, {"per_page": 100})
         return (*kept, *(_of_status(one) for one in (combined or {}).get("statuses") or ()))
 
     async def ran(self, repository: str, check: Check) -> bool:
@@ -70,7 +71,7 @@ class GitHubChecks:
         if not check.is_job:
             return True
         try:
-            job = await self._found("job", repository, _ACTIONS, ("actions", "jobs", check.id), {})
+            job = await self._api.found("job", repository, _ACTIONS, path_of(repository, "actions", "jobs", check.id))
         except Refused:  # an App that may not read Actions
             return True
         return job is None or bool(job.get("steps", True))
@@ -79,8 +80,8 @@ class GitHubChecks:
         """https://docs.github.com/rest/actions/workflow-jobs#download-job-logs-for-a-workflow-run"""
         parts = [check.said]
         if check.annotated:
-            path = ("check-runs", check.id, "annotations")
-            found = await self._found("annotations", repository, _CHECKS, path, {"per_page": 50}) or []
+            path = path_of(repository, "check-runs", check.id, "annotations")
+            found = await self._api.found("annotations", repository, _CHECKS, path, {"per_page": 50}) or []
             parts += [f"{one['path']}:{one['start_line']}: {one['message']}" for one in found]
         if check.is_job:
             url = f"{self._settings.github_url.rstrip('/')}{path_of(repository, 'actions', 'jobs', check.id, 'logs')}"
@@ -88,27 +89,6 @@ class GitHubChecks:
                 token = await self._api.act("token", lambda: self._api.token(repository, _ACTIONS))
                 parts.append(await asyncio.to_thread(_log_tail, url, token))
         return "\n\n".join(part for part in parts if part.strip())
-
-    async def _found(
-        self,
-        what: str,
-        repository: str,
-        permissions: Mapping[str, str],
-        path: tuple[str | int, ...],
-        query: Mapping[str, Any],
-    ) -> Any:
-        """The answer; None for what is not there."""
-
-        def ask(client: Github) -> Any:
-            try:
-                where = path_of(repository, *path)
-                return client.requester.requestJsonAndCheck("GET", where, parameters=dict(query))[1]
-            except GithubException as error:
-                if error.status != 404:
-                    raise
-                return None
-
-        return await self._api.act(what, lambda: self._api.read(repository, permissions, ask))
 
 
 def _of_run(run: Mapping[str, Any]) -> Check:

@@ -11,7 +11,7 @@ from urllib.parse import parse_qs, urlsplit
 import requests
 from github import Github
 
-from bot.forge.api import GitHubApi, Sleep
+from bot.forge.api import GitHubApi, Sleep, ask
 from bot.git.waiting import now_of
 from bot.records import Record
 from bot.settings import Settings
@@ -67,22 +67,22 @@ class HookDeliveries:
         """Have GitHub deliver it once more; the answer tells nothing about how that ends."""
         path = f"/app/hook/deliveries/{delivery_id}/attempts"
 
-        async def ask() -> None:
-            await self._api.as_app(lambda client: client.requester.requestJsonAndCheck("POST", path), writes=True)
+        async def again() -> None:
+            await self._api.as_app(lambda client: ask(client, "POST", path), writes=True)
 
-        await self._api.act("redeliver", ask)
+        await self._api.act("redeliver", again)
 
     async def _page(self, cursor: str) -> tuple[list[HookDelivery], str | None, str]:
         """A page, the cursor of the next one, and the answer's `Date`."""
         query = {"per_page": PER_PAGE} | ({"cursor": cursor} if cursor else {})
 
-        def ask(client: Github) -> tuple[list[HookDelivery], str | None, str]:
+        def page(client: Github) -> tuple[list[HookDelivery], str | None, str]:
             headers, data = client.requester.requestJsonAndCheck("GET", "/app/hook/deliveries", parameters=query)
             if not isinstance(data, list):
                 raise TypeError("a list was asked for")
             return [_read(one) for one in data], _next_cursor(headers), str(headers.get("date", ""))
 
-        return await self._api.as_app(ask)
+        return await self._api.as_app(page)
 
 
 def _read(item: Mapping[str, object]) -> HookDelivery:

@@ -11,7 +11,7 @@ from github.PullRequest import PullRequest
 from bot.contracts import MAY_WRITE
 from bot.errors import ForgeError, Refused
 from bot.forge.answers import message_of
-from bot.forge.api import GitHubApi, path_of
+from bot.forge.api import GitHubApi, ask, path_of
 from bot.forge.markers import ANY_MARKER, issue_of
 from bot.git.command import check_branch
 from bot.records import IssueComment, IssueState
@@ -57,17 +57,17 @@ class GitHubTracker:
         if user.casefold() in self._bots and user.casefold() != (await self.own_login()).casefold():
             return "write"  # GitHub tells no permission of an App's bot, so the operator does
 
-        def ask(client: Github) -> str:
+        def find(client: Github) -> str:
             try:
                 return client.get_repo(repository).get_collaborator_permission(user)
             except GithubException as error:
                 if error.status != 404:
                     raise
                 # No such user, or none that GitHub shows us; or the repository itself is gone, which raises.
-                client.requester.requestJsonAndCheck("GET", path_of(repository))
+                ask(client, "GET", path_of(repository))
                 return "none"
 
-        answer = await self._api.act("permission", lambda: self._api.read(repository, _METADATA, ask))
+        answer = await self._api.act("permission", lambda: self._api.read(repository, _METADATA, find))
         if answer not in ("admin", "write", "read", "none"):
             raise ForgeError(f"GitHub answered with an unknown permission of {user}: {answer[:50]!r}")
         return answer
@@ -80,11 +80,9 @@ class GitHubTracker:
         if not self._login and self._api.is_app:
             self._login = f"{await self._api.act('own login', self._api.app_slug)}[bot]"
         elif not self._login:
-
-            def ask(client: Github) -> str:
-                return client.get_user().login
-
-            self._login = await self._api.act("own login", lambda: self._api.read("", {}, ask))
+            self._login = await self._api.act(
+                "own login", lambda: self._api.read("", {}, lambda client: client.get_user().login)
+            )
         return self._login
 
     # -- the issue
@@ -106,12 +104,12 @@ class GitHubTracker:
         return issue_of(issue["body"] or "") or number
 
     async def _issue(self, repository: str, number: int) -> dict[str, Any]:
-        def ask(client: Github) -> dict[str, Any]:
-            _, data = client.requester.requestJsonAndCheck("GET", path_of(repository, "issues", number))
+        def find(client: Github) -> dict[str, Any]:
+            data = ask(client, "GET", path_of(repository, "issues", number))
             needed: dict[str, Any] = {name: data[name] for name in ("state", "labels", "assignees", "user", "body")}
             return needed | {"pull_request": data.get("pull_request")}
 
-        return await self._api.act("issue", lambda: self._api.read(repository, _ISSUES, ask))
+        return await self._api.act("issue", lambda: self._api.read(repository, _ISSUES, find))
 
     async def comments_before(self, repository: str, number: int, moment: datetime) -> tuple[IssueComment, ...]:
         """Text that readers of the issue don't see is removed. GitHub's times are whole seconds, so a comment of the
@@ -148,24 +146,16 @@ class GitHubTracker:
         key = (repository, number, marker)
         known = self._comment_ids.get(key) or await self._find_comment(repository, number, marker)
 
-        def edit(client: Github) -> dict[str, Any]:
-            url = path_of(repository, "issues", "comments", known or 0)
-            return dict(client.requester.requestJsonAndCheck("PATCH", url, input={"body": body})[1])
+        async def write(method: str, *path: str | int, unless: int = 0) -> Any:
+            url = path_of(repository, "issues", *path)
+            return await self._api.write(
+                repository, _ISSUES, lambda client: ask(client, method, url, unless=unless, input={"body": body})
+            )
 
-        def create(client: Github) -> dict[str, Any]:
-            url = path_of(repository, "issues", number, "comments")
-            return dict(client.requester.requestJsonAndCheck("POST", url, input={"body": body})[1])
-
-        if known:
-            try:
-                made = await self._api.write(repository, _ISSUES, edit)
-            except GithubException as error:
-                if error.status != 404:  # somebody deleted it
-                    raise
-                self._comment_ids.pop(key, None)
-                made = await self._api.write(repository, _ISSUES, create)
-        else:
-            made = await self._api.write(repository, _ISSUES, create)
+        made = await write("PATCH", "comments", known, unless=404) if known else None
+        if made is None:
+            self._comment_ids.pop(key, None)  # somebody deleted it
+            made = await write("POST", number, "comments")
         self._comment_ids[key] = int(made["id"])
         return str(made["html_url"])
 
@@ -179,11 +169,12 @@ class GitHubTracker:
     async def react(self, repository: str, comment_id: int) -> None:
         """https://docs.github.com/rest/reactions/reactions#create-reaction-for-an-issue-comment; twice is once."""
 
-        def ask(client: Github) -> None:
-            url = path_of(repository, "issues", "comments", comment_id, "reactions")
-            client.requester.requestJsonAndCheck("POST", url, input={"content": "eyes"})
+        url = path_of(repository, "issues", "comments", comment_id, "reactions")
 
-        await self._api.act("reaction", lambda: self._api.write(repository, _ISSUES, ask))
+        def add(client: Github) -> None:
+            ask(client, "POST", url, input={"content": "eyes"})
+
+        await self._api.act("reaction", lambda: self._api.write(repository, _ISSUES, add))
 
     async def set_label(self, repository: str, number: int, label: str, known: Sequence[str]) -> None:
         """The new label is added before the old ones are removed, so that the issue always has one."""
@@ -197,20 +188,13 @@ class GitHubTracker:
             await self._ensure_label(repository, label)
             url = path_of(repository, "issues", number, "labels")
             await self._api.write(
-                repository,
-                _ISSUES,
-                lambda client: client.requester.requestJsonAndCheck("POST", url, input={"labels": [label]}),
+                repository, _ISSUES, lambda client: ask(client, "POST", url, input={"labels": [label]})
             )
         for old in present:
             if old.casefold() in ours and old.casefold() != wanted:
 
-                def remove(client: Github, old: str = old) -> None:
-                    try:
-                        url = path_of(repository, "issues", number, "labels", old)
-                        client.requester.requestJsonAndCheck("DELETE", url)
-                    except GithubException as error:
-                        if error.status != 404:  # somebody removed it first
-                            raise
+                def remove(client: Github, old: str = old) -> None:  # unless somebody removed it first
+                    ask(client, "DELETE", path_of(repository, "issues", number, "labels", old), unless=404)
 
                 await self._api.write(repository, _ISSUES, remove)
 
@@ -221,13 +205,7 @@ class GitHubTracker:
             return
 
         def exists(client: Github) -> bool:
-            try:
-                client.requester.requestJsonAndCheck("GET", path_of(repository, "labels", label))
-            except GithubException as error:
-                if error.status != 404:
-                    raise
-                return False
-            return True
+            return ask(client, "GET", path_of(repository, "labels", label), unless=404) is not None
 
         def create(client: Github) -> None:
             try:
@@ -264,13 +242,11 @@ class GitHubTracker:
             if (existing.title, existing.body) != (title, body):
                 url = path_of(repository, "pulls", existing.number)
                 text = {"title": title, "body": body}
-                await self._api.write(
-                    repository, _PULL, lambda client: client.requester.requestJsonAndCheck("PATCH", url, input=text)
-                )
+                await self._api.write(repository, _PULL, lambda client: ask(client, "PATCH", url, input=text))
             return str(existing.html_url)
 
         def base(client: Github) -> str:
-            return str(client.requester.requestJsonAndCheck("GET", path_of(repository))[1]["default_branch"])
+            return str(ask(client, "GET", path_of(repository))["default_branch"])
 
         def create(client: Github, base: str, draft: bool) -> str:
             made = client.get_repo(repository).create_pull(base=base, head=head, title=title, body=body, draft=draft)

@@ -6,7 +6,7 @@ from github import Github
 
 from bot.errors import Refused
 from bot.forge.answers import unreachable
-from bot.forge.api import GitHubApi, path_of
+from bot.forge.api import GitHubApi, ask, path_of
 from bot.forge.permissions import PERMISSIONS, lacking, ungranted
 
 _READ = {"metadata": "read"}
@@ -32,10 +32,10 @@ class GitHubPublishable:
             if missing := lacking(found["permissions"], PERMISSIONS):
                 raise ungranted(repository, missing)
 
-        def ask(client: Github) -> dict[str, Any]:
-            return dict(client.requester.requestJsonAndCheck("GET", path_of(repository))[1])
+        def find(client: Github) -> dict[str, Any]:
+            return dict(ask(client, "GET", path_of(repository)))
 
-        now = await self._api.act("repository", lambda: self._api.read(repository, _READ, ask))
+        now = await self._api.act("repository", lambda: self._api.read(repository, _READ, find))
         if now["archived"]:
             raise Refused(f"{repository} is archived; unarchive the repository in its settings")
         if not self._api.is_app and not (now.get("permissions") or {}).get("push"):

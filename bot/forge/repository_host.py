@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
-from github import Github, GithubException
+from github import Github
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_after_attempt, wait_exponential
 
 from bot.errors import BranchTaken, ForgeError, GitFailed, RateLimited, Refused
-from bot.forge.api import GitHubApi, path_of
+from bot.forge.api import GitHubApi, ask, path_of
 from bot.forge.branches import PREFIX
 from bot.forge.retrying import PATIENCE
 from bot.forge.signed_commits import Content, SignedCommit, content_of, signed_by_us, signed_commit
@@ -166,15 +166,11 @@ class GitHubHost:
         """https://docs.github.com/rest/git/refs#get-a-reference"""
         path = path_of(repository, "git", "ref", "heads", *check_branch(branch).split("/"))
 
-        def ask(client: Github) -> str:
-            try:
-                return str(client.requester.requestJsonAndCheck("GET", path)[1]["object"]["sha"])
-            except GithubException as error:
-                if error.status != 404:
-                    raise
-                return ""
+        def find(client: Github) -> str:
+            found = ask(client, "GET", path, unless=404)
+            return "" if found is None else str(found["object"]["sha"])
 
-        return await self._api.act("branch", lambda: self._api.read(repository, _READ, ask))
+        return await self._api.act("branch", lambda: self._api.read(repository, _READ, find))
 
     async def keep(
         self, repository: str, checkout: Path, name: str, text: Callable[[Collection[str]], str]
@@ -219,17 +215,14 @@ class GitHubHost:
         https://docs.github.com/rest/commits/commits#compare-two-commits
         """
 
-        def ask(client: Github) -> _Commits:
+        def find(client: Github) -> _Commits:
             path = path_of(repository, "compare", f"{base}...{tip}")
-            try:
-                found = client.requester.requestJsonAndCheck("GET", path, parameters={"per_page": 100})[1]
-            except GithubException as error:
-                if error.status != 404:
-                    raise
+            found = ask(client, "GET", path, unless=404, parameters={"per_page": 100})
+            if found is None:
                 return _NONE
             return _Commits(commits=tuple(found["commits"]), whole=int(found["total_commits"]) == len(found["commits"]))
 
-        return await self._api.act("compare", lambda: self._api.read(repository, _READ, ask))
+        return await self._api.act("compare", lambda: self._api.read(repository, _READ, find))
 
     async def changes_to(self, repository: str, checkout: Checkout, commit: str) -> tuple[FileChange, ...]:
         limit, seconds = self._settings.checkout_max_bytes, self._settings.checkout_timeout

@@ -4,10 +4,10 @@ from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
 from typing import Any
 
-from github import Github, GithubException
+from github import Github
 
 from bot.contracts import OUR_BRANCHES
-from bot.forge.api import GitHubApi, path_of
+from bot.forge.api import GitHubApi, ask, path_of
 from bot.forge.markers import issue_of
 from bot.records import PullState, Review, ReviewComment
 from bot.sanitize import outgoing
@@ -72,21 +72,17 @@ class GitHubReviews:
             if by_us and one.get("in_reply_to_id") == thread and marker in (one["body"] or ""):
                 return
 
-        def create(client: Github) -> None:
+        def create(client: Github) -> None:  # unless somebody deleted the thread
             path = path_of(repository, "pulls", number, "comments", thread, "replies")
-            try:
-                client.requester.requestJsonAndCheck("POST", path, input={"body": text})
-            except GithubException as error:
-                if error.status != 404:  # somebody deleted it
-                    raise
+            ask(client, "POST", path, unless=404, input={"body": text})
 
         await self._api.write(repository, _REPLY, create)
 
     async def _get(self, what: str, repository: str, *parts: str | int) -> dict[str, Any]:
-        def ask(client: Github) -> dict[str, Any]:
-            return dict(client.requester.requestJsonAndCheck("GET", path_of(repository, *parts))[1])
+        def find(client: Github) -> dict[str, Any]:
+            return dict(ask(client, "GET", path_of(repository, *parts)))
 
-        return await self._api.act(what, lambda: self._api.read(repository, _PULL, ask))
+        return await self._api.act(what, lambda: self._api.read(repository, _PULL, find))
 
     async def _review_comments(self, repository: str, number: int) -> list[dict[str, Any]]:
         path = path_of(repository, "pulls", number, "comments")

@@ -10,9 +10,9 @@ import logging
 from collections.abc import Mapping
 from typing import Any
 
-from github import Github, GithubException
+from github import Github
 
-from bot.forge.api import GitHubApi, path_of
+from bot.forge.api import GitHubApi, ask, path_of
 from bot.git.workspace import Workspace
 from bot.records import Record
 
@@ -167,13 +167,9 @@ async def _create(
     `refusable`: None where GitHub finds the fields wrong.
     """
 
-    def ask(client: Github) -> dict[str, Any] | None:
-        path = path_of(repository, "git", kind)
-        try:
-            return dict(client.requester.requestJsonAndCheck("POST", path, input=dict(fields))[1])
-        except GithubException as error:
-            if error.status != 422 or not refusable:
-                raise
-            return None
+    def create(client: Github) -> dict[str, Any] | None:
+        unless = 422 if refusable else 0
+        made = ask(client, "POST", path_of(repository, "git", kind), unless=unless, input=dict(fields))
+        return None if made is None else dict(made)
 
-    return await api.act(what, lambda: api.write(repository, _WRITE, ask))
+    return await api.act(what, lambda: api.write(repository, _WRITE, create))
