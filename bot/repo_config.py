@@ -81,8 +81,7 @@ class RepoConfig(Record):
     exclude: tuple[str, ...] = ()  # glob patterns
     read: Literal["", "listed", "all"] = ""  # how files are chosen; empty: as the server does
     trajectories: int | None = None  # `AUTO`: as the rule says
-    # "": as the server does
-    stop: Literal["", StopName] = ""
+    stop: Literal["", StopName] = ""  # empty: as the server does
     feedback: bool = True  # whether what becomes of pull requests is kept, and corrects later probabilities
     publish_test: bool = False  # whether the winner's test joins the repository, in a file of its own
     fix_ci: bool = False  # whether checks that fail on a pull request of ours start a revision of it, once
@@ -233,14 +232,10 @@ class _File(_Table):
 
 
 _ALLOWED: dict[tuple[str, ...], tuple[str, ...]] = {
-    (): ("base", "test", "scripts", "sandbox", "context", "run", "publish", "feedback"),
-    ("test",): ("command", "timeout"),
-    ("sandbox",): ("image", "setup"),
-    ("context",): ("exclude", "read"),
-    ("run",): ("trajectories", "stop"),
-    ("publish",): ("test", "fix_ci"),
-    ("feedback",): ("keep",),
-}
+    (name,): tuple(field.annotation.model_fields)
+    for name, field in _File.model_fields.items()
+    if isinstance(field.annotation, type) and issubclass(field.annotation, _Table)
+} | {(): tuple(_File.model_fields)}
 
 
 def parse(text: str) -> RepoConfig | ConfigProblem:
