@@ -60,7 +60,7 @@ def _prepare(work: Path, seed: int) -> tuple[Scenes, Scenes]:
     functions = corpus.load(work / "corpus.jsonl")
     if not (work / "executed.jsonl").exists():
         click.echo("executed examples: running pure functions with and without a mutation")
-        executed.save(executed.study(functions, seed), work / "executed.jsonl")
+        corpus.save(executed.study(functions, seed), work / "executed.jsonl")
     ran = executed.load(work / "executed.jsonl")
     click.echo(f"corpus: {len(functions)} functions, {len(ran)} executed mutations")
     return Scenes(functions, ran, held_out=False), Scenes(functions, ran, held_out=True)

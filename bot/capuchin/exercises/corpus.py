@@ -9,8 +9,9 @@ import sys
 import sysconfig
 import textwrap
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 PACKAGES = Path(__file__).with_name("packages.txt")
 
@@ -173,9 +174,9 @@ def harvest(wheels: Path) -> list[Function]:
     return found
 
 
-def save(functions: list[Function], path: Path) -> None:
-    """Write the functions as JSON lines."""
-    path.write_text("".join(json.dumps(dataclasses.asdict(function)) + "\n" for function in functions))
+def save(records: Sequence[Any], path: Path) -> None:
+    """Write instances of a dataclass as JSON lines."""
+    path.write_text("".join(json.dumps(dataclasses.asdict(record)) + "\n" for record in records))
 
 
 def load(path: Path) -> list[Function]:

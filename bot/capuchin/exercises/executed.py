@@ -263,13 +263,8 @@ def study(functions: list[Function], seed: int, count: int = 12, workers: int = 
     return found
 
 
-def save(found: list[Executed], path: Path) -> None:
-    """Write as JSON lines."""
-    path.write_text("".join(json.dumps(dataclasses.asdict(record)) + "\n" for record in found))
-
-
 def load(path: Path) -> list[Executed]:
-    """Read what `save` wrote; empty if there is no file."""
+    """Read what `corpus.save` wrote; empty if there is no file."""
     if not path.exists():
         return []
     rows = [json.loads(line) for line in path.read_text().splitlines()]
