@@ -10,7 +10,7 @@ INSTALL = deploy/install.py --venv $(VENV)
 # What makes the locks and tries them.
 TOOLS := var/tools
 
-.PHONY: help install demo models test check check-install lock bench chaos acceptance capuchin clean
+.PHONY: help install demo models test check check-install lock bench chaos acceptance screenshots capuchin clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 15
