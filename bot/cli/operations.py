@@ -1,17 +1,15 @@
 """What an operator does on the machine: pause and resume, what was spent, backup and restore."""
 
-import contextlib
 import os
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from bot.cli.say import say
-from bot.errors import TroopError
+from bot.cli.running import errors_told
 from bot.lifecycle import ACTIVE, RunState
 
 if TYPE_CHECKING:
@@ -22,37 +20,24 @@ if TYPE_CHECKING:
 
 @contextmanager
 def opened() -> "Iterator[tuple[Settings, Store]]":
-    """The settings and the store that they name. Troop's own errors end the command in one line."""
+    """The settings and the store that they name, with `errors_told`."""
     from bot.settings import read_settings
     from bot.store import Store
 
-    try:
+    with errors_told():
         settings = read_settings()
-        store = Store.from_settings(settings)
-        try:
+        with closing(Store.from_settings(settings)) as store:
             yield settings, store
-        finally:
-            store.close()
-    except TroopError as error:
-        say(f"troop: {error}", err=True)
-        raise SystemExit(1) from None
 
 
 @contextmanager
 def database() -> "Iterator[Database]":
-    """The database as it is, not migrated. Troop's own errors end the command in one line."""
+    """The database as it is, not migrated, with `errors_told`."""
     from bot.settings import read_settings
     from bot.store.database import Database
 
-    try:
-        found = Database(read_settings().database_url)
-        try:
-            yield found
-        finally:
-            found.close()
-    except TroopError as error:
-        say(f"troop: {error}", err=True)
-        raise SystemExit(1) from None
+    with errors_told(), closing(Database(read_settings().database_url)) as found:
+        yield found
 
 
 @click.command()
@@ -121,7 +106,7 @@ def restore(file: Path, force: bool) -> None:
     """
     from bot.store.backup import restore as fill
 
-    with database() as opened_database, contextlib.ExitStack() as stack:
+    with database() as opened_database, ExitStack() as stack:
         stream: Any = sys.stdin.buffer if str(file) == "-" else stack.enter_context(file.open("rb"))
         made = fill(opened_database, stream, force=force)
     click.echo(f"restored: {_rows(made.rows)}", err=True)
