@@ -93,7 +93,7 @@ class Conversation:
 
     async def room(self) -> int:
         """Tokens that one more message may have, besides an eighth of the window for later ones; perhaps below 0."""
-        sizes = [await self._model.count_tokens(message.content) + OVERHEAD for message in self._messages]
+        sizes = await sizes_of(self._messages, self._model)
         window = self._model.context_window
         return window - window // 8 - sum(sizes) - self._limit - OVERHEAD
 
@@ -134,7 +134,7 @@ class Conversation:
         return reply
 
     async def _send(self, key: str, window: int) -> Reply:
-        sizes = [await self._model.count_tokens(message.content) + OVERHEAD for message in self._messages]
+        sizes = await sizes_of(self._messages, self._model)
         size = sum(sizes)
         # A turn is a reply and the user message after it; the last always stays.
         turns = sorted(range(self._opening, len(sizes) - 2, 2), key=self._worth)
@@ -215,3 +215,8 @@ def shortened(text: str, characters: int) -> str:
         return text
     head = (characters - len(_CUT)) * 2 // 3
     return text[:head] + _CUT + text[len(text) - max(0, characters - len(_CUT) - head) :]
+
+
+async def sizes_of(messages: Sequence[Message], model: Model) -> list[int]:
+    """Tokens of each message."""
+    return [await model.count_tokens(message.content) + OVERHEAD for message in messages]

@@ -200,9 +200,9 @@ class ResolvedSolver(Record):
         """Whether a reply that can't be used is answered with the whole explanation, not with its first line."""
         return not self._compact
 
-    def later_tokens(self, window: int) -> int:
-        """Tokens of the window that the selection's opening leaves to the turns that follow."""
-        return 0 if self._compact else window // 4
+    def opening_tokens(self, window: int) -> int:
+        """Tokens of the window that the selection's opening may have, with room for a reply and the turns after it."""
+        return window - self.reply_tokens(window) - (0 if self._compact else window // 4)
 
     def reply_tokens(self, window: int) -> int:
         """Tokens that one reply of a machine may have: the setting, but at most a quarter of the model's window."""

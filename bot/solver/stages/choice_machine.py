@@ -165,6 +165,17 @@ class ChoiceMachine(ABC):
         `last`: no call is left to answer in.
         """
 
+    def _unknown(self, number: int) -> Problem | None:
+        if 1 <= number <= len(self._known):
+            return None
+        return Problem(text=f"there is no candidate {number}; they are 1 to {len(self._known)}")
+
+    def _contradicted(self, number: int) -> Problem | None:
+        """What of the selection's own evidence contradicts the choice; once, so that the model may insist."""
+        against = "" if self._asked_back else against_evidence(self._end.passed.values(), number)
+        self._asked_back = self._asked_back or bool(against)
+        return Problem(text=against) if against else None
+
     async def _executed(self, test: Test) -> list[Execution]:
         """Run the test on the base commit, then on each known candidate, and keep what it did."""
         candidates = self._end.count.ballot.candidates

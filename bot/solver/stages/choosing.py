@@ -5,12 +5,12 @@ Such a model sees the diffs, may write tests that run on all finalists, and name
 
 from collections.abc import Sequence
 
-from bot.llm.conversation import OVERHEAD, fitted_issue, opening, shortened
+from bot.llm.conversation import fitted_issue, opening, shortened, sizes_of
 from bot.llm.prompts import render
 from bot.llm.replies import Turn, parse_choice_turn
 from bot.patch.apply import Problem
 from bot.records import Execution, Message, Reply, Rule
-from bot.solver.stages.choice_machine import ChoiceMachine, against_evidence
+from bot.solver.stages.choice_machine import ChoiceMachine
 
 
 class Choosing(ChoiceMachine):
@@ -29,27 +29,24 @@ class Choosing(ChoiceMachine):
 
     def _choose(self, number: int, *, last: bool) -> Problem | None:
         """Take the choice, or say what is wrong with it. `last`: no call is left to answer in."""
-        if not 1 <= number <= len(self._known):
-            return Problem(text=f"there is no candidate {number}; they are 1 to {len(self._known)}")
-        against = against_evidence(self._end.passed.values(), number) if self._solver.argues else ""
-        if against and not self._asked_back and not last:
-            self._asked_back = True
-            return Problem(text=against)
+        problem = self._unknown(number)
+        if problem is None and self._solver.argues and not last:
+            problem = self._contradicted(number)
+        if problem is not None:
+            return problem
         self._end.rule, self._end.winner = Rule.MODEL, self._known[number - 1]
         return None
 
     async def _opening(self) -> tuple[Message, ...]:
         """The candidates with as many of the files as the window has room for; then as much of the diffs."""
         issue = await fitted_issue(self._question.issue, self._model)
-        window = self._model.context_window
-        room = window - self._solver.reply_tokens(window) - self._solver.later_tokens(window)
-
+        room = self._solver.opening_tokens(self._model.context_window)
         choices = self._choices()
 
         async def composed() -> tuple[tuple[Message, ...], int]:
             shared = {"issue": issue, "files": self._files, "environment": self._question.context.environment}
             made = opening(self._solver.profile, "select", **shared, choices=choices)
-            return made, sum([await self._model.count_tokens(m.content) + OVERHEAD for m in made])
+            return made, sum(await sizes_of(made, self._model))
 
         messages, size = await composed()
         while size > room and self._files:

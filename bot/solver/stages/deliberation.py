@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from bot.errors import SandboxError, SandboxUnavailable
 from bot.lifecycle import RunState
 from bot.llm.choices import Deliberated, Objection, parse_deliberated
-from bot.llm.conversation import OVERHEAD, fitted_issue, opening, shortened
+from bot.llm.conversation import fitted_issue, opening, shortened, sizes_of
 from bot.llm.prompts import render
 from bot.patch.apply import FileEdit, Problem
 from bot.records import (
@@ -39,7 +39,7 @@ from bot.records import (
 from bot.sanitize.delimiters import as_data
 from bot.solver.ballot import Count, count, credible
 from bot.solver.comparison import regressions, time_for, told
-from bot.solver.stages.choice_machine import ChoiceMachine, against_evidence, run_test
+from bot.solver.stages.choice_machine import ChoiceMachine, run_test
 from bot.solver.stages.evidence import (
     LAST,
     LEVELS,
@@ -114,18 +114,16 @@ class Deliberation(ChoiceMachine):
 
     def _choose(self, number: int, *, last: bool) -> Problem | None:
         """Take the choice, or say what is wrong with it. `last`: no call is left to answer in."""
-        if not 1 <= number <= len(self._known):
-            return Problem(text=f"there is no candidate {number}; they are 1 to {len(self._known)}")
+        if problem := self._unknown(number):
+            return problem
         candidate = self._known[number - 1]
         if candidate not in self._eligible():
             return Problem(
                 text=f"candidate {number} can't be chosen: no test that still has a vote speaks for it\n"
                 "Choose another, or none."
             )
-        against = against_evidence(self._end.passed.values(), number)
-        if against and not self._asked_back and not last:
-            self._asked_back = True
-            return Problem(text=against)
+        if not last and (problem := self._contradicted(number)):
+            return problem
         if not last and (unread := self._unread(candidate)):
             self._told_apart, self._meant = True, candidate
             return Problem(text=self._alike(number, unread))
@@ -305,12 +303,11 @@ class Deliberation(ChoiceMachine):
         """As much of the evidence, the files and the diffs as the window has room for, in that order."""
         await self._read_outputs()
         issue = await fitted_issue(self._question.issue, self._model)
-        window = self._model.context_window
-        room = window - self._solver.reply_tokens(window) - self._solver.later_tokens(window)
+        room = self._solver.opening_tokens(self._model.context_window)
 
         async def composed(detail: Detail, diffs: int) -> tuple[tuple[Message, ...], int]:
             made = opening(self._solver.profile, "deliberation", **self._values(issue, detail, diffs))
-            return made, sum([await self._model.count_tokens(m.content) + OVERHEAD for m in made])
+            return made, sum(await sizes_of(made, self._model))
 
         whole = 1_000_000  # characters of a diff
         for detail in LEVELS:

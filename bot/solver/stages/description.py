@@ -4,7 +4,7 @@ from collections.abc import Collection
 
 from bot.contracts import Model
 from bot.errors import EndpointError
-from bot.llm.conversation import OVERHEAD, Conversation, fitted_issue, opening, shortened
+from bot.llm.conversation import Conversation, fitted_issue, opening, shortened, sizes_of
 from bot.llm.descriptions import parse_description
 from bot.llm.prompts import render
 from bot.patch.apply import Problem
@@ -58,12 +58,12 @@ async def fitted(
     `paths`: of the chosen patch. What else the model was shown was for finding it.
     """
     issue: Issue = await fitted_issue(question.issue, model)
-    window, files = model.context_window, [file for file in question.context.files if file.path in paths]
-    room = window - solver.reply_tokens(window) - solver.later_tokens(window)
+    files = [file for file in question.context.files if file.path in paths]
+    room = solver.opening_tokens(model.context_window)
     while True:
         environment = question.context.environment
         messages = opening(solver.profile, name, issue=issue, files=files, environment=environment, **values)
-        size = sum([await model.count_tokens(message.content) + OVERHEAD for message in messages])
+        size = sum(await sizes_of(messages, model))
         if size <= room or not files:
             return messages
         del files[len(files) // 2 :]  # the least relevant come last
