@@ -77,6 +77,10 @@ class Ballot(Record):
         """The indices of the tests that reproduce the bug."""
         return tuple(t for t, fails in enumerate(self.fails_on_base) if fails)
 
+    def telling(self, passes: int, fails: int) -> tuple[int, ...]:
+        """Of those that vote the tests that pass on the one candidate and fail on the other."""
+        return tuple(t for t in self.voting if self.cells[passes][t] is True and self.cells[fails][t] is False)
+
     def passed(self, candidate: int) -> int:
         """How many of the tests that reproduce the bug pass on the candidate."""
         return sum(self.cells[candidate][t] is True for t in self.voting)

@@ -73,8 +73,7 @@ def _near(other: _Behaviour, first: _Behaviour) -> bool:
 
 def _telling(ballot: Ballot, passes: int, fails: int) -> int | None:
     """The shortest test that votes, passes on the one and fails on the other."""
-    telling = [t for t in ballot.voting if ballot.cells[passes][t] is True and ballot.cells[fails][t] is False]
-    return min(telling, key=lambda t: (len(ballot.tests[t].text), t), default=None)
+    return min(ballot.telling(passes, fails), key=lambda t: (len(ballot.tests[t].text), t), default=None)
 
 
 def decided(report: Report, option: Option, by: str) -> Report:
@@ -88,7 +87,7 @@ def decided(report: Report, option: Option, by: str) -> Report:
     answered = Answered(parting=parting, option=option, by=by)
     ballot = verdict.ballot
     chosen, other = parting.candidates if option is Option.A else parting.candidates[::-1]
-    against = [t for t in ballot.voting if ballot.cells[chosen][t] is False and ballot.cells[other][t] is True]
+    against = ballot.telling(other, chosen)
     ballot = ballot.model_copy(update={"struck": (*ballot.struck, *against)})
     standings = count(ballot, verdict.own_tests)
     able = [

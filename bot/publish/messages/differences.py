@@ -1,5 +1,7 @@
 """How the runners-up behave otherwise than the candidate that is shown: for each a test on which they part."""
 
+from collections.abc import Sequence
+
 from bot.publish.messages.words import counted, cut
 from bot.records import Ballot, Report, Standing
 from bot.sanitize import inline
@@ -27,8 +29,7 @@ def differences(report: Report, shown: int) -> str:
 def _difference(report: Report, standing: Standing, shown: int) -> str:
     """Where the candidate parts from the one that is shown, by the tests that reproduce the bug."""
     ballot, other = report.verdict.ballot, standing.candidate
-    fails = [t for t in ballot.voting if ballot.cells[shown][t] is True and ballot.cells[other][t] is False]
-    passes = [t for t in ballot.voting if ballot.cells[shown][t] is False and ballot.cells[other][t] is True]
+    fails, passes = ballot.telling(shown, other), ballot.telling(other, shown)
     if not (fails or passes):
         return ""
     number, alike = report.verdict.number(other), counted(standing.cluster, "attempt")
@@ -41,12 +42,12 @@ def _difference(report: Report, standing: Standing, shown: int) -> str:
     return f"{said}{'; it '.join(parts)}."
 
 
-def _first_of(tests: list[int]) -> str:
+def _first_of(tests: Sequence[int]) -> str:
     more = len(tests) - 1
     return f"T{tests[0] + 1}" + (f" and {counted(more, 'other test')}" if more else "")
 
 
-def _printed(ballot: Ballot, candidate: int, tests: list[int]) -> str:
+def _printed(ballot: Ballot, candidate: int, tests: Sequence[int]) -> str:
     """What the first of the tests that print something prints last on the candidate, which fails it."""
     for t in tests:
         execution = ballot.on(candidate, t)
