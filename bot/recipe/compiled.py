@@ -4,7 +4,7 @@ import re
 import shlex
 from collections.abc import Sequence
 
-from bot.recipe.recipe import Layer, Part, Read, folders_with
+from bot.recipe.recipe import Layer, Part, Read, folders_with, sources_of
 
 
 def go(files: Sequence[str], read: Read) -> Part | None:
@@ -53,7 +53,7 @@ def rust(files: Sequence[str], read: Read) -> Part | None:
             'if [ "$(du -sk target 2>/dev/null | cut -f1)" -gt 400000 ] 2>/dev/null; then rm -rf target; fi'
         )
         layers.append(_layer("compiled crates", source, warm, manifests, "cargo", optional=True))
-    return Part(language="Rust", sources=tuple(dict.fromkeys(s for one in layers for s in one.source.split(", "))),
+    return Part(language="Rust", sources=sources_of(layers),
                 layers=tuple(layers), tests=(("cargo", "test", "--offline", "--no-fail-fast"),),
                 setup="cargo fetch")  # fmt: skip
 

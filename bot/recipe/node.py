@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from bot.patch.formats import of_json
-from bot.recipe.recipe import Layer, Part, Read, folders_with
+from bot.recipe.recipe import Layer, Part, Read, folders_with, sources_of
 
 _QUIET = "npm_config_fund=false npm_config_audit=false npm_config_update_notifier=false"
 _SETTINGS = (".npmrc", ".yarnrc", ".yarnrc.yml", "pnpm-workspace.yaml", ".pnpmfile.cjs")
@@ -51,8 +51,7 @@ def node(files: Sequence[str], read: Read) -> Part | None:
         )
         if build := _build(folder, known, package):
             layers.append(build)
-    sources = tuple(dict.fromkeys(source for layer in layers for source in layer.source.split(", ")))
-    return Part(language="Node", sources=sources or tuple(f"{folder}package.json" for folder in folders),
+    return Part(language="Node", sources=sources_of(layers) or tuple(f"{folder}package.json" for folder in folders),
                 layers=tuple(layers), setup=" && ".join(setups), notes=tuple(notes))  # fmt: skip
 
 

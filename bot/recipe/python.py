@@ -10,7 +10,7 @@ from bot.patch.formats import of_toml, read_ini
 from bot.recipe.groups import for_tests, normal, poetry_requirements, strings, table_at
 from bot.recipe.import_roots import joined, projects
 from bot.recipe.pylocks import pinned
-from bot.recipe.recipe import Hints, Layer, Part, Read, folders_with
+from bot.recipe.recipe import Hints, Layer, Part, Read, folders_with, sources_of
 
 _MANIFESTS = ("pyproject.toml", "setup.py", "setup.cfg", "Pipfile", "tox.ini")
 _LOCKS = ("uv.lock", "poetry.lock", "pdm.lock", "Pipfile.lock", "pylock.toml")
@@ -44,9 +44,8 @@ def python(files: Sequence[str], read: Read, hints: Hints) -> Part | None:
         command = f"python3 -c 'import pytest' 2>/dev/null || {_PIP} pytest"
         layers.append(Layer(name="pytest", source="the test files", commands=(command,), programs=("python3", "pip"),
                             optional=True))  # fmt: skip
-    sources = tuple(dict.fromkeys(source for layer in layers for source in layer.source.split(", ")))
     setup = " && ".join(filter(None, (project.setup() for project in projects)))
-    return Part(language="Python", sources=sources, layers=tuple(layers), setup=setup or f"{_PIP} pytest",
+    return Part(language="Python", sources=sources_of(layers), layers=tuple(layers), setup=setup or f"{_PIP} pytest",
                 notes=tuple(note for project in projects for note in project.notes))  # fmt: skip
 
 

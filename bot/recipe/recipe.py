@@ -53,6 +53,11 @@ class Part(Record):
     notes: tuple[str, ...] = ()
 
 
+def sources_of(layers: Sequence[Layer]) -> tuple[str, ...]:
+    """The files that asked for the layers, each once."""
+    return tuple(dict.fromkeys(source for layer in layers for source in layer.source.split(", ")))
+
+
 def folders_with(files: Sequence[str], names: Sequence[str], *, most: int = 8, depth: int = 2) -> tuple[str, ...]:
     """Folders with one of the files: the root alone where it has one, else those that lie at most `depth` below.
 

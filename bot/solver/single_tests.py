@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import PurePosixPath
 
 from bot.records import Execution
-from bot.solver.test_runners import Command, so_far
+from bot.solver.test_runners import Command, program_at, so_far
 
 MOST = 20  # tests of a repository that are run alone
 _NOT_RUN = re.compile(r" # (?:SKIP|TODO)\b")  # of TAP
@@ -19,7 +19,7 @@ _NOT_RUN = re.compile(r" # (?:SKIP|TODO)\b")  # of TAP
 
 def alone(command: Command, name: str) -> Command | None:
     """The command for this test; None where it is not known how to name one to the runner."""
-    first = next((i for i, word in enumerate(command) if "=" not in word and word != "env"), len(command))
+    first = program_at(command)
     words = command[first:]
     names = [PurePosixPath(word).name for word in words[:2]]
     if names == ["go", "test"] and "/" not in name:  # a part of a test comes with it

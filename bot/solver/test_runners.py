@@ -270,9 +270,14 @@ def related_tests(paths: Sequence[str], tests: Mapping[str, str]) -> dict[str, s
     return {path: tests[path] for path in related(paths, tests)[:RELATED]}
 
 
+def program_at(command: Command) -> int:
+    """Where the program stands, behind the variables that are set for it; the command's length where there is none."""
+    return next((i for i, word in enumerate(command) if "=" not in word and word != "env"), len(command))
+
+
 def narrowed(command: Command, tests: Mapping[str, str]) -> Command | None:
     """The command for some files of tests alone (text by path); None where it is not known how to run those."""
-    first = next((i for i, word in enumerate(command) if "=" not in word and word != "env"), len(command))
+    first = program_at(command)
     before, words = command[:first], command[first:]
     names = [PurePosixPath(word).name for word in words]
     python = [path for path in tests if path.endswith(".py")]
