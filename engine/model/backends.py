@@ -21,7 +21,7 @@ from kernels.tree_attention.cost import MeasuredCost, fit
 from kernels.tree_attention.heads import Heads
 from kernels.tree_attention.items import Item
 from kernels.tree_attention.native import NativeWork, supports
-from kernels.tree_attention.plan import LONGEST_HEAD, Tiling
+from kernels.tree_attention.plan import LONGEST_HEAD, Tiling, fits
 from kernels.tree_attention.reach import Floors
 from kernels.tree_attention.worklist import WorkList
 
@@ -157,13 +157,20 @@ class TritonBackend:
     def attend(self, query: Tensor, key_cache: Tensor, value_cache: Tensor, work: Work, score: Score) -> Tensor:
         """See `Backend`."""
         assert not isinstance(work, NativeWork)
+        if self.heads.shared:
+            value_cache = key_cache[..., : self.heads.shared]
         return self._attend(query, key_cache, value_cache, work, *score)[0]
+
+
+def tilings(heads: Heads) -> list[Tiling]:
+    """Sizes of tiles among which a calibration chooses."""
+    return Tiling.candidates(heads.dim, heads.item_bytes, heads.shared)
 
 
 def use_tiles(backend: Backend, queries: int) -> None:
     """Compute shared nodes in tiles of `queries` queries, which a calibration found best."""
     if backend.name == "triton":
-        sizes = Tiling.candidates(backend.heads.dim, backend.heads.item_bytes)
+        sizes = tilings(backend.heads)
         backend.tiling = next((size for size in sizes if size.large == queries), None)
 
 
@@ -193,7 +200,7 @@ def choose(name: str, device: torch.device, heads: Heads, dtype: torch.dtype = t
             f"triton converts 8-bit numbers on GPUs of compute capability {'.'.join(map(str, CAPABILITY))} or more "
             "(Ada, Hopper): leave --cache-dtype out, or choose --attention-backend torch"
         )
-    if heads.dim > LONGEST_HEAD:
+    if not fits(heads.dim, heads.shared):
         raise LoadError(
             f"heads of {heads.dim} numbers are more than the {LONGEST_HEAD} that triton attention is made for: "
             "choose --attention-backend torch"
@@ -235,7 +242,7 @@ def calibrate(
         graphs = backend.name == "triton"
         more["grid"] = replace(GRID, sequences=sequences, recorded=graphs, in_place=backend.in_place)
     if backend.name == "triton":
-        sizes = [tiling.large for tiling in Tiling.candidates(heads.dim, heads.item_bytes)]
+        sizes = [tiling.large for tiling in tilings(heads)]
     found = []
     with torch.inference_mode():
         for queries in sizes:

@@ -41,13 +41,13 @@ class Capacity:
 class Scratch:
     """Partial results. Buffers of steps that never run at once may share one."""
 
-    partials: Tensor  # [slots, heads, head_dim] float32
+    partials: Tensor  # [slots, heads, value] float32
     lse: Tensor  # [slots, heads] float32, natural logarithm
 
     @classmethod
     def empty(cls, slots: int, heads: Heads, device: torch.device) -> "Scratch":
         """Room for `slots` partial results, not initialised: only what a step wrote is read."""
-        values = torch.empty(slots, heads.query, heads.dim, dtype=torch.float32, device=device)
+        values = torch.empty(slots, heads.query, heads.value, dtype=torch.float32, device=device)
         return cls(values, torch.empty(slots, heads.query, dtype=torch.float32, device=device))
 
 
@@ -106,7 +106,7 @@ class WorkBuffers:
         sizes = [2, capacity.tiles * TILE_FIELDS, capacity.blocks, capacity.rows + 1, capacity.partials]
         sizes.append(capacity.rows if capacity.floors else 1)
         count, tiles, blocks, starts, slots, floors = (torch.zeros(n, dtype=torch.int32, device=place) for n in sizes)
-        chosen = tiling or Tiling.of(heads.dim, heads.item_bytes)
+        chosen = tiling or Tiling.of(heads.dim, heads.item_bytes, heads.shared)
         tiles = tiles.view(-1, TILE_FIELDS)
         at_once = programs or resident_programs(place, chosen)
         taken = torch.zeros_like(count)
@@ -129,7 +129,7 @@ class WorkBuffers:
     ) -> "WorkBuffers":
         """Buffers just large enough for one step, filled; `floors` as of `fill`."""
         place = torch.device(device)
-        chosen = tiling or Tiling.of(heads.dim, heads.item_bytes)
+        chosen = tiling or Tiling.of(heads.dim, heads.item_bytes, heads.shared)
         programs = resident_programs(place, chosen)
         if floors is not None:
             items = within(items, floors, block_size)

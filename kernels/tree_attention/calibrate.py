@@ -59,6 +59,8 @@ def measure(
     own_blocks = -(-OWN_TOKENS // block_size)
     slots = (shared_blocks + most * own_blocks) * block_size
     caches = torch.randn(2, heads.kv, slots, heads.dim, device=device, dtype=torch.float32).to(cache or dtype)
+    if heads.shared:
+        caches = caches[:1].expand_as(caches)
     query = torch.randn(most, heads.query, heads.dim, device=device, dtype=torch.float32).to(dtype)
     samples = []
     for count in grid.sequences:

@@ -21,6 +21,7 @@ Numbers = np.ndarray[Any, np.dtype[np.int32]]
 # First query, query after the last, first token, token after the last, first block, diagonal, partial, position.
 TILE_FIELDS = 8
 LONGEST_HEAD = 256  # numbers
+LONGEST_LATENT = (512, 64)  # numbers of a key that are its value, too, and of its rest
 SEES_ALL = 1 << 30  # diagonal of a tile that is not causal
 FINER = (1, 2, 3, 4)  # how much finer than a fair share tiles may be cut
 START = 32  # keys of a small tile in whose time a program starts and ends: an estimate
@@ -67,17 +68,21 @@ class Tiling:
         return [*([wide] if self.large > self.small else []), TileShape(*few, bare=False)]
 
     @classmethod
-    def of(cls, head_dim: int, item_bytes: int) -> "Tiling":
+    def of(cls, head_dim: int, item_bytes: int, shared: int = 0) -> "Tiling":
         """Sizes for which nothing spills and shared memory fits; `tests/kernels/test_tree_attention_compiled.py` checks
         it.
 
         Args:
-            head_dim: of the model, 16 to 256.
+            head_dim: of the model, 16 to 256, or those of a latent key.
             item_bytes: of one number of the cache.
+            shared: as of `Heads`.
         """
-        if head_dim > LONGEST_HEAD:
+        if not fits(head_dim, shared):
             raise ValueError(f"heads of {head_dim} numbers: tree attention is made for {LONGEST_HEAD} at most")
         wide = head_dim > 128
+        if shared > 256:  # a sum of values is as wide as two heads of the widest
+            found = cls(large=32, warps=8, programs=1, small_keys=16, small_programs=3 if item_bytes == 2 else 2)
+            return found if item_bytes < 4 else replace(found, large=16, stages=2)
         if item_bytes == 4:
             found = cls(keys=16, warps=8, stages=2, programs=1, small_keys=16, small_warps=8, small_programs=1)
             return replace(found, large=16 if wide else 32)
@@ -86,12 +91,20 @@ class Tiling:
         return cls(small_programs=4) if item_bytes == 1 else cls()  # turning 8 bits into 16 takes registers
 
     @classmethod
-    def candidates(cls, head_dim: int, item_bytes: int) -> "list[Tiling]":
+    def candidates(cls, head_dim: int, item_bytes: int, shared: int = 0) -> "list[Tiling]":
         """Sizes among which a calibration chooses, each with another `large`; that of `of` first."""
-        found = [cls.of(head_dim, item_bytes)]
+        found = [cls.of(head_dim, item_bytes, shared)]
         if item_bytes == 2 and head_dim <= 128:  # keys are loaded half as often, but fewer programs fit at once
             found.append(cls(large=128, warps=8, programs=1))
+        if item_bytes == 2 and shared > 256:
+            found.append(replace(found[0], large=64, stages=2))
         return found
+
+
+def fits(head_dim: int, shared: int = 0) -> bool:
+    """Whether tree attention is made for such heads."""
+    longest, rest = LONGEST_LATENT
+    return head_dim <= LONGEST_HEAD or (0 < shared <= longest and head_dim - shared <= rest)
 
 
 class Most(NamedTuple):
@@ -174,7 +187,7 @@ def plan(
     weight = np.where(queries > tiling.small, LARGE_WEIGHT, 1)
     across = -(-queries // size)  # query tiles
     # A partial result is written and read in float32 by each query head; a key is read, and its value.
-    per_partial = 2 * 4 * heads.group / (2 * heads.item_bytes)
+    per_partial = 2 * 4 * heads.group * heads.value / (heads.token * heads.item_bytes)
     load = _Load(ranges.end - ranges.begin, weight, across, count, heads.kv)
     chunk, splits = load.split(2 * tiling.keys, programs, most or Most(), per_partial)
     partial = np.cumsum(count * splits) - count * splits

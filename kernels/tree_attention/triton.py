@@ -4,9 +4,10 @@ A tile (`kernels.tree_attention.plan`) is computed for one key-value head at a t
 node and the causal rows of a prompt's chunk are the same code. Tiles have two sizes, because a tail has a few queries
 and a shared node thousands. Each size has a launch of its own, since small ones need less than half of the registers
 and of the shared memory: more run at once, and wait for memory together. The numbers of blocks are loaded a step ahead
-of their keys, so that keys can be loaded ahead, too. A launch starts as many programs as run at once; each takes the
-next tile from a counter until none is left, and the merge sets it back. Softmax is computed online with base-2
-exponentials; partial results and their natural log-sum-exp are float32.
+of their keys, so that keys can be loaded ahead, too. Where a key is its value, too (latent attention), it is loaded
+once, and scores are the sum of two products: with the numbers that are its value, and with the rest. A launch starts
+as many programs as run at once; each takes the next tile from a counter until none is left, and the merge sets it
+back. Softmax is computed online with base-2 exponentials; partial results and their natural log-sum-exp are float32.
 """
 
 import math
@@ -41,7 +42,8 @@ def tree_attention(
         query: `[rows, heads, head_dim]`, any strides.
         key_cache, value_cache: `[kv_heads, slots, head_dim]` of equal strides, last dimension contiguous; `heads` is a
             multiple of `kv_heads`; in the dtype of `query`, or 8-bit numbers, which are turned into it when they are
-            loaded. Nothing outside the items' ranges is read.
+            loaded. Nothing outside the items' ranges is read. A `value_cache` `[kv_heads, slots, value]` of fewer
+            numbers is the first part of `key_cache`.
         work: the step's items; every row's keys must already be stored. Buffers may have room for more rows than
             `query` has, not for fewer. A work list is planned at its first use and remembered.
         scale: factor of the scores.
@@ -49,10 +51,14 @@ def tree_attention(
         sinks: `[heads]`, for each head the score of one more key whose value is 0, which is not scaled or capped.
 
     Returns:
-        Output `[rows, heads, head_dim]` in the dtype of `query`, and log-sum-exp (natural logarithm) `[rows, heads]`
-        in float32, sinks counted. A row without keys has output 0 and log-sum-exp `-inf`, or the sink.
+        Output `[rows, heads, value]` in the dtype of `query`, and log-sum-exp (natural logarithm) `[rows, heads]` in
+        float32, sinks counted. A row without keys has output 0 and log-sum-exp `-inf`, or the sink.
     """
-    heads = Heads(query.shape[1], key_cache.shape[0], query.shape[2], key_cache.element_size())
+    dim, value = query.shape[2], value_cache.shape[2]
+    shared = value if value < dim else 0
+    if shared and key_cache.data_ptr() != value_cache.data_ptr():
+        raise ValueError(f"values of {value} numbers beside keys of {dim}: they must be the first of these")
+    heads = Heads(query.shape[1], key_cache.shape[0], dim, key_cache.element_size(), shared)
     buffers = work if isinstance(work, WorkBuffers) else _buffers(work, heads)
     if heads != buffers.heads:
         raise ValueError(f"the work was planned for {buffers.heads}, not for {heads}")
@@ -104,11 +110,14 @@ def constants(
     return {
         "KV_HEADS": heads.kv,
         "GROUP": heads.group,
-        "DIM": heads.dim,
+        "DIM": heads.value,
+        "REST": heads.dim - heads.value,
         "BLOCK_SIZE": block_size,
         "QUERIES": shape.queries,
         "KEYS": shape.keys,
-        "WIDTH": max(16, triton.next_power_of_2(heads.dim)),
+        "WIDTH": max(16, triton.next_power_of_2(heads.value)),
+        "TAIL": max(16, triton.next_power_of_2(heads.dim - heads.value)),
+        "SHARED": heads.shared > 0,
         "PRECISION": shape.precision,
         "BARE": shape.bare,
         "FLOORS": floors,
@@ -145,11 +154,14 @@ def _tree_attention(
     cap,  # cap * log2(e)
     KV_HEADS: tl.constexpr,
     GROUP: tl.constexpr,
-    DIM: tl.constexpr,
+    DIM: tl.constexpr,  # numbers of a value
+    REST: tl.constexpr,  # numbers of a key behind them
     BLOCK_SIZE: tl.constexpr,
     QUERIES: tl.constexpr,  # of a tile
     KEYS: tl.constexpr,
     WIDTH: tl.constexpr,  # DIM, rounded up to a power of 2
+    TAIL: tl.constexpr,  # REST, rounded up
+    SHARED: tl.constexpr,  # the first numbers of a key are its value
     PRECISION: tl.constexpr,  # of products of float32
     BARE: tl.constexpr,  # the large tiles: full steps of keys that every query sees are computed without a mask
     FLOORS: tl.constexpr,  # rows see nothing before their floors
@@ -177,7 +189,7 @@ def _tree_attention(
         _tile(
             query, keys, values, table, floors, partials, lse, query_row, query_head, query_dim, cache_slot, factor,
             cap, first, last, begin, end, diagonal, partial, position, head, KV_HEADS * GROUP,
-            GROUP, DIM, BLOCK_SIZE, QUERIES, KEYS, WIDTH, PRECISION, FLOORS, CAPPED, BARE,
+            GROUP, DIM, REST, BLOCK_SIZE, QUERIES, KEYS, WIDTH, TAIL, SHARED, PRECISION, FLOORS, CAPPED, BARE,
         )  # fmt: skip
         ticket = tl.atomic_add(counter, 1)
 
@@ -208,10 +220,13 @@ def _tile(
     heads,
     GROUP: tl.constexpr,
     DIM: tl.constexpr,
+    REST: tl.constexpr,
     BLOCK_SIZE: tl.constexpr,
     QUERIES: tl.constexpr,
     KEYS: tl.constexpr,
     WIDTH: tl.constexpr,
+    TAIL: tl.constexpr,
+    SHARED: tl.constexpr,
     PRECISION: tl.constexpr,
     FLOORS: tl.constexpr,
     CAPPED: tl.constexpr,
@@ -225,6 +240,11 @@ def _tile(
     wanted = (flat < last)[:, None] & (dims < DIM)[None, :]
     place = row.to(tl.int64) * query_row + column * query_head
     q = tl.load(query + place[:, None] + (dims * query_dim)[None, :], mask=wanted, other=0.0)
+    q_rest = q  # not looked at
+    if REST:
+        rest = tl.arange(0, TAIL)
+        present = (flat < last)[:, None] & (rest < REST)[None, :]
+        q_rest = tl.load(query + place[:, None] + ((DIM + rest) * query_dim)[None, :], mask=present, other=0.0)
     limit = row + diagonal  # the last token that each row sees
     top = tl.full([QUERIES], float("-inf"), tl.float32)
     total = tl.zeros([QUERIES], tl.float32)
@@ -238,19 +258,19 @@ def _tile(
             ahead = tl.maximum(tl.max(floor, 0) - begin, 0)
             middle = tl.minimum(begin + (ahead + KEYS - 1) // KEYS * KEYS, end)
             top, total, out = _scan(
-                q, keys, values, table, cache_slot, factor, cap, begin, middle, limit, floor, top, total, out,
-                DIM, BLOCK_SIZE, KEYS, WIDTH, PRECISION, True, CAPPED, True, True,
+                q, q_rest, keys, values, table, cache_slot, factor, cap, begin, middle, limit, floor, top, total, out,
+                DIM, REST, BLOCK_SIZE, KEYS, WIDTH, TAIL, SHARED, PRECISION, True, CAPPED, True, True,
             )  # fmt: skip
             begin = middle
         seen_by_all = tl.minimum(end, first // GROUP + diagonal + 1)
         middle = begin + tl.maximum(seen_by_all - begin, 0) // KEYS * KEYS
         top, total, out = _scan(
-            q, keys, values, table, cache_slot, factor, cap, begin, middle, limit, floor, top, total, out,
-            DIM, BLOCK_SIZE, KEYS, WIDTH, PRECISION, False, CAPPED, False, DIM != WIDTH,
+            q, q_rest, keys, values, table, cache_slot, factor, cap, begin, middle, limit, floor, top, total, out,
+            DIM, REST, BLOCK_SIZE, KEYS, WIDTH, TAIL, SHARED, PRECISION, False, CAPPED, False, DIM != WIDTH,
         )  # fmt: skip
     top, total, out = _scan(
-        q, keys, values, table, cache_slot, factor, cap, middle, end, limit, floor, top, total, out,
-        DIM, BLOCK_SIZE, KEYS, WIDTH, PRECISION, FLOORS, CAPPED, True, True,
+        q, q_rest, keys, values, table, cache_slot, factor, cap, middle, end, limit, floor, top, total, out,
+        DIM, REST, BLOCK_SIZE, KEYS, WIDTH, TAIL, SHARED, PRECISION, FLOORS, CAPPED, True, True,
     )  # fmt: skip
     some = total > 0.0
     safe = tl.where(some, total, 1.0)
@@ -272,6 +292,7 @@ def _tanh(x):
 @triton.jit
 def _scan(
     q,
+    q_rest,
     keys,
     values,
     table,
@@ -286,9 +307,12 @@ def _scan(
     total,
     out,
     DIM: tl.constexpr,
+    REST: tl.constexpr,
     BLOCK_SIZE: tl.constexpr,
     KEYS: tl.constexpr,
     WIDTH: tl.constexpr,
+    TAIL: tl.constexpr,
+    SHARED: tl.constexpr,
     PRECISION: tl.constexpr,
     FLOORS: tl.constexpr,
     CAPPED: tl.constexpr,
@@ -311,7 +335,13 @@ def _scan(
         slot = block.to(tl.int64) * BLOCK_SIZE + token % BLOCK_SIZE
         place = slot[:, None] * cache_slot + dims[None, :]
         key = (tl.load(keys + place, mask=present, other=0.0) if CHECKED else tl.load(keys + place)).to(q.dtype)
-        scores = tl.dot(q, tl.trans(key), input_precision=PRECISION) * factor
+        scores = tl.dot(q, tl.trans(key), input_precision=PRECISION)
+        if REST:
+            rest = tl.arange(0, TAIL)
+            there = (token < end)[:, None] & (rest < REST)[None, :]
+            more = tl.load(keys + (slot[:, None] * cache_slot + DIM + rest[None, :]), mask=there, other=0.0)
+            scores = tl.dot(q_rest, tl.trans(more.to(q.dtype)), scores, input_precision=PRECISION)
+        scores *= factor
         if CAPPED:
             scores = cap * _tanh(scores)
         if MASKED:
@@ -325,7 +355,11 @@ def _scan(
         shrink = tl.exp2(top - base)
         total = total * shrink + tl.sum(weights, 1)
         out = out * shrink[:, None]
-        value = (tl.load(values + place, mask=present, other=0.0) if CHECKED else tl.load(values + place)).to(q.dtype)
+        value = key
+        if not SHARED:
+            value = (tl.load(values + place, mask=present, other=0.0) if CHECKED else tl.load(values + place)).to(
+                q.dtype
+            )
         out = tl.dot(weights.to(value.dtype), value, out, input_precision=PRECISION)
         top = highest
         block = following

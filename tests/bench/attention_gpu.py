@@ -68,21 +68,22 @@ class Bed:
         self.shape, self.scale = shape, heads.dim**-0.5
         kind: dict[str, Any] = {"dtype": timing.gpu.dtype, "device": timing.gpu.device}
         self.query = torch.randn(shape.sequences, heads.query, heads.dim, **kind)
-        self.caches = torch.randn(2, heads.kv, shape.blocks * BLOCK, heads.dim, **kind)
+        self.caches = torch.randn(1 if heads.shared else 2, heads.kv, shape.blocks * BLOCK, heads.dim, **kind)
+        self.keys, self.values = self.caches[0], self.caches[-1][..., : heads.value]
         self.spans = shape.spans
 
     def ours(self, shared: bool) -> Callable[[], Tensor]:
         items = self.shape.items(SHARE_ALL if shared else SHARE_NONE)
         heads = self.shape.heads
         work = WorkBuffers.of(items, self.shape.sequences, heads, BLOCK, timing.gpu.device, tiling(heads))
-        return lambda: tree_attention(self.query, *self.caches, work, self.scale)[0]
+        return lambda: tree_attention(self.query, self.keys, self.values, work, self.scale)[0]
 
     def error(self, output: Tensor) -> float:
         """The error's norm over that of attention by the book, over some rows: the worst row. NaN stays NaN."""
         errors = []
         step = max(1, self.shape.sequences // CHECKED_ROWS)
         for row in range(0, self.shape.sequences, step):
-            key, value = (cache[:, self._slots(row)].transpose(0, 1) for cache in self.caches)
+            key, value = (cache[:, self._slots(row)].transpose(0, 1) for cache in (self.keys, self.values))
             expected = plain(self.query[row : row + 1], key, value, self.scale)[0][0]
             errors.append((output[row].float() - expected).norm() / expected.norm())
         return float(torch.stack(errors).amax())

@@ -71,6 +71,7 @@ class Shape:
 
 MICRO = Heads(8, 1, 128, 2)  # of Hydragen's micro-benchmark
 QWEN_1_5B, QWEN_7B = Heads(12, 2, 128, 2), Heads(28, 4, 128, 2)  # Qwen2.5-Coder
+GLM_FLASH = Heads(20, 1, 576, 2, shared=512)  # GLM-4.7-Flash: latent attention
 
 
 def shapes(quick: bool = False) -> list[Shape]:
@@ -84,6 +85,7 @@ def shapes(quick: bool = False) -> list[Shape]:
         three = ((1, 16384), (8, 2048), (64, 512))
         found.append(Shape(f"{name}: 256 over 16384, 16 x 1024", two, 256, 128, heads))
         found.append(Shape(f"{name}: 1024 over 16384, 8 x 2048, 64 x 512", three, 1024, 128, heads))
+    found.insert(-2, Shape("GLM-4.7-Flash: 256 over 16384, 16 x 1024", ((1, 16384), (16, 1024)), 256, 128, GLM_FLASH))
     return [found[1], found[2], *found[-2:]] if quick else found
 
 
@@ -107,7 +109,7 @@ class Counted:
 def count(shape: Shape, rule: CutRule, programs: int = Tiling().programs * PROCESSORS) -> Counted:
     """Count what a rule's work list costs, as planned for a GPU that runs so many programs at once."""
     heads, best = shape.heads, float("inf")
-    spans, shared, tiling = shape.spans, shape.shared, Tiling.of(shape.heads.dim, shape.heads.item_bytes)
+    spans, shared, tiling = shape.spans, shape.shared, Tiling.of(heads.dim, heads.item_bytes, heads.shared)
     for _ in range(3):
         begin = time.perf_counter()
         items = cut(spans, shared, BLOCK, rule, in_place=False)
@@ -119,20 +121,21 @@ def count(shape: Shape, rule: CutRule, programs: int = Tiling().programs * PROCE
         tiles=len(keys) * heads.kv,
         longest=int(keys.max()),
         cache_bytes=sum(item.end - item.begin for item in items) * token_bytes(heads),
-        other_bytes=row_bytes(shape) + 2 * len(found.slots) * heads.query * (heads.dim + 1) * 4,
-        flops=4 * int((queries.astype(np.int64) * keys).sum()) * heads.dim * heads.kv,
+        other_bytes=row_bytes(shape) + 2 * len(found.slots) * heads.query * (heads.value + 1) * 4,
+        flops=2 * int((queries.astype(np.int64) * keys).sum()) * (heads.dim + heads.value) * heads.kv,
         plan_seconds=best,
     )
 
 
 def token_bytes(heads: Heads) -> int:
     """Of one token's keys and values."""
-    return 2 * heads.kv * heads.dim * heads.item_bytes
+    return heads.kv * heads.token * heads.item_bytes
 
 
 def row_bytes(shape: Shape) -> int:
     """Of the queries and the output."""
-    return 2 * shape.sequences * shape.heads.query * shape.heads.dim * shape.heads.item_bytes
+    heads = shape.heads
+    return shape.sequences * heads.query * (heads.dim + heads.value) * heads.item_bytes
 
 
 def floor_bytes(shape: Shape) -> int:
@@ -143,4 +146,4 @@ def floor_bytes(shape: Shape) -> int:
 def useful_flops(shape: Shape) -> int:
     """What any kernel computes: every query with every key of its sequence."""
     tokens = sum(span.length for span in shape.spans)
-    return 4 * tokens * shape.heads.query * shape.heads.dim
+    return 2 * tokens * shape.heads.query * (shape.heads.dim + shape.heads.value)

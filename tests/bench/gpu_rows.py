@@ -76,7 +76,8 @@ class Plan:
         for shape in trees:
             if shape.name not in names:
                 yield Row(f"attention, {shape.name}", 15, lambda shape=shape: self._ours(shape))  # type: ignore[misc]
-                yield Row(f"others, {shape.name}", 20, lambda shape=shape: self._others(shape))  # type: ignore[misc]
+                if not shape.heads.shared:  # theirs take keys and values apart
+                    yield Row(f"others, {shape.name}", 20, lambda shape=shape: self._others(shape))  # type: ignore[misc]
 
     def _apart_row(self, name: str, batch: int, prompt: int, new: int) -> Row:
         run = lambda: self._decoding_apart(name, batch, prompt, new)  # noqa: E731

@@ -37,6 +37,7 @@ TINY = {
     "tie_word_embeddings": True,
 }
 TREES = [Shape(name, ((1, 16), *more), 2, 3, Heads(2, 1, 16, 4)) for name, more in (("one", []), ("two", [(2, 16)]))]
+TREES.append(Shape("latents", ((1, 16),), 2, 3, Heads(2, 1, 48, 4, shared=32)))
 
 
 class InPlace(Worker):
@@ -151,7 +152,7 @@ def test_all_rows_once(simulated: Any, tmp_path: Path):
     assert not run.figures["skipped"]
     rows = run.figures["rows"]
     assert list(rows)[:2] == ["attention, one", "engine, small, 3 over 20"]
-    assert len(rows) == 2 + 2 + 2 + 1 + 1 + 1
+    assert len(rows) == 3 + 2 + 2 + 1 + 1 + 1
     for name, found in rows.items():
         if name.startswith("engine"):
             assert found["steps"] == found["no_attention"]["steps"] >= 1

@@ -95,12 +95,12 @@ def test_attention_reads_the_rounded_numbers(name: str, dtype: torch.dtype):
 
 
 @COMPILED_HERE
-@pytest.mark.parametrize(("dim", "group"), [(128, 7), (256, 8)])
-def test_compiled_for_an_h100(dim: int, group: int):
+@pytest.mark.parametrize(("dim", "group", "shared"), [(128, 7, 0), (256, 8, 0), (576, 20, 512)])
+def test_compiled_for_an_h100(dim: int, group: int, shared: int):
     """As many programs fit at once as over 16-bit numbers, and nothing spills. An A100 has no such numbers."""
     eight = dict.fromkeys(("key_cache", "value_cache"), "*fp8e4nv:16")
-    for shape in Tiling.of(dim, 1).shapes:
-        constant = {"query_dim": 1} | constants(shape, Heads(4 * group, 4, dim, 1), 16)
+    for shape in Tiling.of(dim, 1, shared).shapes:
+        constant = {"query_dim": 1} | constants(shape, Heads(4 * group, 4, dim, 1, shared), 16)
         label = f"tree_attention fp8 {dim} {shape.queries} queries"
         sizes = {"warps": shape.warps, "stages": shape.stages, "architectures": (90,)}
         most = {"registers": 255, "shared": 110 * 1024}

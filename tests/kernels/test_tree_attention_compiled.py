@@ -71,6 +71,23 @@ def test_the_wider_tiles_that_a_calibration_may_choose():
     compile_for(wide.shapes[0], Heads(32, 4, 128, 2), "bf16", {"registers": 255, "shared": 110 * 1024})
 
 
+@pytest.mark.parametrize(("dim", "shared"), [(576, 512), (288, 256)], ids=str)
+def test_latent_keys(dim: int, shared: int):
+    """GLM-4.7-Flash's and DeepSeek's, and MiniCPM 3's; with windows, too."""
+    for shape in Tiling.of(dim, 2, shared).shapes:
+        for floors in (False, True):
+            most = {"registers": 255, "shared": 114 * 1024}
+            compile_for(shape, Heads(20, 1, dim, 2, shared), "bf16", most, floors=floors)
+
+
+def test_the_wider_tiles_of_latent_keys():
+    """A little spills: a calibration says whether fewer loads are worth it."""
+    first, wide = Tiling.candidates(576, 2, 512)
+    assert first == Tiling.of(576, 2, 512)
+    most = {"registers": 255, "spills": 480, "stack": 420, "shared": 150 * 1024}
+    compile_for(wide.shapes[0], Heads(128, 1, 576, 2, 512), "bf16", most)
+
+
 def test_merge():
     constants = {"partial_dim": 1, "lse_head": 1, "DIM": 128, "WIDTH": 128, "HEADS": HEADS, "PARTS": PARTS}
     for sinks in (False, True):

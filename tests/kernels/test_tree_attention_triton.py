@@ -36,18 +36,24 @@ def _fresh_memory_is_nan():
 
 
 class Case:
-    """Random keys, values and queries for a tree; NaN wherever no sequence has a token."""
+    """Random keys, values and queries for a tree; NaN wherever no sequence has a token. The first `shared` numbers of a
+    key are its value, if that is not 0.
+    """
 
-    def __init__(self, tree: Tree, block_size: int, heads: int, kv_heads: int, dim: int, dtype: torch.dtype):
+    def __init__(
+        self, tree: Tree, block_size: int, heads: int, kv_heads: int, dim: int, dtype: torch.dtype, shared: int = 0
+    ):
         self.tree, self.block_size = tree, block_size
         self.rows = sum(span.new for span in tree.spans)
-        self.heads = Heads(heads, kv_heads, dim, dtype.itemsize)
+        self.heads = Heads(heads, kv_heads, dim, dtype.itemsize, shared)
         self.scale = dim**-0.5
         self.caches = torch.full((2, kv_heads, tree.blocks * block_size, dim), torch.nan, dtype=dtype)
         for span in tree.spans:
             at = self._slots(span)
             fresh = self.caches[0, 0, at, 0].isnan()
             self.caches[:, :, at[fresh]] = torch.randn(2, kv_heads, int(fresh.sum()), dim).to(dtype)
+        if shared:
+            self.caches[1] = torch.nan
         self.query = torch.randn(heads, self.rows, dim).to(dtype).transpose(0, 1)  # as it comes from the model
 
     def _slots(self, span: Span) -> Tensor:
@@ -69,6 +75,8 @@ class Case:
 
     def run(self, work: WorkList | WorkBuffers, query: Tensor | None = None) -> tuple[Tensor, Tensor]:
         query, keys, values = ((self.query if query is None else query).to(DEVICE), *self.caches.to(DEVICE))
+        if self.heads.shared:
+            values = keys[..., : self.heads.shared]
         output, lse = tree_attention(query, keys, values, work, self.scale)
         return output.cpu(), lse.cpu()
 
@@ -77,6 +85,8 @@ class Case:
         row, outputs, levels = 0, [], []
         for span in self.tree.spans:
             key, value = (cache[:, self._slots(span)].transpose(0, 1) for cache in self.caches)
+            if self.heads.shared:
+                value = key[..., : self.heads.shared]
             query = self.query[row : row + span.new]
             output, lse = plain(query, key, value, self.scale, diagonal=span.length - span.new)
             outputs.append(output)
@@ -109,6 +119,25 @@ EACH_NODE, NO_SHARING = CutCost(0), CutCost(10**9)
 def test_decode_over_trees(levels: int, heads: int, kv_heads: int, dim: int, dtype: torch.dtype):
     case = Case(grow(levels, 2, 8, seed=levels), 8, heads, kv_heads, dim, dtype)
     case.check(WorkList.of(case.items(EACH_NODE), case.rows, 8, DEVICE))
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize(
+    ("levels", "heads", "dim", "shared"),
+    [(1, 5, 40, 32), (3, 4, 96, 80), (2, 20, 576, 512), (1, 7, 288, 256), (2, 3, 32, 16)],
+    ids=str,
+)
+def test_values_that_are_the_first_numbers_of_keys(levels: int, heads: int, dim: int, shared: int, dtype: torch.dtype):
+    """As latent attention has them, all heads with one key; GLM-4.7-Flash's and MiniCPM 3's sizes among them."""
+    case = Case(grow(levels, 2, 8, seed=levels, chunk=9), 8, heads, 1, dim, dtype, shared)
+    case.check(WorkList.of(case.items(EACH_NODE), case.rows, 8, DEVICE))
+
+
+def test_values_elsewhere_that_are_narrower_than_keys():
+    keys, values, query = torch.zeros(1, 8, 32), torch.zeros(1, 8, 16), torch.zeros(1, 2, 32)
+    work = WorkList.of([Item(0, 1, [0], 0, 8)], 1, 8, DEVICE)
+    with pytest.raises(ValueError, match="first of these"):
+        tree_attention(query.to(DEVICE), keys.to(DEVICE), values.to(DEVICE), work, 1.0)
 
 
 @pytest.mark.parametrize("seed", range(3))
