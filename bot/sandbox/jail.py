@@ -115,8 +115,9 @@ def _file_system(job: dict[str, Any]) -> None:
     else:
         shutil.copytree(job["base"], tree, symlinks=True, dirs_exist_ok=True)
     _fill(job, tree, test)
-    _mount(test, test, None, MS_BIND)
-    _mount("none", test, None, MS_BIND | MS_REMOUNT | MS_RDONLY | MS_NOSUID | MS_NODEV)
+    if not job["removes_script"]:
+        _mount(test, test, None, MS_BIND)
+        _mount("none", test, None, MS_BIND | MS_REMOUNT | MS_RDONLY | MS_NOSUID | MS_NODEV)
     hidden = [(f"{stages}/dev", "/dev"), (f"{stages}/run", "/run"), (f"{stages}/tmp", "/tmp")]
     if job["home"]:
         hidden.insert(0, (f"{stages}/home", job["home"]))

@@ -151,11 +151,11 @@ class ProcessSandbox:
         try:
             found = await self._run(job, slot, follow)
             doubt = doubted(job, self._scripts) if found.passed else None
-            return found if doubt is None else believed(found, await self._run(doubt[0], slot), doubt[1])
+            return found if doubt is None else believed(found, await self._run(doubt[0], slot, again=True), doubt[1])
         finally:
             self._slots.put_nowait(slot)
 
-    def _describe(self, job: SandboxJob, slot: _Slot) -> dict[str, object] | None:
+    def _describe(self, job: SandboxJob, slot: _Slot, again: bool) -> dict[str, object] | None:
         """The job as `bot.sandbox.jail` reads it, or None where no command for its script is known."""
         plain = self.isolation is Isolation.PLAIN
         root = str(slot.folder / f"job-{secrets.token_hex(4)}") if plain else "/tmp/troop"  # noqa: S108
@@ -201,6 +201,7 @@ class ProcessSandbox:
             "changes": [change.model_dump() for change in changes],
             "marks": tree.marks_of(self._base, changes),
             "script": script,
+            "removes_script": again or (provable is not None and provable.runner == "runner.cjs"),
             "inside": _INSIDE,
             "argv": argv,
             "environment": environment,
@@ -214,8 +215,11 @@ class ProcessSandbox:
             "control_groups": slot.group.join_files if slot.group else [],
         }
 
-    async def _run(self, job: SandboxJob, slot: _Slot, follow: Follow | None = None) -> Execution:
-        described = self._describe(job, slot)
+    async def _run(
+        self, job: SandboxJob, slot: _Slot, follow: Follow | None = None, *, again: bool = False
+    ) -> Execution:
+        """`again`: the script is doubted, and removes itself so that nobody reads it."""
+        described = self._describe(job, slot, again)
         if described is None:
             ending = job.test.path if job.test else "(nothing)"
             said = f"no command is known for {ending}: give it a shebang, or name one under `scripts`"

@@ -33,6 +33,7 @@
     try { changed[fs.realpathSync(name)] = true; } catch (_) { /* it is deleted */ }
   }
   const places = [script, fs.realpathSync(script)];
+  process.argv = [process.argv[0], script];
   const said = { lines: 0, ended: false, failed: false, asserted: 0, kept: 0, within: false };
   const tell = (text) => writeSync(report, `\n${key} ${said.lines++} ${text}\n`);
   // Methods of arrays and texts may be replaced by then: none is looked up.
@@ -72,7 +73,7 @@
     const holder = {};
     asking = true;
     try {
-      RealError.stackTraceLimit = 200;
+      RealError.stackTraceLimit = Infinity;
       capture(holder);
       return holder.stack;
     } finally {
@@ -97,13 +98,15 @@
     return false;
   };
   const own = __filename;
+  const beside = own.replace("runner", "builtins");
+  const besideToo = own.replace("runner", "unread");
   const isForeign = ({ name }) => name !== own;
-  const watched = (owner, names) => {
+  const watched = (owner, names, minds = () => true) => {
     for (const name of names) {
       const real = owner && owner[name];
       if (typeof real !== "function") continue;
       const instead = function () {
-        if (byCandidate(callers())) tell(`void ${name}`);
+        if (minds(arguments) && byCandidate(callers())) tell(`void ${name}`);
         return new.target ? construct(real, arguments) : apply(real, this, arguments);
       };
       for (const kept of ownKeys(real)) {
@@ -113,31 +116,50 @@
     }
   };
 
-  // What tests call of the language itself; more of it may be added, but what was there stays, unless the script itself
-  // replaces it: `Math.random = ...`, `mock.method(Math, "random")`.
+  // -- what is judged by, and the script itself --------------------------------------------------------------------
   const source = fs.readFileSync(script, "utf8");
-  const builtins = [];
-  const owners = { JSON, Math, Object, Number };
-  for (const { name, prototype } of [Array, String, Number, RegExp]) owners[`${name}.prototype`] = prototype;
-  for (const ownerName of ownKeys(owners)) {
-    const owner = owners[ownerName];
-    for (const name of ownKeys(owner)) {
-      const { value } = Object.getOwnPropertyDescriptor(owner, name);
-      if (typeof value !== "function") continue;
-      const at = `${ownerName}${typeof name === "string" ? `.${name}` : ""}`.replace(/\./g, "\\.");
-      const mocked = new RegExp(`\\b${at}\\s*=[^=]|\\(\\s*${ownerName},\\s*["'\`]${String(name)}["'\`]`);
-      if (typeof name === "string" && mocked.test(source)) continue;
-      builtins[builtins.length] = { owner, name, value };
+  const started = Date.now();
+  const { realpathSync, statSync } = fs;
+  const isOld = (name) => {
+    try { return statSync(name).ctimeMs < started; } catch (_) { return false; }
+  };
+  // Whether nobody but the script and unchanged files is on the way here; who imports a file does not do what it does.
+  const byOthers = () => {
+    const stack = callers();
+    let someone = false;
+    for (let n = 0; n < stack.length; n += 1) {
+      const { name, evaluated } = stack[n];
+      if (evaluated || changed[name] === true) return false;
+      if (begins(name, "node:internal/modules/") && someone) return true;
+      if (begins(name, "node:internal/bootstrap/")) return true; // Node itself loads a part of it
+      if (name === "" || ours(stack[n]) || begins(name, "node:")) continue;
+      if (name !== place && name !== target && !isOld(name)) return false;
+      someone = true;
     }
+    return someone;
+  };
+  const ours = ({ name }) => name === own || name === beside || name === besideToo;
+  const nearest = (stack) => {
+    let n = 0;
+    while (n < stack.length && ours(stack[n])) n += 1;
+    return n < stack.length ? stack[n].name : "";
+  };
+  // `itself`: not where Node's loader does it for a candidate that imports a file.
+  const asked = (itself) => {
+    const stack = callers();
+    return byCandidate(stack) && !(itself && begins(nearest(stack), "node:internal/modules/"));
+  };
+  if (mistrusted) require(besideToo)(source, place, { byCandidate: asked, changed, tell });
+  const toMemory = ([path]) => {
+    try { return /\/mem$/.test(realpathSync(String(path))); } catch (_) { return false; }
+  };
+  for (const one of [fs, fs.promises]) {
+    watched(one, ["open", "openSync", "readFile", "readFileSync", "createReadStream"], toMemory);
   }
-  const describe = Object.getOwnPropertyDescriptor;
-  const replaced = () => {
-    for (let n = 0; n < builtins.length; n += 1) {
-      const { owner, name, value } = builtins[n];
-      const now = describe(owner, name);
-      if (now === undefined || now.value !== value) return true;
-    }
-    return false;
+  const replaced = mistrusted ? require(beside)(source, byOthers, (name) => tell(`void replaced ${name}`)) : () => "";
+  const look = () => {
+    const name = replaced();
+    if (name) tell(`void replaced ${name}`);
   };
 
   // -- the end --------------------------------------------------------------------------------------------------------
@@ -145,7 +167,7 @@
     if (said.ended) return tell("void ended before");
     said.ended = true;
     const number = code & 0xff; // of nothing, 0
-    if (number === 0 && mistrusted && replaced()) tell("void builtins");
+    if (number === 0) look();
     if (number === 0 && said.kept > 0) tell("void a failure was swallowed");
     const cut = number === 0 && (said.failed || (asserts && said.asserted === 0));
     tell("end");
@@ -160,18 +182,17 @@
     if (event === "exit" && !some(callers(), isForeign)) end(before || process.exitCode);
     return answer;
   };
-  defineProperty(process, "emit", { value: emitting, writable: false, configurable: false, enumerable: true });
+  // Packages that clean up at the end set these, in strict code: that throws nothing, and changes nothing.
+  const staying = (value) => ({ get: () => value, set() {}, enumerable: true, configurable: false });
+  defineProperty(process, "emit", staying(emitting));
   const reallyExit = process.reallyExit;
-  defineProperty(process, "reallyExit", {
-    value: (code) => {
-      const stack = callers();
-      if (code || said.ended) end(code);
-      // In a callback that the candidate calls: once an assertion held in such a one, where the script has assertions.
-      else if (isNearest(stack) && (said.within || !asserts || !byCandidate(stack))) end(0);
-      apply(reallyExit, process, [code]);
-    },
-    writable: false, configurable: false, enumerable: true,
-  });
+  defineProperty(process, "reallyExit", staying((code) => {
+    const stack = callers();
+    if (code || said.ended) end(code);
+    // In a callback that the candidate calls: once an assertion held in such a one, where the script has assertions.
+    else if (isNearest(stack) && (said.within || !asserts || !byCandidate(stack))) end(0);
+    apply(reallyExit, process, [code]);
+  }));
   watched(process, ["setUncaughtExceptionCaptureCallback", "binding", "dlopen", "_debugProcess", "abort"]);
   watched(require("v8"), ["getHeapSnapshot", "writeHeapSnapshot"]);
   try { watched(require("inspector"), ["open", "Session"]); } catch (_) { /* Node.js without it */ }
@@ -210,26 +231,32 @@
       if (typeof there.value !== "function" || !there.configurable) continue;
       const real = there.value;
       const value = name === "strict" || name === "AssertionError" ? real : new Proxy(real, {
-        apply: (_, self, args) => { said.asserted += 1; return asserting(real, self, args); },
+        apply: (_, self, args) => {
+          said.asserted += 1;
+          look();
+          return asserting(real, self, args);
+        },
       });
-      // What `ok` says of a failure, it reads where it is called. Node itself looks at it when it is required.
+      // What `ok` says of a failure, it reads where it is called; `match` looks whether it is itself. Node itself looks
+      // at `ok` when it is required.
       const get = () => {
         const stack = callers();
+        look();
         let n = 0;
         while (n < stack.length && !isForeign(stack[n])) n += 1;
-        if (n < stack.length && byScript({ 0: stack[n], length: 1 })) {
+        const caller = n < stack.length ? stack[n] : { name: "" };
+        if (name === "match") return begins(caller.name, "node:") ? real : value;
+        if (byScript({ 0: caller, length: 1 })) {
           said.asserted += 1;
           said.within = said.within || byCandidate(stack);
         }
         return real;
       };
-      const way = name === "ok" ? { get } : { value, writable: false };
+      const way = name === "ok" || name === "match" ? { get } : { value, writable: false };
       defineProperty(one, name, { ...way, enumerable: there.enumerable, configurable: false });
     }
-    Object.freeze(one);
   }
 
-  process.argv = [process.argv[0], script];
   tell("begin");
   require("module").runMain(script);
 })();

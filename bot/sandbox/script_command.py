@@ -12,7 +12,7 @@ from bot.records import Test
 
 # Files beside this one that run inside, with the script: the first one is started, the others are what it executes.
 INSIDE = (
-    *("runner.py", "runner.cjs", "watch.py", "results.py", "callables.py"),
+    *("runner.py", "runner.cjs", "builtins.cjs", "unread.cjs", "watch.py", "results.py", "callables.py"),
     *(
         "guard.py",
         "questions.py",

@@ -1,0 +1,64 @@
+// A candidate does not read the test script that judges it; executed by `runner.cjs`, never by itself.
+//
+// The script's file is removed before anything that it imports runs, unless it names itself to be read or started once
+// more. Functions of the script that a candidate gets hold of (`f.caller`) show it no check.
+"use strict";
+const { apply, construct, defineProperty } = Reflect;
+const { readFileSync, unlinkSync, writeFileSync } = require("fs");
+const Module = require("module");
+
+const ITSELF = /__filename|import\.meta|\bargv\b|\bmain\.filename|\bmodule\.filename/;
+const HARMLESS = new RegExp(
+  "(?:createRequire|fileURLToPath|dirname)\\(\\s*(?:import\\.meta\\.(?:url|filename)|__filename)\\s*\\)"
+  + "|new URL\\([^()]*,\\s*import\\.meta\\.url\\s*\\)|import\\.meta\\.(?:dirname|resolve)|argv\\.slice\\b", "g");
+const CHECKS = /\bassert|\bexpect|\bexit|\bthrow\b|\bfail/;
+const COMPILING = ["Script", "SourceTextModule", "compileFunction", "runInContext", "runInNewContext", "runInThisContext"];
+
+module.exports = (source, script, { byCandidate, changed, tell }) => {
+  // What a candidate compiles under the name of another file is the candidate's.
+  const noted = (name) => {
+    if (typeof name !== "string" || changed[name] === true || !byCandidate(true)) return;
+    if (name === script) tell("void compiled as the script");
+    else changed[name] = true;
+  };
+  const vm = require("vm");
+  for (const name of COMPILING) {
+    const real = vm[name];
+    if (typeof real !== "function") continue;
+    const named = (args) => {
+      for (let n = 1; n < args.length; n += 1) {
+        const one = args[n];
+        noted(one !== null && typeof one === "object" ? one.filename || one.identifier : one);
+      }
+    };
+    vm[name] = new Proxy(real, {
+      apply: (_, self, args) => { named(args); return apply(real, self, args); },
+      construct: (_, args, target) => { named(args); return construct(real, args, target); },
+    });
+  }
+
+  const remove = () => { try { unlinkSync(script); } catch (_) { /* it is gone */ } };
+  const staying = ITSELF.test(source.replace(HARMLESS, ""));
+  const imports = script.endsWith(".mjs") || /^import\b(?!\s*\()/m.test(source);
+  const compile = Module.prototype._compile;
+  Module.prototype._compile = function (content, name, ...rest) {
+    if (name === script && !staying && !imports) remove();
+    noted(name);
+    return apply(compile, this, [content, name, ...rest]);
+  };
+  if (!staying && imports) {
+    // The first module that is imported runs first.
+    defineProperty(globalThis, "troopBegins", { value: remove });
+    remove();
+    writeFileSync(script, `import "data:text/javascript,troopBegins()";${source}`);
+  }
+
+  const { toString } = Function.prototype;
+  const text = function () {
+    const found = apply(toString, this, []);
+    const shown = found.length < 9 || !CHECKS.test(found) || !(found.includes(source) || source.includes(found));
+    return shown || !byCandidate(false) ? found : `${found.slice(0, found.indexOf("{") + 1)} [native code] }`;
+  };
+  defineProperty(text, "name", { value: "toString" });
+  Function.prototype.toString = text;
+};
