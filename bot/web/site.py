@@ -12,7 +12,9 @@ from urllib.parse import parse_qs, quote, urlsplit
 
 import anyio
 from fastapi import FastAPI, HTTPException, Request, Response
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, RedirectResponse
+from starlette.exceptions import HTTPException as StarletteHTTPException
 
 from bot.errors import ForgeError, StoreUnavailable
 from bot.forge.people import Access, Known, SignInAgain
@@ -159,10 +161,7 @@ class Site:
             return RedirectResponse(f"/sign-in?next={quote(path)}", 303)
 
         async def problem(request: Request, error: Exception) -> Response:
-            status = error.status_code if isinstance(error, HTTPException) else 503
-            words = str(error.detail if isinstance(error, HTTPException) else error)
-            if isinstance(error, StoreUnavailable):
-                words = "the database is out of reach; try again"
+            status, words = _told(error)
             if not _wants_page(request):
                 return JSONResponse({"error": words}, status)
             visitor = self.sessions.visitor(request)
@@ -170,8 +169,20 @@ class Site:
 
         app.add_exception_handler(NotSignedIn, sign_in)
         app.add_exception_handler(SignInAgain, sign_in)
-        for kind in (HTTPException, ForgeError, StoreUnavailable):
+        for kind in (StarletteHTTPException, RequestValidationError, ForgeError, StoreUnavailable):
             app.add_exception_handler(kind, problem)
+
+
+def _told(error: Exception) -> tuple[int, str]:
+    """The status of an error, and what to say of it."""
+    if isinstance(error, StarletteHTTPException):
+        unknown = error.status_code == 404 and not isinstance(error, HTTPException)  # no route has it
+        return error.status_code, "there is no such page" if unknown else str(error.detail)
+    if isinstance(error, RequestValidationError):
+        of_path = any(one["loc"][0] == "path" for one in error.errors())
+        named = ", ".join(sorted({str(one["loc"][-1]) for one in error.errors()}))
+        return (404, "there is no such page") if of_path else (422, f"the address has no valid {named}")
+    return 503, "the database is out of reach; try again" if isinstance(error, StoreUnavailable) else str(error)
 
 
 def local_path(text: str) -> str:

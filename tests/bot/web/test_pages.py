@@ -166,9 +166,22 @@ async def test_unknown_runs_are_404(owner: httpx.AsyncClient, path: str) -> None
     assert (await owner.get(path)).status_code == 404
 
 
-@pytest.mark.parametrize("path", ["/runs/x", "/?before=x"])
-async def test_what_is_no_number_is_422(owner: httpx.AsyncClient, path: str) -> None:
-    assert (await owner.get(path)).status_code == 422
+@pytest.mark.parametrize(
+    ("path", "status", "words"),
+    [
+        ("/runs/x", 404, "there is no such page"),
+        ("/runs/x/trajectories/y", 404, "there is no such page"),
+        ("/nothing", 404, "there is no such page"),
+        ("/?before=x", 422, "the address has no valid before"),
+    ],
+)
+async def test_an_address_that_can_mean_nothing_is_a_page_for_people(
+    owner: httpx.AsyncClient, path: str, status: int, words: str
+) -> None:
+    page = await owner.get(path)
+    assert (page.status_code, f"<p>{words}</p>" in page.text) == (status, True)
+    for_programs = await owner.get(path, headers={"Accept": "application/json"})
+    assert (for_programs.status_code, for_programs.json()) == (status, {"error": words})
 
 
 async def test_a_huge_page_number_is_no_error(owner: httpx.AsyncClient) -> None:
