@@ -147,8 +147,10 @@ class Part:
     def stop_row(self, tx: Connection, now: float, run_id: int, reason: str, *, keep_wanted: bool = False) -> bool:
         """Stop a run at once where no worker holds it (True); else ask its worker to.
 
-        What was asked for before is forgotten, since the last wish counts; `keep_wanted`: that one came later.
+        What was asked for before is forgotten, since the last wish counts; `keep_wanted`: that one came later. The
+        reason of the first who asked stays.
         """
+        reason = tx.scalar(select(RUN.c.stop_reason).where(RUN.c.id == run_id)) or reason
         if not keep_wanted:
             tx.execute(update(RUN).where(RUN.c.id == run_id, RUN.c.wanted.is_not(None)).values(wanted=None))
         stopped = tx.execute(

@@ -188,6 +188,16 @@ def test_a_stop_is_seen_at_the_next_stage_but_not_once_publishing_began(store: S
     store.finish(second, claim(store, second), RunState.SOLVED)
 
 
+def test_the_first_who_asks_for_a_stop_is_told(store: Store, run_id: int):
+    attempt = claim(store, run_id)
+    store.request_stop(run_id, "ann said stop")
+    store.release(run_id, attempt)
+    assert store.request_stop(run_id, "the label was taken off")  # nobody holds it: at once
+    info = store.run(run_id)
+    assert info is not None
+    assert (info.state, info.reason) == (RunState.STOPPED, "ann said stop")
+
+
 def test_a_stop_of_a_run_whose_worker_died_later_is_kept(store: Store, run_id: int):
     claim(store, run_id)
     store.request_stop(run_id, "ann said stop")
