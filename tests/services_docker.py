@@ -5,6 +5,7 @@ Without an Engine the tests that need one are skipped, but in CI (`CI=true`) tha
 
 import contextlib
 import os
+import secrets
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -119,17 +120,18 @@ def toolchain_image(sandbox_image: str) -> str:
 
 
 @pytest.fixture
-def client(docker_address: str) -> Iterator[docker.APIClient]:
-    """A client of the Docker Engine; the images that the test built are removed."""
+def client(docker_address: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[docker.APIClient]:
+    """A client of the Docker Engine. Images that the test builds have a name of their own, whoever else builds some
+    meanwhile, and are removed."""
+    monkeypatch.setattr(docker_engine, "CACHE", f"{docker_engine.CACHE}-test-{secrets.token_hex(4)}")
     client = docker_engine.connect()
-    before = built(client)
     yield client
-    for name in built(client) - before:
+    for name in built(client):
         client.remove_image(name)
     client.close()
 
 
 def built(client: docker.APIClient) -> set[str]:
-    """The names of the images that sandboxes have built."""
+    """The names of the images that sandboxes of this test have built."""
     names = {name for image in client.images() for name in image.get("RepoTags") or ()}
     return {name for name in names if name.startswith(f"{docker_engine.CACHE}:")}
