@@ -4,21 +4,21 @@ python -m tests.bench.bench_forecast [--data FOLDER_OR_FILE] [--quick] [--json F
 
 The data is that of `bench_selection`, and what `troop eval run` reported (`tests/bench/coverage`). Of each task some
 samples are drawn, the law of Large Language Monkeys is fitted to their coverage as `troop eval` does, and what it says
-of all samples is held against what they solve. Baseline: the line through the last two points of the same coverage,
-over the logarithm of the samples. Errors are relative.
+of all samples is held against what they solve, beside other ways to say it (`tests.bench.forecast_ways`). Errors are
+relative.
 """
 
-import math
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from bot.evaluation.coverage import Counts
-from bot.evaluation.estimates import check_forecast, powers, table
+from bot.evaluation.estimates import check_forecast, table
 from bot.evaluation.figures import Figures
 from bot.evaluation.selectors import Recorded
 from tests.bench.bench_selection import replay
+from tests.bench.forecast_ways import WAYS
 
 FIRST = (5, 10, 20, 50, 100)  # samples of each task
 REPORTS = Path(__file__).parent / "coverage"  # `report.json` of evaluations, by name
@@ -36,14 +36,6 @@ def drawn(counts: Counts, number: int, rng: np.random.Generator) -> Counts:
     return [(number, int(rng.hypergeometric(solving, samples - solving, number))) for samples, solving in counts]
 
 
-def straight(first: Counts, k: int) -> float:
-    """The line through the last two points."""
-    ks = powers(first[0][0])[-2:]
-    low, high = table(first, ks).mean(axis=0)
-    slope = (high - low) / (math.log(ks[1]) - math.log(ks[0]))
-    return min(1.0, float(high + slope * (math.log(k) - math.log(ks[1]))))
-
-
 def measure(known: Counts, draws: int) -> dict[str, Any]:
     """Errors by the number of first samples: the mean of their size, what nine of ten stay below, their mean."""
     samples = min(number for number, _ in known)
@@ -51,12 +43,13 @@ def measure(known: Counts, draws: int) -> dict[str, Any]:
     figures: dict[str, Any] = {"tasks": len(known), "samples": samples, "coverage": measured}
     rng = np.random.default_rng(0)
     for number in [number for number in FIRST if number < samples]:
-        errors: dict[str, list[float]] = {"law": [], "line": []}
+        errors: dict[str, list[float]] = {"law": [], **{way: [] for way in WAYS}}
         for _ in range(draws):
             first = drawn(known, number, rng)
             if (found := check_forecast(first, samples, measured)) is not None:
                 errors["law"].append(found.error)
-                errors["line"].append(straight(first, samples) / measured - 1)
+                for way, forecast in WAYS.items():
+                    errors[way].append(forecast(first, samples) / measured - 1)
         if not errors["law"]:  # no draw has a solving sample
             continue
         figures[f"{number} samples"] = {
@@ -77,7 +70,7 @@ def show(figures: dict[str, Any]) -> None:
     for number in FIRST:
         for way, row in figures.get(f"{number} samples", {}).items():
             print(
-                f"    {way} of {number:3} samples: off by {100 * row['size']:4.1f} % on the average, nine of ten by "
+                f"    {way:15} of {number:3} samples: off by {100 * row['size']:4.1f} % on the average, nine of ten by "
                 f"less than {100 * row['nine of ten below']:4.1f} %, mean {100 * row['mean']:+5.1f} %"
             )
 

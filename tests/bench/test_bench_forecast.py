@@ -3,6 +3,7 @@ import pytest
 
 from bot.evaluation.selectors import read_matrices
 from tests.bench import bench_forecast as bench
+from tests.bench.forecast_ways import WAYS, straight
 from tests.bench.test_bench_selection import ROWS
 
 
@@ -33,5 +34,17 @@ def test_what_evaluations_reported_is_measured(capsys: pytest.CaptureFixture[str
 
 def test_a_line_goes_on_as_its_last_points_do() -> None:
     counts = [(4, 4), (4, 1), (4, 0), (4, 0)]  # coverage at 2 and 4: 0.375 and 0.5
-    assert bench.straight(counts, 8) == pytest.approx(0.625)
-    assert bench.straight(counts, 10**6) == 1.0
+    assert straight(counts, 8) == pytest.approx(0.625)
+    assert straight(counts, 10**6) == 1.0
+
+
+@pytest.mark.parametrize("way", sorted(WAYS.keys() - {"line"}))
+def test_other_ways_are_right_where_what_they_assume_holds(way: str) -> None:
+    rng = np.random.default_rng(0)
+    rates = np.where(rng.random(4000) < 0.3, 0.0, rng.beta(0.5, 4.0, 4000))
+    rates = rng.choice([0.05, 0.5], 4000) if way in ("mixture", "Chao") else rates  # Chao's: all unseen are alike
+    rates = rng.beta(0.5, 4.0, 4000) if way == "beta" else rates
+    counts = [(20, int(solving)) for solving in rng.binomial(20, rates)]
+    assert WAYS[way](counts, 40) == pytest.approx(float(np.mean(1 - (1 - rates) ** 40)), abs=0.02)
+    solved = float(np.mean([solving > 0 for _, solving in counts]))
+    assert solved <= WAYS[way](counts, 400) <= 1
