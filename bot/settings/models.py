@@ -116,7 +116,7 @@ class SolverSettings(BaseModel):
     rankings: int = Field(3, ge=0)
     """Rankings of the relevant files, merged; 1 if listed and not set; 0: by the words that issue and files share."""
     context_tokens: int = Field(128_000, gt=0)
-    """Tokens of files in a prompt at most; 8,500 if listed and not set; also bounded by the model's window."""
+    """Tokens of files in a prompt at most; 6,000 if listed and not set; also bounded by the model's window."""
     test_calls: int = Field(8, gt=0)
     """Model calls of one test machine."""
     edit_calls: int = Field(8, gt=0)

@@ -41,6 +41,11 @@ def test_full_keeps_the_settings_but_for_what_a_list_of_paths_saves() -> None:
     assert (kept.context_tokens, kept.rankings, kept.relevance_max_file_tokens) == (50_000, 3, 3_000)
 
 
+def test_the_reference_says_what_a_list_of_paths_changes() -> None:
+    said = {name: SolverSettings.model_fields[name].description or "" for name in LISTED}
+    assert not {name: words for name, words in said.items() if f"{LISTED[name]:,} if listed and not set" not in words}
+
+
 def test_several_rankings_differ_in_temperature() -> None:
     full, compact = (resolve(SolverSettings(), model(name, 131_072)) for name in ("m", "capuchin"))
     assert len({full.ranking_temperature(number) for number in (1, 2, 3)}) == 3
