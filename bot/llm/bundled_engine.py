@@ -17,6 +17,7 @@ from typing import BinaryIO
 from bot.errors import EndpointError
 from bot.llm.published_models import CATALOGUE, locate
 from bot.settings import Settings
+from bot.tasks import under_way
 
 LOADING = 1800.0  # seconds for a real model to load; the first start with a GGUF file unpacks it
 STARTING = 600.0  # seconds for the bundled one, on a machine that is busy with other work
@@ -110,12 +111,8 @@ async def _reporting(say: Callable[[str], None]) -> AsyncIterator[None]:
             await asyncio.sleep(TELL)
             say(f"still loading, {time.monotonic() - started:.0f} s")
 
-    telling = asyncio.create_task(tell())
-    try:
+    async with under_way(tell()):
         yield
-    finally:
-        telling.cancel()
-        await asyncio.gather(telling, return_exceptions=True)
 
 
 async def _read_ready(

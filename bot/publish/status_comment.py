@@ -15,6 +15,7 @@ from bot.publish.messages.build import build_failed
 from bot.publish.messages.labels import Labels
 from bot.publish.revise import reply_to_end
 from bot.records import ClaimedRun
+from bot.tasks import under_way
 
 log = logging.getLogger(__name__)
 
@@ -114,13 +115,8 @@ class StatusComment:
 
     async def _rest(self) -> None:
         """Until the interval is over, or the state changes."""
-        waits = [asyncio.ensure_future(self._sleep(self._interval)), asyncio.ensure_future(self._urgent.wait())]
-        try:
+        async with under_way(self._sleep(self._interval), self._urgent.wait()) as waits:
             await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for wait in waits:
-                wait.cancel()
-            await asyncio.gather(*waits, return_exceptions=True)
 
 
 async def announce(forge: Forge, run: ClaimedRun, state: RunState, reason: str, labels: Labels) -> None:

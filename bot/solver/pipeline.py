@@ -8,11 +8,9 @@ again after a kill, it replays what was finished and goes on from there.
 import asyncio
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from datetime import datetime
-from typing import TypeVar
 
 from pydantic import Field
 
@@ -64,10 +62,10 @@ from bot.solver.stages.trajectories import Sampler
 from bot.solver.stages.watched import Watched
 from bot.solver.stopping import Seen, seen, stopping
 from bot.solver.workbench import Workbench
+from bot.tasks import under_way
 
 _WINDOWS = 3  # times that the endpoint may correct its context window
 
-R = TypeVar("R")
 Advance = Callable[[RunState], Awaitable[None]]
 
 
@@ -178,7 +176,7 @@ class _Run:
         context = await self._read("context", there)
         await self._advance(RunState.TRAJECTORIES)
         self._watched = Watched(self._sandbox)
-        async with begun(on_base(self._commands, self._watched, settings)) as base:
+        async with under_way(on_base(self._commands, self._watched, settings)) as [base]:
             context, trajectories, stopped = await self._sample(context, there, external)
             await self._advance(RunState.MATRIX)
             counted = await self._vote(trajectories, external, base)
@@ -352,17 +350,6 @@ def setback(trajectories: Sequence[Trajectory]) -> Repeated | None:
         return None
     detail, times = details.most_common(1)[0]
     return Repeated(text=" ".join(detail.split())[:300], times=times, of=len(trajectories))
-
-
-@asynccontextmanager
-async def begun(work: Coroutine[object, object, R]) -> AsyncIterator[asyncio.Task[R]]:
-    """Runs the work while the block runs, and cancels it at the end of the block."""
-    task = asyncio.ensure_future(work)
-    try:
-        yield task
-    finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
 
 
 async def _now() -> Started:

@@ -1,6 +1,5 @@
 """The vote matrix: every final test on every distinct candidate and on the base commit, each pair once."""
 
-import asyncio
 import functools
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -23,6 +22,7 @@ from bot.records import (
     Verdict,
 )
 from bot.solver.harness import Harness, attempt
+from bot.tasks import together
 
 IN_FLIGHT = 128  # jobs handed to the sandbox at once; the sandbox itself limits how many run
 GIVE_UP = 20  # jobs that the sandbox may fail at before it must have run a single one
@@ -232,12 +232,7 @@ class _Filler:
                 words = f"{self._late} left out: the time limit is over" if self._late else ""
                 self._harness.progress.update(RunState.MATRIX, self._done, self._total, words)
 
-        try:
-            async with asyncio.TaskGroup() as group:
-                for _ in range(IN_FLIGHT):
-                    group.create_task(work())
-        except BaseExceptionGroup as errors:
-            raise errors.exceptions[0] from None  # callers catch a `SandboxError`, not a group of them
+        await together(work() for _ in range(IN_FLIGHT))
 
     async def _one(self, job: SandboxJob) -> Execution | None:
         """Run one job; None where nothing is known."""

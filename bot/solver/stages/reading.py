@@ -1,8 +1,7 @@
 """Reads files for relevance: each in a call of its own, or small ones several to a call."""
 
 import asyncio
-from collections.abc import Awaitable, Mapping, Sequence
-from typing import TypeVar
+from collections.abc import Mapping, Sequence
 
 from bot.contracts import Model, Progress
 from bot.errors import EndpointError
@@ -14,23 +13,11 @@ from bot.patch.apply import Problem
 from bot.records import Issue, Message, ModelCall, Reply, SourceFile, Summary
 from bot.retrieval.excerpts import Wanted, excerpt
 from bot.solver.profile import ResolvedSolver
+from bot.tasks import together
 
 _SUMMARY = 800  # characters of a summary that are kept
 _TOGETHER = 12_000  # tokens of the files that are read in one call ...
 _AT_ONCE = 8  # ... and how many at most: the verdicts on more are careless
-
-T = TypeVar("T")
-
-
-async def _all(calls: Sequence[Awaitable[T]]) -> list[T]:
-    """All results in order; the first failure cancels the rest and is raised as it is."""
-    tasks = [asyncio.ensure_future(call) for call in calls]
-    try:
-        return await asyncio.gather(*tasks)
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 class Reader:
@@ -57,7 +44,7 @@ class Reader:
             self._advance(progress, [source], len(sources))
             return summary
 
-        found = await _all([one(source) for source in sources])
+        found = await together(one(source) for source in sources)
         return self._unless_all_failed([summary for summary in found if summary is not None])
 
     async def read_together(self, sources: Sequence[SourceFile], progress: Progress) -> list[Summary]:
@@ -71,7 +58,7 @@ class Reader:
             self._advance(progress, group, len(sources))
             return summaries
 
-        found = await _all([one(number, group) for number, group in enumerate(groups, start=1)])
+        found = await together(one(number, group) for number, group in enumerate(groups, start=1))
         return self._unless_all_failed([summary for group in found for summary in group])
 
     async def _room(self) -> int:

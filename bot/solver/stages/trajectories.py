@@ -29,6 +29,7 @@ from bot.solver.stages.related import RelatedTests
 from bot.solver.stages.test_machine import State as TestState
 from bot.solver.stages.test_machine import TestMachine
 from bot.solver.stopping import ALL, Seen, Stopping
+from bot.tasks import together, under_way
 
 AT_ONCE = 256  # trajectories under way: each holds a prompt of up to a megabyte, and no endpoint takes more calls
 _LEFT_OUT = 20  # relevant files that are not shown, but named
@@ -115,7 +116,7 @@ class Sampler:
         while len(trajectories) < total and stopped is None:
             first = len(trajectories)
             wave = range(first, first + rule.wave(first, total))
-            trajectories += await _together([one(index) for index in wave])
+            trajectories += tuple(await together(one(index) for index in wave))  # a lost lease or a stop ends them all
             if len(trajectories) < total and rule.enough(found := await look(trajectories), len(trajectories), total):
                 stopped = rule.stopped(found, len(trajectories), total)
         if len(self.failures) == len(trajectories):
@@ -216,33 +217,18 @@ class Sampler:
         return formats or ("search_replace",)
 
 
-async def _together(work: Sequence[Coroutine[object, object, Trajectory]]) -> tuple[Trajectory, ...]:
-    tasks = [asyncio.ensure_future(one) for one in work]
-    try:
-        return tuple(await asyncio.gather(*tasks))
-    finally:
-        for task in tasks:  # a lost lease or a stop ends them all
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-
-
 async def _first(
     one: Callable[[int], Coroutine[object, object, Trajectory]], rule: Stopping, total: int, journal: Journal
 ) -> tuple[tuple[Trajectory, ...], Stopped | None]:
     """Those that have ended when the first `rule.ended_first` with a patch have; all others are broken off."""
 
     async def make() -> Ended:
-        tasks = [asyncio.ensure_future(one(index)) for index in range(total)]
         ended: list[Trajectory] = []
-        try:
+        async with under_way(*map(one, range(total))) as tasks:
             for task in asyncio.as_completed(tasks):
                 ended.append(await task)
                 if sum(t.patch is not None for t in ended) == rule.ended_first:
                     break
-        finally:
-            for other in tasks:
-                other.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
         return Ended(trajectories=tuple(sorted(ended, key=lambda t: t.index)))
 
     trajectories = (await once(journal, "trajectories/ended first", Ended, make)).trajectories

@@ -7,6 +7,7 @@ from typing import TypeVar
 from bot.contracts import Follow, Sandbox
 from bot.records import Ending, Execution, SandboxJob
 from bot.solver.test_runners import counted
+from bot.tasks import under_way
 
 T = TypeVar("T")
 
@@ -57,14 +58,9 @@ class Watched:
         """
         clock = asyncio.get_running_loop().time
         started = clock()
-        task = asyncio.ensure_future(work)
-        try:
+        async with under_way(work) as [task]:
             while not (await asyncio.wait([task], timeout=tick))[0]:
                 now = await asyncio.to_thread(lambda: self.so_far)
                 said = f"; now {now}" if now else ""
                 tell(f"{said} (for {clock() - started:.0f} s; each run has {bound:g} s)")
             return await task
-        finally:
-            if not task.done():
-                task.cancel()
-                await asyncio.gather(task, return_exceptions=True)
