@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 from github import Github
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_after_attempt, wait_exponential
 
-from bot.errors import BranchTaken, ForgeError, GitFailed, RateLimited, Refused
+from bot.errors import BranchTaken, CheckoutError, ForgeError, GitFailed, RateLimited, Refused
 from bot.forge.api import GitHubApi, ask, path_of
 from bot.forge.branches import PREFIX
 from bot.forge.retrying import PATIENCE
@@ -38,6 +38,14 @@ GIT_ATTEMPTS = 4
 _REFUSED = re.compile(r"error: (403|404)\b|not found|stale info|\[remote rejected\]|protected branch", re.IGNORECASE)
 _RENAMED = re.compile(r"error: 30[1278]\b")
 _UPROOTED = "shallow update not allowed"  # of a commit that no branch there leads to
+_GONE = "upload-pack: not our ref"  # of one that is not there any more
+_OTHER_HASH = "server sha256"
+# Of objects that the server has and can't read, or lacks. Its "possible repository corruption" alone may be a hiccup.
+_DAMAGED = re.compile(
+    r"^remote: (?:fatal|error): (.*\b(?:unable to (?:read|unpack) [0-9a-f]{40}|bad (?:tree|blob|commit) object"
+    r"|is corrupt|missing (?:blob|tree|commit))\b.*)$",
+    re.MULTILINE,
+)
 _UNAUTHORISED = re.compile(r"error: 401\b|Authentication failed|could not read Username|invalid credentials")
 _LIMITED = re.compile(r"rate limit", re.IGNORECASE)  # words of a 403 that names no time
 _BROKEN = re.compile(
@@ -80,9 +88,15 @@ class GitHubHost:
                 if _LIMITED.search(error.words):
                     raise
                 if _UPROOTED in error.words:
-                    raise Refused(
-                        f"the commit that the run began with is no longer in {repository}: its branch was force-pushed "
-                        "or deleted meanwhile"
+                    raise _uprooted(repository) from error
+                if _OTHER_HASH in error.words:
+                    raise CheckoutError(
+                        f"{repository} names its objects by SHA-256, which Troop does not work on: GitHub's have SHA-1"
+                    ) from error
+                if damage := _DAMAGED.search(error.words):
+                    raise CheckoutError(
+                        f"{repository} is damaged where it is kept ({damage[1].strip()[:200]}): its server's operator "
+                        "can mend it with `git fsck` and a push of what is missing"
                     ) from error
                 if _RENAMED.search(error.words):
                     raise ForgeError(
@@ -110,7 +124,12 @@ class GitHubHost:
 
         async def fetch(remote: Remote) -> str:
             await workspace.create()
-            return await workspace.fetch(remote, commit, seconds=seconds, max_bytes=limit)
+            try:
+                return await workspace.fetch(remote, commit, seconds=seconds, max_bytes=limit)
+            except GitFailed as error:
+                if commit and _GONE in error.words:
+                    raise _uprooted(repository) from error
+                raise
 
         found = await self._git(repository, _READ, fetch)
         await workspace.materialise(found, seconds=seconds, max_bytes=limit)
@@ -275,6 +294,13 @@ class _Commits(Record):
 
 
 _NONE = _Commits(commits=(), whole=False)
+
+
+def _uprooted(repository: str) -> Refused:
+    return Refused(
+        f"the commit that the run began with is no longer in {repository}: its branch was force-pushed or deleted "
+        "meanwhile"
+    )
 
 
 def _reference(branch: str) -> str:

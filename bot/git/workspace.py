@@ -74,7 +74,10 @@ class Workspace:
         limits = Limits(seconds, self.folder, max_bytes)
         arguments = ("--quiet", "--depth", "1", "--no-tags", "--no-recurse-submodules", "--", remote.url, wanted)
         await self.git("fetch", *arguments, remote=remote, limits=limits)
-        found = await self.git("rev-parse", "--verify", "--end-of-options", "FETCH_HEAD^{commit}")
+        try:
+            found = await self.git("rev-parse", "--verify", "--end-of-options", "FETCH_HEAD^{commit}")
+        except GitFailed as error:
+            raise CheckoutError(f"what the repository's {wanted} leads to is no commit") from error
         return found.decode().strip()
 
     async def has(self, commit: str) -> bool:
