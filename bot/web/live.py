@@ -22,7 +22,7 @@ from bot.web.site import Site
 
 SECONDS = 1.0  # between two looks at what many watch
 MOST = 200  # connections
-MOST_OF_ONE = 12  # of one session
+MOST_OF_ONE = 12  # of one person, however often they sign in
 _HEARTBEAT = 15.0  # seconds; proxies close what is silent for long
 
 
@@ -92,9 +92,10 @@ class _Live:
         self, visitor: Visitor, repository: str | None, key: str, look: Callable[[], Seen], seen: str
     ) -> Response:
         """Raises `HTTPException` (503) where too many watch."""
-        if self._open.total() >= MOST or self._open[visitor.session] >= MOST_OF_ONE:
+        person = visitor.login or visitor.session
+        if self._open.total() >= MOST or self._open[person] >= MOST_OF_ONE:
             raise HTTPException(503, "too many pages are watched; this one is looked at again in a while")
-        self._open[visitor.session] += 1  # here, since what is streamed begins later
+        self._open[person] += 1  # here, since what is streamed begins later
         headers = {"X-Accel-Buffering": "no"}
         told = self._told(visitor, repository, key, look, seen)
         return StreamingResponse(told, media_type="text/event-stream", headers=headers)
@@ -120,7 +121,7 @@ class _Live:
         except TroopError:
             return  # the browser connects again, and is told then
         finally:
-            self._open[visitor.session] -= 1
+            self._open[visitor.login or visitor.session] -= 1
             self._open += Counter()  # drops those at 0
 
     async def _may(self, visitor: Visitor, repository: str | None) -> bool:

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 import httpx
 import pytest
 import uvicorn
-from fastapi import FastAPI
+from fastapi import FastAPI, Response
 
 from bot.lifecycle import RunState
 from bot.store import Store
@@ -123,3 +123,23 @@ async def test_a_session_that_ends_hears_no_more(send: Sender, pages_app: FastAP
     sessions._seconds = 1.0
     async with asyncio.timeout(PATIENCE), served(pages_app) as client, client.stream("GET", "/runs/1/events") as it:
         assert [name async for name, _ in _events(it)] == ["fragments"]
+
+
+async def test_attack_38_who_signs_in_again_and_again_takes_no_more_places(
+    send: Sender, pages_app: FastAPI, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bot.web.live.MOST_OF_ONE", 2)
+    site = pages_app.state.site
+    async with asyncio.timeout(PATIENCE), contextlib.AsyncExitStack() as stack:
+        client = await stack.enter_async_context(served(pages_app))
+
+        async def watched(login: str) -> int:
+            response = Response()
+            site.sessions.begin(response, login=login, token="t")
+            cookie = response.headers["set-cookie"].partition(";")[0]
+            stream = client.stream("GET", "/events", headers={"Cookie": cookie})
+            return (await stack.enter_async_context(stream)).status_code
+
+        client.cookies.clear()
+        assert [await watched(login) for login in ("eve", "eve", "eve", "ann")] == [200, 200, 503, 200]
+        site.ending = lambda: True
