@@ -160,7 +160,7 @@ class IssueTracker(Protocol):
         """Comments last edited before the moment, by people with write permission; ours and bots' left out."""
 
     async def comment(self, repository: str, number: int, marker: str, body: str) -> str:
-        """Create, or edit, the one comment that carries the hidden marker; its URL."""
+        """Create, or edit, the one comment that begins with the hidden marker, which `body` may lack; its URL."""
 
     async def react(self, repository: str, comment_id: int) -> None:
         """Put our eyes on a comment, so that its author sees that it was read."""

@@ -137,7 +137,7 @@ class GitHubTracker:
 
     async def comment(self, repository: str, number: int, marker: str, body: str) -> str:
         """The marker is the first line of the body, and counts only in our own comments."""
-        if marker not in body:
+        if not body.startswith(marker):
             body = f"{marker}\n{body}"
         text = outgoing(body, self._secrets)
         return await self._api.act("comment", lambda: self._comment(repository, number, marker, text))

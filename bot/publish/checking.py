@@ -39,7 +39,7 @@ async def by_checks(forge: Forge, runs: Runs, command: ClaimedCommand) -> Follow
     try:
         ours, note = await _failed(forge, repository, number, commit, counted.report.base_commit)
     except Refused as error:  # the repository asks for it, and the App may not read checks
-        await forge.comment(repository, number, CHECKS, f"{CHECKS}\n{messages.unreadable(str(error))}")
+        await forge.comment(repository, number, CHECKS, messages.unreadable(str(error)))
         return FollowedUp(note=str(error))
     if not ours:
         return FollowedUp(note=note)
@@ -74,8 +74,7 @@ async def _failed(
     at_base = await forge.checks(repository, base_commit)
     before = {check.name for check in at_base if check.state is CheckState.FAILED}
     if theirs := [check.name for check in failed if check.name in before]:
-        words = messages.fail_before(theirs, base_commit)
-        await forge.comment(repository, number, CHECKS, f"{CHECKS}\n{words}")
+        await forge.comment(repository, number, CHECKS, messages.fail_before(theirs, base_commit))
     ours = [check for check in failed if check.name not in before]
     if not ours:
         return (), "all failed checks fail on the base commit, too"

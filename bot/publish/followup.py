@@ -66,7 +66,7 @@ class FollowUp:
         if not command.command.by_owner and await self._forge.permission(repository, command.sender) not in MAY_WRITE:
             # One reply for each such person, however many commands they write.
             marker, words = refusal_marker(command.sender), answers.may_not(command.sender)
-            await self._forge.comment(repository, here, marker, f"{marker}\n{words}")
+            await self._forge.comment(repository, here, marker, words)
             return FollowedUp(note=f"refused: {command.sender} has no write permission")
         if command.comment_id > 0:  # not from a page
             with contextlib.suppress(ForgeError):  # a comment that was deleted meanwhile still asked
@@ -78,7 +78,7 @@ class FollowUp:
             words, started = answers.retry_refused(str(error)), None
         words = answers.asked(command) + words + answers.further(command)
         marker = answer_marker(command.id, command.command.name)
-        await self._forge.comment(repository, here, marker, f"{marker}\n{words}")
+        await self._forge.comment(repository, here, marker, words)
         return FollowedUp(note=f"{command.command.name.value}: {words[:200]}", started=started)
 
     async def _carry_out(self, command: ClaimedCommand, issue: int) -> tuple[str, int | None]:

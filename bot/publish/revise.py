@@ -93,10 +93,9 @@ async def _reply_to_all(forge: Forge, run: ClaimedRun, telling: Telling, replies
         if thread:
             await telling(partial(forge.reply, run.repository, pull, thread, marker, words))
         else:
-            await telling(partial(forge.comment, run.repository, pull, marker, f"{marker}\n{words}"))
+            await telling(partial(forge.comment, run.repository, pull, marker, words))
 
 
 async def _say(forge: Forge, run: ClaimedRun, telling: Telling, marker: str, words: str) -> None:
     assert run.revision is not None, "a revision is told of"
-    text = words if words.startswith(marker) else f"{marker}\n{words}"
-    await telling(partial(forge.comment, run.repository, run.revision.pull, marker, text))
+    await telling(partial(forge.comment, run.repository, run.revision.pull, marker, words))

@@ -66,7 +66,7 @@ async def by_review(forge: Forge, runs: Runs, command: ClaimedCommand) -> Follow
 
 async def _say(forge: Forge, command: ClaimedCommand, words: str) -> None:
     marker = answer_marker(command.id, command.command.name)
-    await forge.comment(command.repository, command.issue_number, marker, f"{marker}\n{words}")
+    await forge.comment(command.repository, command.issue_number, marker, words)
 
 
 def remarks_of(review: Review, own_login: str) -> tuple[tuple[Remark, ...], tuple[str, ...]]:
