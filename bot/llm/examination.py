@@ -123,7 +123,7 @@ class _Sheet:
 
     async def _in_long_file(self, level: int, number: int, form: EditFormat) -> bool:
         task = EDITS[(0, 4)[number]]
-        file = among_others(task, int(level * _CHARACTERS), 0.5)
+        file = among_others(task, int(level * _CHARACTERS))
         reply = await self._ask(f"context/{level}/{number}", _edit_prompt(task, form, file))
         return await asyncio.to_thread(task.judge, reply, file)
 

@@ -198,10 +198,10 @@ def problem_with(task: EditTask, text: str) -> str:
     return patch.text if isinstance(patch, Problem) else ""
 
 
-def among_others(task: EditTask, characters: int, place: float) -> SourceFile:
-    """The task's file among other functions, some `characters` long; `place`: 0 is the top, 1 the end."""
+def among_others(task: EditTask, characters: int) -> SourceFile:
+    """The task's file amid other functions, some `characters` long."""
     around = max(0, characters - len(task.file.text)) // len(_filler(0))
-    ahead = round(around * place)
+    ahead = round(around / 2)
     before = "".join(_filler(number) for number in range(ahead))
     after = "".join(_filler(number) for number in range(ahead, around))
     head, _, rest = task.file.text.partition("def total")

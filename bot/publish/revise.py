@@ -55,7 +55,7 @@ async def publish_revision(
         commit = await forge.extend(repository, Path(checkout.workspace), revision.branch, made, checkout.commit)
     except BranchTaken as error:
         await _reply_to_all(forge, run, telling, [messages.reply_without(str(error))] * len(revision.remarks))
-        await _say(forge, run, telling, STATUS, messages.moved_on(report, str(error)))
+        await _say(forge, run, telling, STATUS, messages.moved_on(str(error)))
         return str(error)
     await telling(lambda: forge.check_run(repository, commit, check(report, winner, page)))
     await fence()

@@ -172,12 +172,12 @@ def _read_all(root: Path, paths: Sequence[str], most: int = MAX_TOTAL) -> list[S
         except OSError:
             continue
         text = decoded(raw)
-        if text is not None and text.strip() and not _machine_written(path, text):
+        if text is not None and text.strip() and not _machine_written(text):
             found.append(SourceFile(path=path, text=text.replace("\r\n", "\n").removeprefix("\ufeff")))
     return sorted(found, key=lambda source: source.path)
 
 
-def _machine_written(path: str, text: str) -> bool:
+def _machine_written(text: str) -> bool:
     """Whether the text is minified or generated."""
     lines = text.count("\n") + 1
     dense = len(text) > 5_000 and len(text) / lines > 300

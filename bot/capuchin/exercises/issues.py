@@ -149,7 +149,7 @@ def _sections(example: Example, rng: random.Random) -> str:
     return rng.choice(("\n\n", "\n")).join([head.format(step) + code.format(call), *parts])
 
 
-def _table(examples: tuple[Example, ...], rng: random.Random) -> str:
+def _table(examples: tuple[Example, ...]) -> str:
     rows = [f"| `{x.call}` | `{x.actual.words}` | `{x.expected.words}` |" for x in examples]
     return "\n".join(["| call | actual | expected |", "|---|---|---|", *rows])
 
@@ -198,7 +198,7 @@ def _examples(examples: tuple[Example, ...], rng: random.Random) -> str:
             return _fenced("\n".join(_comment(x, rng) for x in examples), rng)
         if style < 0.97 or any(example.setup for example in examples):
             return "\n\n".join(_sections(x, rng) for x in examples)
-        return _table(examples, rng)
+        return _table(examples)
     return rng.choice(("\n", "\n\n", " ", "\n")).join(_line(x, rng) for x in examples)
 
 

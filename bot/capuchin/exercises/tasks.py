@@ -28,9 +28,9 @@ from bot.llm.prompts import render
 from bot.records import Ending, Execution, FileChange, Patch, SourceFile, Summary, Test
 
 
-def other_change(scene: Scene, rng: random.Random, avoid: str = "") -> tuple[str, str] | None:
+def other_change(scene: Scene, rng: random.Random) -> tuple[str, str] | None:
     """A wrong fix that a model might try: (line of the faulty function, its replacement)."""
-    found = [m for kind in candidates(scene.planted).values() for m in kind if m.after not in (scene.fix, avoid)]
+    found = [m for kind in candidates(scene.planted).values() for m in kind if m.after not in (scene.fix, "")]
     if not found:
         return None
     same = [m for m in found if m.before == scene.bug]

@@ -26,17 +26,17 @@ def of_winner(verdict: Verdict) -> str:
     name = _name(own)
     if after.files:
         said = f"{name} did not end within {_seconds(own)} on the base commit{_in(own)}"
-        return f"{said}; those in {listed(after.files)}, about what it changes, {_outcome(after, base)}."
+        return f"{said}; those in {listed(after.files)}, about what it changes, {_outcome(after)}."
     if base is not None and base.stopped and after.failures is not None:
         ended = len(base.passed) + len(base.failures or ())
         said = f"{name} did not end within {_seconds(own)} on the base commit{_in(own)}"
         return f"{said}; of {counted(ended, 'test')} that ended before, it breaks none.{_gone(own)}"
     if after.failures is None and not after.execution.passed:
         return f"{name} could not be compared: they end with {after.execution.status}.{_gone(own)}"
-    return f"{name} {_outcome(after, base)}.{_gone(own)}"
+    return f"{name} {_outcome(after)}.{_gone(own)}"
 
 
-def _outcome(after: OwnTests, base: OwnTests | None) -> str:
+def _outcome(after: OwnTests) -> str:
     if after.execution.passed:
         return "pass on it" if after.count is None else f"pass on it ({counted(after.count, 'test')} ran)"
     if after.stopped:

@@ -117,7 +117,7 @@ def status_abstained(report: Report) -> str:
     return f"**Not revised**: {nobody(report.verdict)}; the evidence is below."
 
 
-def moved_on(report: Report, why: str) -> str:
+def moved_on(why: str) -> str:
     """The branch is not where it was reviewed any more."""
     return (
         f"**Not revised**: {in_brief(why)}. Nothing was pushed, so that no commit is lost. "

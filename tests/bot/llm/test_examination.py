@@ -84,7 +84,7 @@ def test_a_right_edit_is_right_in_every_format(task: EditTask, form: EditFormat)
     assert task.file.text.count(task.before) == 1
     assert task.judge(Reply(text=solution(task, form)))
     if task.path.endswith(".py"):
-        long = among_others(task, 20_000, 0.5)
+        long = among_others(task, 20_000)
         assert 15_000 < len(long.text) < 25_000
         assert task.judge(Reply(text=solution(task, form, long.text)), long)
     assert not task.judge(Reply(text="I can't."))
