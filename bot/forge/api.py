@@ -374,7 +374,7 @@ class GitHubApi:
 
 def _kept(answer: Mapping[str, Any]) -> tuple[str, float]:
     """A new token, and when it ends in seconds since 1970."""
-    end = datetime.fromisoformat(answer["expires_at"].replace("Z", "+00:00"))
+    end = datetime.fromisoformat(answer["expires_at"])
     return str(answer["token"]), end.timestamp()
 
 

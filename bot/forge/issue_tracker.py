@@ -118,7 +118,7 @@ class GitHubTracker:
         own = await self.own_login()
         kept = []
         for comment in await self._comments(repository, number):
-            updated = datetime.fromisoformat(comment["updated_at"].replace("Z", "+00:00"))
+            updated = datetime.fromisoformat(comment["updated_at"])
             user = comment["user"] or {"login": "ghost", "type": "User"}
             is_bot = user["type"] == "Bot" or user["login"] in (own, "ghost") or comment.get("performed_via_github_app")
             if updated < moment and not is_bot and not ANY_MARKER.search(comment["body"] or ""):

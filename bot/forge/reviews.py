@@ -56,7 +56,7 @@ class GitHubReviews:
             author=author,
             requests_changes=found["state"].upper() == "CHANGES_REQUESTED",
             body=found["body"] or "",
-            at=datetime.fromisoformat(found["submitted_at"].replace("Z", "+00:00")),
+            at=datetime.fromisoformat(found["submitted_at"]),
             comments=tuple(comments),
         )
 
