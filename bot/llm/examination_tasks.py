@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from bot.llm.ability import EditFormat
 from bot.llm.replies import Turn, parse_edit_turn, parse_test_turn
 from bot.patch.apply import Problem, apply
-from bot.patch.syntax import parsed
+from bot.patch.syntax import parsed, tree_of
 from bot.records import Reply, SourceFile
 
 STOCK = '''"""Stock of a shop."""
@@ -157,9 +157,8 @@ class TestTask:
         if reply.failed or not isinstance(turn, Turn) or turn.test is None:
             return False
         text = turn.test.text
-        try:
-            tree = parsed(text)
-        except (SyntaxError, ValueError, RecursionError, MemoryError):
+        tree = tree_of(text)
+        if tree is None:
             return False
         imports = [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom | ast.Import)]
         named = any("stock" in ast.unparse(node) for node in imports)

@@ -11,7 +11,7 @@ import re
 import sys
 from collections.abc import Callable, Collection, Iterator, Sequence
 
-from bot.patch.syntax import parsed
+from bot.patch.syntax import parsed, tree_of
 
 _MOST_LINES = 12  # of a quoted statement
 _PROMPT = re.compile(r"^\s*(?:>>>|\.\.\.) ?")
@@ -47,10 +47,8 @@ def _is_statement(text: str) -> bool:
     """Whether it is one complete statement, and more than a single word."""
     if not text.strip() or text != text.strip("\n"):
         return False
-    try:
-        body = parsed(text).body
-    except (SyntaxError, ValueError, MemoryError, RecursionError):
-        return False
+    tree = tree_of(text)
+    body = tree.body if tree else []
     return len(body) == 1 and not (isinstance(body[0], ast.Expr) and isinstance(body[0].value, ast.Name | ast.Constant))
 
 
@@ -59,10 +57,9 @@ def bound(text: str, quoted: list[str]) -> str:
 
     An issue may say "first, `d = {...}`", and the test of `f(d)` forget it. A script that does not parse is unchanged.
     """
-    try:
-        body = parsed(text).body
-    except (SyntaxError, ValueError, MemoryError, RecursionError):
+    if (tree := tree_of(text)) is None:
         return text
+    body = tree.body
     missing = _used(body) - _binds(body) - set(dir(builtins))
     needed: list[str] = []
     for statement in reversed(quoted):
@@ -80,10 +77,9 @@ def imported(text: str, defined: Callable[[str], Collection[str]]) -> str:
     of the standard library. An issue shows `Box(size=SMALL)`, and a test imports `Box` alone. A script that does not
     parse is unchanged.
     """
-    try:
-        body = parsed(text).body
-    except (SyntaxError, ValueError, MemoryError, RecursionError):
+    if (tree := tree_of(text)) is None:
         return text
+    body = tree.body
     modules: dict[str, None] = {}
     for node in body:
         if isinstance(node, ast.Import):
@@ -137,11 +133,7 @@ def completed(path: str, text: str) -> str:
     Functions without arguments are called directly, `TestCase`s by unittest, and other tests (with fixtures or
     parameters, or in plain classes) by pytest.
     """
-    if not path.endswith(".py"):
-        return text
-    try:
-        tree = parsed(text)
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
+    if not path.endswith(".py") or (tree := tree_of(text)) is None:
         return text
     functions = [n for n in tree.body if isinstance(n, _Function) and n.name.startswith("test")]
     classes = [n for n in tree.body if isinstance(n, ast.ClassDef) and _holds_tests(n)]

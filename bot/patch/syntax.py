@@ -17,6 +17,14 @@ def parsed(text: str) -> ast.Module:
         return ast.parse(text)
 
 
+def tree_of(text: str) -> ast.Module | None:
+    """The same; None where the text can't be parsed: it is no Python, or nested too deeply."""
+    try:
+        return parsed(text)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return None
+
+
 def syntax_error(path: str, text: str) -> str:
     """The syntax error, with its line, or "" where none is found.
 

@@ -3,12 +3,12 @@
 Python alone: of other languages people are shown the tests. What is found is shown to a person, and decides nothing.
 """
 
-import ast
 import asyncio
 from importlib.resources import files
 
 from bot.contracts import Sandbox
 from bot.patch.formats import of_json
+from bot.patch.syntax import tree_of
 from bot.records import Ballot, FileChange, Parting, Test
 from bot.solver.parting import tests_of
 from bot.solver.stages.choice_machine import run_test
@@ -44,11 +44,7 @@ async def _calls(sandbox: Sandbox, changes: tuple[FileChange, ...], test: Test, 
 
 def probing(test: Test) -> Test | None:
     """The test with its calls into the repository noted; None for one that is no Python. Pure."""
-    if not test.path.endswith(".py"):
-        return None
-    try:
-        ast.parse(test.text)
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
+    if not test.path.endswith(".py") or tree_of(test.text) is None:
         return None
     return test.model_copy(update={"text": _PROBE.replace("__SOURCE__", repr(test.text)).replace("__MARK__", MARK)})
 
