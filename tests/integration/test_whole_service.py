@@ -198,11 +198,17 @@ async def test_a_label_pauses_one_issue(
     assert await service.until_ended(REPOSITORY, number) == ["troop: done"]
 
 
-async def test_stop_and_retry(service: Running, endpoint: ScriptedEndpoint) -> None:
+async def begun_and_hanging(service: Running, endpoint: ScriptedEndpoint) -> int:
+    """The number of an issue whose run waits for the model."""
     number = plant(service.github)
     endpoint.mode = Mode.HANG
     service.github.label(REPOSITORY, number, user="maintainer")
     await service.until(lambda: any(run.state is RunState.CONTEXT for run in service.store.runs()))
+    return number
+
+
+async def test_stop_and_retry(service: Running, endpoint: ScriptedEndpoint) -> None:
+    number = await begun_and_hanging(service, endpoint)
     service.github.comment(REPOSITORY, number, "/troop stop", user="maintainer")
     assert await service.until_ended(REPOSITORY, number) == []
     assert service.store.runs()[0].state is RunState.STOPPED
@@ -227,10 +233,7 @@ async def test_stop_and_retry(service: Running, endpoint: ScriptedEndpoint) -> N
 async def test_what_is_asked_for_while_a_run_is_stopping_begins_once_it_has(
     service: Running, endpoint: ScriptedEndpoint, how: str
 ) -> None:
-    number = plant(service.github)
-    endpoint.mode = Mode.HANG
-    service.github.label(REPOSITORY, number, user="maintainer")
-    await service.until(lambda: any(run.state is RunState.CONTEXT for run in service.store.runs()))
+    number = await begun_and_hanging(service, endpoint)
     endpoint.mode = Mode.NORMAL
     if how == "label":
         service.github.unlabel(REPOSITORY, number, "troop: running", user="maintainer")
@@ -245,10 +248,7 @@ async def test_what_is_asked_for_while_a_run_is_stopping_begins_once_it_has(
 
 async def test_closing_the_issue_stops_the_run(service: Running, endpoint: ScriptedEndpoint) -> None:
     """Attack 6."""
-    number = plant(service.github)
-    endpoint.mode = Mode.HANG
-    service.github.label(REPOSITORY, number, user="maintainer")
-    await service.until(lambda: any(run.state is RunState.CONTEXT for run in service.store.runs()))
+    number = await begun_and_hanging(service, endpoint)
     service.github.edit_issue(REPOSITORY, number, user="maintainer", state="closed")
     await service.until(lambda: service.store.runs()[0].state is RunState.STOPPED)
     assert service.github.pull_requests(REPOSITORY) == []

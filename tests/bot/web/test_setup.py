@@ -159,6 +159,13 @@ class Page:
     async def state(self) -> str:
         return parse_qs(urlsplit((await self.begin()).headers["location"]).query)["state"][0]
 
+    async def way_back(self) -> str:
+        """Where GitHub leads the browser once the App is made."""
+        there = await self.begin()
+        shown = await self.client.get("/setup", params={"token": self.setup.token})
+        async with httpx.AsyncClient() as client:
+            return (await client.post(there.headers["location"], data=form(shown.text)[1])).headers["location"]
+
     async def back(self, **query: str) -> httpx.Response:
         return await self.client.get("/setup/callback", params=query)
 
@@ -225,11 +232,7 @@ async def test_a_code_is_no_path(page: Page, github: GitHubServer, code: str) ->
 async def test_a_webhook_that_does_not_arrive_is_said(github: GitHubServer, tmp_path: Path) -> None:
     page = Page(github, tmp_path)
     page.setup._ping = lambda *_: "GitHub got no answer at <https://troop.example>"
-    there = await page.begin()
-    async with httpx.AsyncClient() as client:
-        shown = await page.client.get("/setup", params={"token": page.setup.token})
-        back = await client.post(there.headers["location"], data=form(shown.text)[1])
-    answer = await page.client.get(back.headers["location"])
+    answer = await page.client.get(await page.way_back())
     assert "does not arrive:</strong> GitHub got no answer at &lt;https://troop.example&gt;" in answer.text
     assert page.finished == 1
     assert (await page.back(code="abc", state=await page.state())).status_code == 409
@@ -237,13 +240,8 @@ async def test_a_webhook_that_does_not_arrive_is_said(github: GitHubServer, tmp_
 
 async def test_two_ways_back_at_once_make_one_app(github: GitHubServer, tmp_path: Path) -> None:
     page = Page(github, tmp_path)
-    async with httpx.AsyncClient() as client:
-        backs = []
-        for _ in range(2):
-            there = await page.begin()
-            shown = await page.client.get("/setup", params={"token": page.setup.token})
-            backs.append(await client.post(there.headers["location"], data=form(shown.text)[1]))
-    answers = await asyncio.gather(*(page.client.get(back.headers["location"]) for back in backs))
+    backs = [await page.way_back() for _ in range(2)]
+    answers = await asyncio.gather(*map(page.client.get, backs))
     assert sorted(answer.status_code for answer in answers) == [200, 409]
     assert page.finished == 1
 
@@ -265,12 +263,9 @@ async def test_the_server_goes_on_where_the_webhook_could_not_be_tried(github: G
         raise RuntimeError("not tried")
 
     page.setup._ping = broken
-    there = await page.begin()
-    async with httpx.AsyncClient() as client:
-        shown = await page.client.get("/setup", params={"token": page.setup.token})
-        back = await client.post(there.headers["location"], data=form(shown.text)[1])
+    back = await page.way_back()
     with pytest.raises(RuntimeError, match="not tried"):
-        await page.client.get(back.headers["location"])
+        await page.client.get(back)
     assert page.finished == 1
 
 
