@@ -18,6 +18,7 @@ from engine.errors import LoadError, UnsupportedModelError, one_line
 from engine.model.attention import NAME, PagedContext, attending
 from engine.model.backends import SparseWork, Work, choose
 from engine.model.cache_scales import cache_dtype, choose_scales
+from engine.model.causal_half import is_causal_half
 from engine.model.dequantize import Target, dequantized, method_of, one_by_one, tell_memory
 from engine.model.dtypes import resolve_dtype
 from engine.model.experts import compute_alike, use_kernels_for_experts
@@ -274,8 +275,11 @@ class Model:
 
 def _weights(path: str, config: Any, target: Target, split: int, place: str) -> tuple[Any, dict[str, Any]]:
     """A model with its weights, and what `transformers` says about loading it; see `Model.load`."""
-    how: dict[str, Any] = {"config": config, "key_mapping": NAMES, "dtype": target.dtype, "attn_implementation": NAME}
-    how["output_loading_info"] = True
+    kind = decoder_class(config)
+    if kind is None:
+        raise UnsupportedModelError(f"{config.model_type}, a kind without a causal language model")
+    how: dict[str, Any] = {"config": config, "dtype": target.dtype, "attn_implementation": NAME}
+    how |= {"output_loading_info": True, "key_mapping": None if is_causal_half(kind) else NAMES}
     if split > 1:
         how["distributed_config"] = DistributedConfig(tp_size=split)
         config.base_model_tp_plan = plan_of(config)
@@ -289,9 +293,6 @@ def _weights(path: str, config: Any, target: Target, split: int, place: str) -> 
         how["state_dict"] = read
     if method:
         del config.quantization_config
-    kind = decoder_class(config)
-    if kind is None:
-        raise UnsupportedModelError(f"{config.model_type}, a kind without a causal language model")
     with one_by_one() if method else nullcontext():
         found: tuple[Any, dict[str, Any]] = kind.from_pretrained(None if stored else path, **how)
     if stored:

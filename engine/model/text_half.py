@@ -14,6 +14,8 @@ from transformers.models.auto.modeling_auto import (
     MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES,
 )
 
+from engine.model.causal_half import causal_half
+
 # Text halves without a causal language model of their own: the kind that computes the same, with these fields.
 PLAIN: dict[str, tuple[str, dict[str, Any]]] = {
     "qwen2_vl_text": ("qwen2", {}),
@@ -69,7 +71,8 @@ def decoder_class(config: Any) -> Any:
         return mapping[type(config)]
     names = (name for kind, name in NAMED.items() if config.model_type.startswith(kind))
     found = (getattr(transformers, name, None) for name in names)
-    return next((made for made in found if getattr(made, "config_class", None) is type(config)), None)
+    listed = next((made for made in found if getattr(made, "config_class", None) is type(config)), None)
+    return listed or causal_half(config.model_type)
 
 
 def _plain_rope(found: dict[str, Any]) -> dict[str, Any]:

@@ -28,8 +28,8 @@ token for token in float32: over a prefix tree of several levels, with prompts i
 right and wrong, and with sequences preempted because the cache is too small. A checkpoint of another size, or of a kind
 that is not listed, passes the same gate at load, or is refused in one line that names the feature.
 
-Where a model also takes images or sound (Mistral 3, Qwen-VL, Gemma 3 and 4, Llama 4), its text half is served if that
-is a kind in the first table; the weights of the other half are not loaded.
+Where a model also takes images or sound (Mistral 3 and 4, Qwen-VL, Gemma 3 and 4, Llama 4, Kimi K2.5, GLM-4.6V), its
+text half is served if that is a kind in the first table; the weights of the other half are not loaded.
 
 Limits that the tables do not show:
 

@@ -5,10 +5,11 @@ from typing import Any
 import torch
 from transformers import AutoConfig
 
+from engine.model.causal_half import DECODERS
 from engine.model.text_half import NAMED, decoder_class, text_half
 from tests.engine.conftest import END, VOCABULARY
 
-KINDS = sorted(NAMED)
+KINDS = sorted(NAMED.keys() | {whole for whole, _ in DECODERS.values()})
 LAYERS = 2
 LARGEST = 3e8  # weights; a configuration that can't be made smaller is not tried
 
@@ -72,6 +73,13 @@ DECODER = {"is_decoder": True}  # encoders, which `transformers` also has as dec
 
 HALF = {"is_encoder_decoder": False}  # decoders of translation models
 
+
+def mrope(*sections: int) -> dict[str, Any]:
+    """Rotary embeddings by three axes, which turn so many pairs of numbers each."""
+    plain = {"rope_type": "default", "rope_theta": 10000.0, "partial_rotary_factor": 1.0}
+    return plain | {"mrope_section": list(sections)}
+
+
 # What a kind needs beside or instead of `SIZES`; `...` leaves a size out.
 CHANGES: dict[str, dict[str, Any]] = {
     **dict.fromkeys(("axk1", "deepseek_v2", "deepseek_v3", "minicpm3", "sarvam_mla", "youtu"), LATENT),
@@ -93,6 +101,10 @@ CHANGES: dict[str, dict[str, Any]] = {
         "mlp_layer_types": ["dense", "sparse", "sparse"],
         "indexer_types": ["full", "shared", "full"],
     },
+    "glm4v_text": {"rope_parameters": mrope(2, 3, 3)},
+    "glm4v_moe_text": {"rope_parameters": mrope(2, 3, 3)},
+    "mistral_large4_text": INDEXED | {"pad_token_id": 1},
+    "hy_v4_vl_text": INDEXED | {"indexer_types": ["full", "shared"], "rope_parameters": mrope(2, 1, 1)},
     "hy_v4": INDEXED | {"indexer_types": ["full", "shared"]},
     "dots3_note_text": INDEXED
     | {

@@ -18,12 +18,14 @@ from engine.schedule.scheduler import Limits
 from engine.text.tokenizer import Tokenizer
 from kernels.tree_attention.cut import CutCost
 from tests.engine.conftest import SIZES, make_tokenizer
+from tests.engine.kinds.tiny import INDEXED, LATENT, mrope
 from tests.engine.test_greedy import check_at_once, prompts
 
 SIGHT = {"hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "depth": 1}
-MROPE = {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [2, 3, 3]}
+MROPE = mrope(2, 3, 3)
 EXPERTS = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 32, "decoder_sparse_step": 1}
 SEEING = SIGHT | {"embed_dim": 32, "num_heads": 2, "out_hidden_size": 64, "num_position_embeddings": 16}
+ROUTED = {"n_routed_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 32, "n_group": 1, "topk_group": 1}
 WRAPPERS: dict[str, tuple[str, dict[str, Any], dict[str, Any], str]] = {
     "mistral3": ("Mistral3", {"model_type": "mistral", "sliding_window": None}, SIGHT, "mistral"),
     "qwen2-vl": ("Qwen2VL", {"rope_parameters": MROPE}, SEEING | {"hidden_size": 64}, "qwen2"),
@@ -42,6 +44,14 @@ WRAPPERS: dict[str, tuple[str, dict[str, Any], dict[str, Any], str]] = {
         SIGHT | {"vision_output_dim": 32, "projector_input_dim": 32, "projector_output_dim": 32},
         "llama4_text",
     ),
+    "mistral4": ("Mistral3", {"model_type": "mistral4", **LATENT, **ROUTED}, SIGHT, "mistral4"),
+    "glm4v": ("Glm4v", {"rope_parameters": MROPE}, SEEING, "glm4v_text"),
+    "glm4v-moe": ("Glm4vMoe", {"rope_parameters": MROPE, **ROUTED}, SEEING, "glm4v_moe_text"),
+    "mistral-large4": ("MistralLarge4", INDEXED | ROUTED | {"pad_token_id": 1}, SIGHT, "mistral_large4_text"),
+    "hy-v4-vl": ("HYV4VL", INDEXED | ROUTED | {"rope_parameters": mrope(2, 1, 1)}, SEEING, "hy_v4_vl_text"),
+    "step3.7": ("Step3p7", ROUTED | {"pad_token_id": 1, "sliding_window": 24}, SIGHT, "step3p5"),
+    "muse-spark": ("MuseSpark", ROUTED, SIGHT, "muse_spark_text"),
+    "muse-glimmer": ("MuseGlimmer", ROUTED, SIGHT, "muse_glimmer_text"),
     "llava": ("Llava", {"model_type": "llama"}, SIGHT, "llama"),
 }
 
@@ -50,7 +60,12 @@ def whole(name: str) -> Any:
     """A whole tiny model."""
     kind, text, sight, _ = WRAPPERS[name]
     config = getattr(transformers, f"{kind}Config")(
-        text_config=SIZES | text, vision_config=sight, tie_word_embeddings=False, image_token_id=5, video_token_id=6
+        text_config=SIZES | text,
+        vision_config=sight,
+        tie_word_embeddings=False,
+        image_token_id=5,
+        video_token_id=6,
+        **({"audio_config": {"out_hidden_size": SIZES["hidden_size"]}} if name.startswith("muse") else {}),
     )
     torch.manual_seed(0)
     made = getattr(transformers, f"{kind}ForConditionalGeneration")._from_config(config, attn_implementation="eager")

@@ -27,7 +27,8 @@ from kernels.tree_attention.items import Item
 from tests.engine.conftest import make_config, make_tokenizer, make_weights
 from tests.engine.kinds.tiny import INDEXED, LATENT, SIZES
 from tests.engine.model.test_dequantize import FORMS, checkpoint
-from tests.engine.test_greedy import check, generate, greedy, prompts
+from tests.engine.model.test_text_half import whole
+from tests.engine.test_greedy import check, check_at_once, generate, greedy, prompts
 
 STATES: dict[str, Any] = {"layer_types": ["linear_attention", "full_attention"]} | {
     name: size for name, size in SIZES.items() if name.startswith("linear_")
@@ -110,6 +111,14 @@ def test_greedy_text_over_a_tree_of_prompts_in_chunks(
     assert split.model.shape.kv_heads == max(1, whole.model.shape.kv_heads // halves)  # latents are whole in each
     assert split.model.cache.shape[2] == split.model.shape.kv_heads
     assert split.model.vocabulary == whole.model.vocabulary
+
+
+@pytest.mark.slow
+def test_the_text_half_of_a_whole_model_is_split(make_split_core: Callable[..., Core]):
+    made = whole("glm4v-moe")
+    core = make_split_core(made)
+    assert core.model.shape.heads == SIZES["num_attention_heads"] // 2
+    check_at_once(core, made, [[max(token, 9) for token in text] for text in prompts(4, 30, 20, seed=3)], 6)
 
 
 @pytest.mark.slow
