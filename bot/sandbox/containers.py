@@ -85,7 +85,6 @@ class Container:
             user=KEEPER,
             environment={},
             labels={**docker_engine.labels("sandbox", LIFETIME + _SLACK), docker_engine.RUN: run},
-            network_disabled=True,
             host_config=client.create_host_config(**host_options(settings)),
         )["Id"]
         try:
@@ -247,7 +246,9 @@ def _contents(paths: Iterable[Path]) -> list[bytes]:
 def host_options(settings: SandboxSettings) -> dict[str, Any]:
     """The options of every container that runs a job, as `create_host_config` takes them."""
     options: dict[str, Any] = {
-        "network_mode": "none",
+        "network_mode": "none",  # `network_disabled` as well would leave /etc/hosts empty: no test finds `localhost` then
+        "dns": ["127.0.0.1"],  # not this machine's, which is nobody's business
+        "dns_search": ["."],
         "cap_drop": ["ALL"],
         "security_opt": ["no-new-privileges:true"],
         "read_only": True,

@@ -7,7 +7,7 @@
 sealed=/opt/troop/sealed
 mkdir -p "$sealed" || exit 1
 for program in sh bash dash ash ksh mksh zsh timeout env xargs grep egrep fgrep diff cmp cat head tail sed awk sort uniq \
-    wc tr cut tee expr jq perl ruby php lua tclsh; do
+    wc tr cut tee expr jq perl ruby php lua tclsh node; do
     place=$(command -v "$program")
     case $place in /*) ;; *) continue ;; esac
     IFS= read -r line <"$place"

@@ -231,7 +231,8 @@ class Work:
         assert result.ending is Ending.KILLED
 
     async def test_loopback_works(self, sandbox: Sandbox) -> None:
-        body = "import socket\ns = socket.create_server(('127.0.0.1', 0))\nsocket.create_connection(s.getsockname())\n"
+        body = "import socket\ns = socket.create_server(('127.0.0.1', 0))\n"
+        body += "socket.create_connection(('localhost', s.getsockname()[1]))\n"
         result = await sandbox.run(python(body))
         assert result.passed, result
 
