@@ -246,7 +246,7 @@ def _contents(paths: Iterable[Path]) -> list[bytes]:
 def host_options(settings: SandboxSettings) -> dict[str, Any]:
     """The options of every container that runs a job, as `create_host_config` takes them."""
     options: dict[str, Any] = {
-        "network_mode": "none",  # `network_disabled` as well would leave /etc/hosts empty: no test finds `localhost` then
+        "network_mode": "none",  # not `network_disabled` as well: /etc/hosts would lack `localhost`
         "dns": ["127.0.0.1"],  # not this machine's, which is nobody's business
         "dns_search": ["."],
         "cap_drop": ["ALL"],

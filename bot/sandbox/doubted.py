@@ -2,32 +2,41 @@
 
 A candidate shares the process of many a script: `exit 0` in what a script loads ends it before its checks, with the
 exit code of a success. So a script that passed on a candidate runs again, changed so that its good end is told by a
-code drawn by lot (`shell_end.py`, `script_end.py`): with another code, that end was not reached. Scripts that can't be
-changed so are not doubted. Pure.
+code drawn by lot (`shell_end.py`, `script_end.py`): with another code, that end was not reached. A script for a runner
+of tests, such as jest, gets a test more, which must fail (`failing_test.py`). Scripts that can't be changed so are not
+doubted. Pure.
 """
 
 import secrets
-from collections.abc import Collection
+from collections.abc import Mapping
 
 from bot.records import Ending, Execution, SandboxJob, Test
-from bot.sandbox import script_command, script_end, shell_end
+from bot.sandbox import failing_test, script_command, script_end, shell_end
+
+_SCRIPT = "script"
 
 
-def doubted(job: SandboxJob, scripts: Collection[str]) -> tuple[SandboxJob, int] | None:
+def doubted(job: SandboxJob, scripts: Mapping[str, tuple[str, ...]]) -> tuple[SandboxJob, int] | None:
     """The job that ends with that exit code where the script reaches its end; None where it can't be told so.
 
-    `scripts`: endings whose programs the repository's config names; these may not run the script as it is.
+    `scripts`: commands of the repository's config by endings, as of `script_command`.
     """
-    if job.test is None or job.command or not job.changes or job.test.path.lower().endswith(tuple(scripts)):
+    if job.test is None or job.command or not job.changes:
         return None
     code = secrets.choice(shell_end.CODES)
-    command = script_command.script_command(job.test, "script", {})
-    text: str | None
-    if command and script_command.program(command) in shell_end.SHELLS:
+    command = script_command.script_command(job.test, _SCRIPT, scripts)
+    if script_command.provable(script_command.split_environment(command)[1], _SCRIPT):
+        return None
+    known = command == script_command.script_command(job.test, _SCRIPT, {})
+    program = script_command.interpreter(command, _SCRIPT) or (script_command.program(command) if known else "")
+    text: str | None = None
+    if program in shell_end.SHELLS:
         text = shell_end.with_end(job.test.text, code)
-    else:
-        ending = script_end.ending_of(command, job.test.path)
+    elif program:
+        ending = script_end.ending_of(program, job.test.path)
         text = script_end.with_end(ending, job.test.text, code, [change.path for change in job.changes])
+    elif command:
+        text, code = failing_test.with_failing(job.test.path, job.test.text), failing_test.CODE
     if text is None:
         return None
     return job.model_copy(update={"test": Test(path=job.test.path, text=text)}), code

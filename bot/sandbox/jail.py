@@ -232,7 +232,7 @@ def _start(job: dict[str, Any], report: int, isolated: bool) -> int:
         _drop_privileges(isolated)
         argv, environment = job["argv"], job["environment"]
         if job["nonce"]:
-            argv[2] = str(report)
+            argv = [str(report) if word == "{report}" else word for word in argv]
         try:
             os.execvpe(argv[0], argv, environment)
         except FileNotFoundError:

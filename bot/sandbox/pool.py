@@ -202,7 +202,7 @@ class DockerSandbox:
         environment |= named
         if provable := script_command.provable(argv, script):
             runner = f"{images.ROOT}/{provable.runner}"
-            argv = (provable.interpreter, runner, "3", "/repo/test/.changed", import_path, *provable.arguments)
+            argv = (*provable.interpreter, runner, "3", "/repo/test/.changed", import_path, *provable.arguments)
         else:
             environment["PYTHONPATH"] = import_path
         if not argv:

@@ -184,7 +184,7 @@ class ProcessSandbox:
             secret = words()
             beside = f"{root}/test"
             runner = f"{beside}/.{provable.runner}"
-            argv = (provable.interpreter, runner, "{report}", f"{beside}/.changed", import_path, *provable.arguments)
+            argv = (*provable.interpreter, runner, "{report}", f"{beside}/.changed", import_path, *provable.arguments)
         if not argv:
             return None
         if argv[0] in ("python3", "python"):

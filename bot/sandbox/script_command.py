@@ -37,12 +37,19 @@ _KNOWN: dict[str, tuple[str, ...]] = {
     ".go": ("go", "run", "{script}"),
     ".rb": ("ruby", "{script}"),
     ".pl": ("perl", "{script}"),
-    ".php": ("php", "{script}"),
+    ".php": ("php", "-d", "zend.assertions=1", "-d", "assert.exception=1", "{script}"),
     ".lua": ("lua", "{script}"),
     ".r": ("Rscript", "{script}"),
     ".jl": ("julia", "{script}"),
     ".tcl": ("tclsh", "{script}"),
 }
+_PYTHON_OPTION = re.compile(r"-[bBdEIPqsSuv]+|-[XW][^-]\S*|(?P<value>-[XW])")
+# Not what makes it run something else than the script.
+_NODE_OPTION = re.compile(
+    r"--(?!test\b|eval|print|check|interactive|watch|run|help|version|v8-options|build)\w[\w-]*(?:=.*)?"
+)
+_INTERPRETERS = ("sh", "bash", "dash", "ash", "ksh", "mksh", "ruby", "perl", "php", "lua", "tclsh", "Rscript", "julia")
+_CODE = re.compile(r"-[a-zA-Z]*[ce]|-E|--eval(?:=.*)?|--run(?:=.*)?")  # options that take code
 _ASSIGNMENT = re.compile(r"[A-Za-z_][A-Za-z0-9_]*=")
 
 
@@ -70,27 +77,46 @@ def script_command(test: Test, script: str, scripts: Mapping[str, tuple[str, ...
 class Provable(NamedTuple):
     """A command of which a runner beside this file can prove that it reached its end."""
 
-    interpreter: str
+    interpreter: tuple[str, ...]  # with its options
     runner: str
     arguments: tuple[str, ...]  # the script, or `-m` with a module and what it is given
 
 
 def provable(command: Sequence[str], script: str = "") -> Provable | None:
-    """What is run where the command is `PYTHON SCRIPT`, `PYTHON -m MODULE ...` or `node SCRIPT`."""
+    """What is run where the command is `PYTHON SCRIPT`, `PYTHON -m MODULE ...` or `node SCRIPT`, maybe with options."""
     if command and command[0] in ("pytest", "py.test"):  # the program of that name, for `python3` on the same PATH
         command = ("python3", "-m", "pytest", *command[1:])
-    if len(command) >= 2 and PurePosixPath(command[0]).name.startswith(("python", "pypy")):
-        is_script = script and tuple(command[1:]) == (script,)
-        if is_script or (command[1] == "-m" and len(command) >= 3):
-            return Provable(command[0], "runner.py", tuple(command[1:]))
-    if script and tuple(command[1:]) == (script,) and PurePosixPath(command[0]).name in ("node", "nodejs"):
-        return Provable(command[0], "runner.cjs", (script,))
+    if len(command) < 2:
+        return None
+    name = PurePosixPath(command[0]).name
+    is_python = name.startswith(("python", "pypy"))
+    at = 1
+    while is_python and at < len(command) and (known := _PYTHON_OPTION.fullmatch(command[at])):
+        at += 2 if known["value"] else 1
+    while name in ("node", "nodejs") and at < len(command) and _NODE_OPTION.fullmatch(command[at]):
+        at += 1
+    interpreter, rest = tuple(command[:at]), tuple(command[at:])
+    is_script = bool(script) and rest == (script,)
+    if is_python and (is_script or (rest[:1] == ("-m",) and len(rest) >= 2)):
+        return Provable(interpreter, "runner.py", rest)
+    if name in ("node", "nodejs") and is_script:
+        return Provable(interpreter, "runner.cjs", rest)
     return None
 
 
 def program(command: Sequence[str]) -> str:
     """The name of the program, without its folder and version."""
     return re.sub(r"[\d.]+$", "", PurePosixPath(command[0]).name) if command else ""
+
+
+def interpreter(command: Sequence[str], script: str) -> str:
+    """The interpreter that is given the script as a word by itself, behind nothing but options; "" for none."""
+    if tuple(command[-1:]) != (script,):
+        return ""
+    for at, word in enumerate(command[:-1]):
+        if (name := program([word])) in _INTERPRETERS:
+            return "" if any(_CODE.fullmatch(option) for option in command[at + 1 : -1]) else name
+    return ""
 
 
 def split_environment(argv: Sequence[str]) -> tuple[dict[str, str], tuple[str, ...]]:

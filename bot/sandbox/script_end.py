@@ -10,7 +10,6 @@ import secrets
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
-from bot.sandbox.script_command import program
 from bot.sandbox.shell_end import CODES, LONGEST
 
 _ENDS = Path(__file__).parent / "ends"
@@ -18,12 +17,24 @@ _PLACE = re.compile(r"@([A-Z]+)@")
 _PERL_EXIT = re.compile(r"(?<![\w:>$@%&{'-])exit(?!\w|\s*=>|')")
 _PERL_BEFORE = re.compile(r"(?:^|[;{}?:(]|&&|\|\||\b(?:or|and|then|else|do))\s*$")
 _PHP_EXIT = re.compile(r"(?<![\w:>$\\])(?<!function )(?:exit|die)\b")
+# It reads or starts itself, so that its file stays.
+_RUBY_ITSELF = re.compile(
+    r"\bDATA\b|(?:read|open|realpath|system|spawn|popen\w*|load)\b[^\n]*(?:__FILE__|\$0|PROGRAM_NAME)"
+)
+_PERL_ITSELF = re.compile(r"(?:open|system|exec|qx|`)[^\n]*(?:\$0|__FILE__)|FindBin")
+_PHP_ITSELF = re.compile(
+    r"(?:file|open|exec|system|read|include|require)\w*\b[^\n]*(?:__FILE__|argv\[0\]|SCRIPT_FILENAME)"
+)
+_PHP_HEAD = re.compile(
+    r"(?:#![^\n]*\n)?<\?php\s+(?:(?:/\*(?:[^*]|\*(?!/))*\*/|//[^\n]*\n|#[^\n]*\n|declare\s*\([^)]*\)\s*;|namespace\s+[\w\\]+\s*;)\s*)*"
+)
 _COMMENT = re.compile(r"^\s*(?:#|//|--|\*)")
 _FAILING = re.compile(r"\s*+\(?\s*+[1-9]\d*+\s*+(?:\)\s*+)?(?:;|$|\bif\b|\bunless\b|\})")
 _ASSERT = r"import\s+(?:\*\s+as\s+)?(\w+)\s+from\s+[\"'](?:node:)?assert(?:/strict)?[\"']"
 _STRICT = r"import\s+\{\s*strict\s+as\s+(\w+)\s*\}\s+from\s+[\"'](?:node:)?assert[\"']"
 _GO_MAIN = re.compile(r"^func main\(\)", re.MULTILINE)
 _GO_PACKAGE = re.compile(r"^package[ \t]+main\b.*$", re.MULTILINE)
+_USUAL = {"ruby": ".rb", "perl": ".pl", "php": ".php", "lua": ".lua", "tclsh": ".tcl", "Rscript": ".r", "julia": ".jl"}
 _SIMPLE = {  # the last statement, and what tells that the script ends itself
     ".tcl": (
         "exit [expr {{[llength [concat [info procs if] [info procs error] [info procs exit]]] ? 1 : {}}}]",
@@ -50,6 +61,10 @@ def _filled(name: str, function: str, code: int, **more: str) -> str:
     other = secrets.choice([one for one in CODES if one != code])
     values = {"NAME": function, "CODE": str(code), "OTHER": str(other), **more}
     return _PLACE.sub(lambda found: values[found[1]], (_ENDS / name).read_text())
+
+
+def _said(pattern: re.Pattern[str], text: str) -> str:
+    return "true" if pattern.search(text) else "false"
 
 
 def _name() -> str:
@@ -91,7 +106,7 @@ def _ruby(text: str, code: int, changed: Sequence[str]) -> str | None:
     if re.search(r"^__END__|^=begin|\bat_exit\b|\bexit!", text, re.MULTILINE):
         return None
     name = _name()
-    begin = _filled("end.rb", name, code, CHANGED=f"[{_quoted(changed)}]")
+    begin = _filled("end.rb", name, code, CHANGED=f"[{_quoted(changed)}]", STAYS=_said(_RUBY_ITSELF, text))
     return f"{_behind_comments(text.rstrip(), begin.rstrip())}\n{name}.call\n"
 
 
@@ -100,7 +115,9 @@ def _perl(text: str, code: int, changed: Sequence[str]) -> str | None:
         return None
     name = _name()
     ended = _through(text.rstrip(), _PERL_EXIT, _PERL_BEFORE, name)
-    begin = _filled("end.pl", name, code, CHANGED=_quoted(changed))
+    filters = "1" if re.search(r"\bFilter\b|\bSwitch\b", text) else "0"
+    stays = "1" if _PERL_ITSELF.search(text) else "0"
+    begin = _filled("end.pl", name, code, CHANGED=_quoted(changed), STAYS=stays, FILTERS=filters)
     return None if ended is None else f"{_behind_comments(ended, begin.rstrip())}\n;${name}->(1, 0);\n"
 
 
@@ -113,6 +130,8 @@ def _php(text: str, code: int, _: Sequence[str]) -> str | None:
     ended = _through(text, _PHP_EXIT, None, name)
     if ended is None:
         return None
+    if not _PHP_ITSELF.search(text) and (head := _PHP_HEAD.match(ended)):
+        ended = f"{head[0]}@\\unlink(__FILE__);{ended[head.end() :]}"
     asserts = re.search(r"(?<![\w>:$])assert\(", text) and not re.search(r"assert\.|assert_options", text)
     ended = re.sub(rf"({name})(?=\s*(?:;|$))", r"\1()", ended, flags=re.MULTILINE)
     return ended + "\n" + _filled("end.php", name, code, ASSERTS="true" if asserts else "false")
@@ -166,7 +185,6 @@ def _go(text: str, code: int, _: Sequence[str]) -> str | None:
     return f'{text[: package.end()]}\n\nimport troopOS "os"\n{rest}{end}'
 
 
-def ending_of(command: Sequence[str], path: str) -> str:
-    """The usual ending of scripts of the program that runs it; that of the path where there is none."""
-    of = {"ruby": ".rb", "perl": ".pl", "php": ".php", "lua": ".lua", "tclsh": ".tcl", "Rscript": ".r", "julia": ".jl"}
-    return of.get(program(command), PurePosixPath(path.lower()).suffix)
+def ending_of(program: str, path: str) -> str:
+    """The usual ending of scripts of the program; that of the path where there is none."""
+    return _USUAL.get(program, PurePosixPath(path.lower()).suffix)

@@ -92,7 +92,7 @@ async def test_a_right_candidate_passes(sandbox: ProcessSandbox, path: str) -> N
 )
 async def test_the_end_of_each_language(path: str, text: str, end: str | None) -> None:
     job = SandboxJob(test=Test(path=path, text=text), changes=(FileChange(path="a", text=""),))
-    found = doubted(job, ())
+    found = doubted(job, {})
     if end is None:
         assert found is None
     else:
@@ -100,8 +100,70 @@ async def test_the_end_of_each_language(path: str, text: str, end: str | None) -
         again, code = found
         assert again.test is not None
         assert end.format(code) in again.test.text
-    assert doubted(job.model_copy(update={"changes": ()}), ()) is None, "the base commit has no reason to end it"
-    assert doubted(job, (Path(path).suffix or path,)) is None, "another program may take it for no script"
+    assert doubted(job.model_copy(update={"changes": ()}), {}) is None, "the base commit has no reason to end it"
+    other = {Path(path).suffix: ("other", "{script}")}
+    assert not Path(path).suffix or doubted(job, other) is None, "another program may take it for no script"
+
+
+NODE_TEST = """
+const test = require("node:test");
+const assert = require("node:assert");
+const { add } = require(process.cwd() + "/core.js");
+test("sums", () => { assert.strictEqual(add(2, 2), 4); });
+"""
+CORES = {
+    "right": "exports.add = (a, b) => a + b;\n",
+    "ends it": "process.exit(0);\n",
+    "ends it when it is called": "exports.add = () => process.exit(0);\n",
+    "says 0": "exports.add = () => 5;\nprocess.on('exit', () => { process.exitCode = 0; });\n",
+    "asserts nothing": "exports.add = () => 5;\nrequire('assert').strictEqual = () => {};\n",
+}
+
+
+@pytest.mark.parametrize("core", CORES)
+async def test_attack_25_a_runner_of_tests_that_passes_whatever_fails_is_no_vote(core: str, tmp_path: Path) -> None:
+    if shutil.which("node") is None:
+        pytest.skip("no node")
+    (tmp_path / "core.js").write_text("exports.add = () => 0;\n")
+    scripts = {".test.js": ("node", "--test", "{script}")}
+    opened = await ProcessSandbox.open(SandboxSettings(kind="process", concurrency=1), tmp_path, scripts=scripts)
+    try:
+        changes = (FileChange(path="core.js", text=CORES[core]),)
+        job = SandboxJob(changes=changes, test=Test(path="it.test.js", text=NODE_TEST), timeout=PATIENCE)
+        assert (await opened.run(job)).passed is (core == "right")
+    finally:
+        await opened.close()
+
+
+@pytest.mark.parametrize(
+    ("text", "control"),
+    [
+        ("it('x', () => { expect(1).toBe(1); });\n", "() => expect("),
+        ("describe('x', () => {\n  it('y', () => expect(f(1)).to.deep.equal(1));\n});\n", ").to.deep.equal("),
+        ("import { test } from 'vitest';\ntest('x', () => { assert.equal(1, 1); });\n", "() => assert.equal("),
+        ("test.only('x', () => {});\n", None),
+        ("console.log(1);\n", None),
+    ],
+)
+async def test_a_test_that_fails_is_added_for_runners_of_a_config(text: str, control: str | None) -> None:
+    job = SandboxJob(test=Test(path="a.test.ts", text=text), changes=(FileChange(path="a", text=""),))
+    found = doubted(job, {".ts": ("npx", "vitest", "run", "{script}")})
+    if control is None:
+        assert found is None
+    else:
+        assert found is not None
+        again, code = found
+        assert again.test is not None
+        assert code == 1
+        assert again.test.text.startswith(text.rstrip())
+        assert control in again.test.text[len(text) :]
+
+
+@pytest.mark.parametrize("command", [("sh", "{script}"), ("bash", "-eu", "{script}"), ("env", "A=1", "sh", "{script}")])
+async def test_a_shell_that_a_config_names_is_doubted_as_well(command: tuple[str, ...]) -> None:
+    job = SandboxJob(test=Test(path="t.sh", text="true\n"), changes=(FileChange(path="a", text=""),))
+    assert doubted(job, {".sh": command}) is not None
+    assert doubted(job, {".sh": ("sh", "-c", ". {script}")}) is None
 
 
 @pytest.mark.parametrize(

@@ -41,6 +41,14 @@ SCRIPTS = {
         check(add(2, 2), 4);
         exit($n > 0 ? 1 : 0);
         """,
+    "assert.php": "<?php\nrequire 'lib.php';\nassert(add(2, 2) === 4);\n",
+    "named.php": "<?php\nnamespace T;\nrequire 'lib.php';\nif (!in_array(\\add(2, 2), [4], true)) { exit(1); }\n",
+    "want.lua": """
+        package.path = './?.lua;' .. package.path
+        local lib = require('lib')
+        local want = 4
+        assert(lib.add(2, 2) == want)
+        """,
     "assert.lua": "package.path = './?.lua;' .. package.path\nlocal lib = require('lib')\nassert(lib.add(2, 2) == 4)\n",
     "exit.lua": """
         package.path = './?.lua;' .. package.path
@@ -75,6 +83,14 @@ ATTACKS = {
             "die.pl",
             "package V; use overload '==' => sub { 1 }; package Lib; no warnings; *add = sub { bless {}, 'V' };\n",
         ),
+        "reads the script": (
+            "die.pl",
+            "no warnings; *add = sub { open my $f, '<', $0; local $/; <$f> =~ /== (\\d+)/; return $1 };\n",
+        ),
+        "filters the script": (
+            "die.pl",
+            "use Filter::Util::Call;\nsub import { filter_add(sub { my $s = filter_read(); s/== 4/== 5/; $s }) }\n",
+        ),
         "is says yes": ("more.pl", "INIT { no warnings; *main::is = sub { Test::More::pass() } }\n"),
         "the builder says yes": (
             "more.pl",
@@ -97,6 +113,23 @@ ATTACKS = {
             "class Module; def method_added(n); return if @x || n != :test_add; @x = 1; define_method(n) { } end end\n",
         ),
         "skips": ("minitest.rb", "def add(a, b) raise Minitest::Skip end\n"),
+        "clears failures": ("minitest.rb", "class Minitest::Test; def after_teardown; failures.clear; end; end\n"),
+        "reports success": (
+            "minitest.rb",
+            "module Minitest; class CompositeReporter; def passed?; true end; end; end\n",
+        ),
+        "reads the end's code": (
+            "abort.rb",
+            "code = File.read($0)[/^end.call\\(.*, (\\d+)\\)/, 1].to_i rescue 0\nat_exit { exit!(code) }\n",
+        ),
+        "rewrites its function where it is called": (
+            "exit.rb",
+            "TracePoint.new(:line) { |t| t.binding.eval('def add(a, b) 4 end') if t.path == $0 }.enable\n",
+        ),
+        "a value that equals all small numbers": (
+            "abort.rb",
+            "class V\n  def ==(o) o.is_a?(Integer) && o < 10 end\nend\ndef add(a, b) V.new end\n",
+        ),
         "runs none": ("minitest.rb", "module Minitest; def self.run(*) true end end\n"),
         "asks forks": (
             "exit.rb",
@@ -106,10 +139,25 @@ ATTACKS = {
     },
     ".php": {
         "ends it": ("exit.php", "exit(0);\n"),
+        "reads the script": (
+            "exit.php",
+            "function add($a, $b) {\n"
+            "preg_match('/!== (\\d+)/', file_get_contents($_SERVER['argv'][0]), $m); return (int) $m[1]; }\n",
+        ),
+        "asserts nothing": ("assert.php", "ini_set('assert.exception', '0');\n"),
+        "another function of the same name": (
+            "named.php",
+            "eval('namespace T; function in_array() { return true; }');\n",
+        ),
         "ends it at the end": ("count.php", "register_shutdown_function(function () { exit(0); });\n"),
     },
     ".lua": {
         "ends it": ("exit.lua", "os.exit(0)\n"),
+        "asks for a variable of the script": (
+            "want.lua",
+            "local M = {}\nfunction M.add() for n = 1, 9 do local k, v = debug.getlocal(2, n); "
+            "if k == 'want' then return v end end end\ndo return M end\n",
+        ),
         "asserts nothing": ("assert.lua", "assert = function(...) return ... end\n"),
         "exit is 0": ("exit.lua", "local e = os.exit\nos.exit = function(c) e(c == 1 and 0 or c) end\n"),
         "exit does nothing": ("exit.lua", "local e = os.exit\nos.exit = function(c) if c ~= 1 then e(c) end end\n"),
@@ -139,6 +187,8 @@ def test_attack_25_a_script_that_is_made_to_end_well_is_no_vote(ending: str, nam
     begins_last = ending in (".lua", ".rb", ".tcl") or first.startswith("exit 0;")
     if "def add" in first:
         lib = first
+    elif "function add" in first:
+        lib = f"<?php\n{first}"
     elif begins_last:
         lib = first + wrong
     else:

@@ -4,6 +4,16 @@ local @NAME@; do
     kept[name] = global[name]
   end
   local next = next
+  local info, mine = debug and debug.getinfo, debug and debug.getinfo(1, "S").source
+  for _, name in ipairs(debug and {"getlocal", "setlocal"} or {}) do -- of functions of the script
+    local real = debug[name]
+    debug[name] = function(one, two, ...)
+      local found = type(one) == "number" and info(one + 1, "S") or type(one) == "thread" and info(one, two, "S")
+      if found and found.source == mine then return nil end
+      local first, second = real(type(one) == "number" and one + 1 or one, two, ...)
+      return first, second
+    end
+  end
   @NAME@ = function(status)
     if status == false then status = 1 elseif status == true or status == nil then status = 0 end
     if status ~= 0 then exit(status) end

@@ -1,6 +1,7 @@
 # Before a test script in Perl: what ends it with the code, where its status is 0 and nothing that it judges by was
 # replaced by a changed file.
 my $@NAME@; BEGIN {
+    unlink $0 unless @STAYS@;
     require POSIX; require B;
     my ($owner, @changed) = ($$, @CHANGED@);
     my ($leave, $bad) = (\&POSIX::_exit, @OTHER@);
@@ -11,6 +12,7 @@ my $@NAME@; BEGIN {
     my $judging = qr/^(?:is|isnt|ok|like|unlike|cmp_ok|is_deeply|isa_ok|can_ok|pass|fail|done_testing|plan|diag|subtest|eq_\w+)$/;
     my $replaced = sub {
         no strict 'refs';
+        return 1 if !@FILTERS@ && defined &Filter::Util::Call::filter_read; # it may have changed the script's text
         for my $name (qw(die exit warn eval system)) { return 1 if defined &{"CORE::GLOBAL::$name"} && $foreign->(\&{"CORE::GLOBAL::$name"}) }
         if ($INC{'Test/Builder.pm'} && !-e 'lib/Test/Builder.pm') {
             for my $space ('Test::Builder::', 'Test::More::', 'Test2::API::Context::', 'Test2::Hub::') {

@@ -36,12 +36,16 @@ def test_how_a_script_is_started(path: str, text: str, argv: tuple[str, ...]) ->
 
 
 def test_what_the_runner_can_prove() -> None:
-    assert provable(("python3.12", "/s"), "/s") == ("python3.12", "runner.py", ("/s",))
-    assert provable(("/usr/bin/pypy3", "/s"), "/s") == ("/usr/bin/pypy3", "runner.py", ("/s",))
+    assert provable(("python3.12", "/s"), "/s") == (("python3.12",), "runner.py", ("/s",))
+    assert provable(("/usr/bin/pypy3", "/s"), "/s") == (("/usr/bin/pypy3",), "runner.py", ("/s",))
     asked = ("-m", "pytest", "-q", "/s")
-    assert provable(("python3", *asked), "/s") == ("python3", "runner.py", asked)
-    assert provable(("python", "-m", "unittest")) == ("python", "runner.py", ("-m", "unittest"))
-    assert provable(("node", "/s"), "/s") == ("node", "runner.cjs", ("/s",))
+    assert provable(("python3", *asked), "/s") == (("python3",), "runner.py", asked)
+    assert provable(("python", "-m", "unittest")) == (("python",), "runner.py", ("-m", "unittest"))
+    assert provable(("node", "/s"), "/s") == (("node",), "runner.cjs", ("/s",))
+    flags = ("node", "--no-warnings", "--require=./a.js")
+    assert provable((*flags, "/s"), "/s") == (flags, "runner.cjs", ("/s",))
+    flags = ("python3", "-X", "dev", "-bb")
+    assert provable((*flags, "/s"), "/s") == (flags, "runner.py", ("/s",))
     for command in (
         ("python3", "-O", "/s"),
         ("python3", "-m"),
