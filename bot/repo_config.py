@@ -62,7 +62,7 @@ AUTO = 0  # trajectories
 
 # What a line has unquoted, or within double quotes as well, that only a shell understands.
 # Outside quotes; `#` and `~` at the beginning of a word.
-_OPERATOR = re.compile(r"[;|&<>]+|[()*?]|\{[^\s{}]*,[^\s{}]*\}|(?<!\S)(?:#|~(?=[/\s]|$))")
+_OPERATOR = re.compile(r"[;|&<>]+|[()*?]|\{[^\s{},]*,[^\s{}]*\}|(?<!\S)(?:#|~(?=[/\s]|$))")
 _EXPANSION = re.compile(r"`|\$(?:\{\w*\}?|\w+|\(|[@#?!*])")
 _ASSIGNMENT = re.compile(r"[A-Za-z_][A-Za-z0-9_]*=")
 _TUPLE = re.compile(r"\((?:'[^']*',? ?)+\)")  # a table's name, as tomllib prints it
@@ -313,7 +313,7 @@ def _line_of(text: str, path: tuple[str, ...]) -> int | None:
     table: tuple[str, ...] = ()
     best: int | None = None
     for number, line in enumerate(text.splitlines(), start=1):
-        if header := re.match(r"\s*\[+([^\]]+)\]", line):
+        if header := re.match(r"\s*\[+([^\[\]]+)\]", line):
             table = tuple(part.strip().strip("\"'") for part in header[1].split("."))
             if table == path[: len(table)]:
                 best = number

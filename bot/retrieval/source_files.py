@@ -14,6 +14,7 @@ from weakref import WeakKeyDictionary
 from bot.patch import encoding
 from bot.patch.protected_files import is_test
 from bot.records import Checkout, SourceFile
+from bot.retrieval.lexical_rank import stands_in
 
 MAX_BYTES = 2_000_000  # of a file that is read at all
 MAX_TOTAL = 150_000_000  # bytes of all files that are read; those in the deepest folders are left out beyond it
@@ -139,7 +140,7 @@ def _is_named(path: str, named: str) -> bool:
         return not _is_vendored(path)
     name = PurePosixPath(path).name
     specific = len(name) > 4 and "." in name and not is_test_material(path) and not _is_vendored(path)
-    return specific and re.search(rf"(?<![\w./-]){re.escape(name)}(?![\w-])", named) is not None
+    return specific and stands_in(named, name, r"[\w./-]", r"[\w-]")
 
 
 def _excluded(path: str, patterns: Sequence[str]) -> bool:

@@ -13,6 +13,7 @@ from bot.recipe.import_roots import import_roots
 from bot.records import FileChange
 
 _NOT_HERE = (errno.ENOSYS, errno.EXDEV, errno.EINVAL, errno.EOPNOTSUPP, errno.EPERM, errno.EBADF)
+_MANIFEST = 1_000_000  # bytes of a manifest that are read
 _TRACES = (
     r"\bset(?:trace|profile)\b|\bsys\.monitoring\b|\bcProfile\b|\b(?:import|from) (?:bdb|pdb|coverage|profile|trace)\b"
 )
@@ -157,7 +158,8 @@ def roots_of(base: Path) -> tuple[str, ...]:
 
     def read(path: str) -> str | None:
         try:
-            return (base / path).read_text(encoding="utf-8-sig", errors="replace")
+            with open(base / path, "rb") as file:
+                return file.read(_MANIFEST).decode("utf-8-sig", "replace")
         except OSError:
             return None
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 import bot
+from bot import repo_config
 from bot.patch.manifests import harmless
 from bot.patch.syntax import syntax_error
 from bot.patch.test_programs import programs
@@ -113,3 +114,15 @@ def test_attack_28_no_pattern_skips_lines_at_the_beginning_of_each():
                 texts = (one.value for one in within if isinstance(one, ast.Constant) and isinstance(one.value, str))
                 found += [f"{path.name}: {text}" for text in texts if re.search(r"\^\\s[*+]", text)]
     assert found == []
+
+
+@pytest.mark.parametrize("begin", ["", "{", "${", "a {", "["])
+@pytest.mark.parametrize("part", [",", "a,", "{,", "[", "[a", "]"])
+def test_attack_28_no_config_takes_long(begin: str, part: str):
+    """A command with braces, and a line that is looked for to tell where the mistake is."""
+
+    def read(text: str) -> None:
+        repo_config.parse(f"[test]\ncommand = '{begin}{text}'\n")
+        repo_config._line_of(f"{begin}{text}", ("sandbox", "image"))
+
+    assert grows_evenly(read, part, 12_000)
