@@ -22,11 +22,13 @@ from engine.schedule.scheduler import Limits
 from engine.schedule.sequence import Request, SamplingParams, Sequence
 from engine.schedule.step import Chunk, Step
 from engine.text.output import ByteDecoder, OutputText
+from kernels.sparse_attention.reference import NUMBERS
 
 logger = logging.getLogger(__name__)
 
 LOGIT_BYTES = 4 * 5  # of each logit: in float32, its probability, a copy that is changed, and what is summed up
 SORT_BYTES = 40
+TILE_BYTES = 4 * 3 * NUMBERS  # of sparse attention: scores, and copies of them, in float32
 ALTERNATIVES = 20  # log-probabilities per token, the most that the API allows
 HOT = SamplingParams(temperature=1.0, top_p=0.5, min_p=1e-6)
 
@@ -92,7 +94,7 @@ def first_cache(model: Model, limits: Limits, free: int) -> int:
 
 def largest_step(model: Model, limits: Limits) -> int:
     """About the bytes that the largest step takes beside model and cache: the logits of a full batch with what sampling
-    makes of them, and a layer's activations of as many rows and a chunk.
+    makes of them, a layer's activations of as many rows and a chunk, and tiles of scores where tokens are chosen.
     """
     config, item = model.config, model.dtype.itemsize
     hidden = int(getattr(config, "hidden_size", 0) or 4096)
@@ -100,7 +102,8 @@ def largest_step(model: Model, limits: Limits) -> int:
     rows = limits.max_batch + limits.prefill_chunk
     heads = model.shape.heads * model.shape.head_dim
     logits = limits.max_batch * model.vocabulary * LOGIT_BYTES + SORTED * SORT_BYTES
-    return logits + rows * (4 * hidden + 3 * inner + 4 * heads) * item
+    tiles = TILE_BYTES if any(reach.most for reach in model.reaches) else 0
+    return logits + rows * (4 * hidden + 3 * inner + 4 * heads) * item + tiles
 
 
 def fit_cache(core: Core, share: float) -> int:

@@ -24,6 +24,7 @@ from engine.server.process import _smaller, build_core
 from engine.settings import Settings
 from engine.warmup import blocks_that_fit, first_cache, largest_step, warm_up
 from kernels.tree_attention.cut import CutCost
+from kernels.tree_attention.reach import FULL, Reach
 from tests.engine.conftest import copy_into_engine
 from tests.engine.test_greedy import check, prompts
 from tests.patience import PATIENCE
@@ -121,7 +122,12 @@ def qwen3_coder_30b(vocabulary: int = 151_936, context: int = 262_144) -> Any:
     config = SimpleNamespace(hidden_size=2048, intermediate_size=6144)
     shape = CacheShape(48, 4, 128, 2, 32)
     return SimpleNamespace(
-        config=config, shape=shape, vocabulary=vocabulary, context_length=context, dtype=torch.bfloat16
+        config=config,
+        shape=shape,
+        vocabulary=vocabulary,
+        context_length=context,
+        dtype=torch.bfloat16,
+        reaches=(FULL,),
     )
 
 
@@ -137,6 +143,13 @@ def test_the_first_cache_fits_into_what_the_weights_leave(max_batch: int, chunk:
     assert first_cache(model, limits, 1 << 40) == 2 * model.context_length + max_batch * 16
     with pytest.raises(LoadError, match=r"3\.0 GiB of GPU memory that the model leaves.*lower --max-batch or --pref"):
         first_cache(model, Limits(16, 1024, 4096), 3 << 30)
+
+
+def test_tiles_of_scores_are_counted_where_tokens_are_chosen():
+    model, limits = qwen3_coder_30b(), Limits(16, 64, 512)
+    plain = largest_step(model, limits)
+    model.reaches = (FULL, Reach(most=2048))
+    assert largest_step(model, limits) - plain > 160 << 20, "what `choose` was seen to take"
 
 
 def test_a_gpus_first_cache_is_what_its_memory_says(model_folder: Path, monkeypatch: pytest.MonkeyPatch, weights: Any):
