@@ -28,7 +28,7 @@ def examine() -> Iterator[Finding]:
     try:
         settings = read_settings()
     except SettingsError as error:
-        yield Finding(name="settings", level="missing", detail=str(error))
+        yield Finding.missing("settings", str(error))
         return
     for of_engine in (_torch, _model):
         yield _for_engine(settings, of_engine())
@@ -38,7 +38,7 @@ def examine() -> Iterator[Finding]:
     yield from _files(settings)
     if is_server(settings) and not settings.webhook_secret.get_secret_value():
         hint = "set TROOP_WEBHOOK_SECRET to the secret in the App's settings, or open /setup"
-        yield Finding(name="webhook", level="missing", detail="there is no secret", hint=hint)
+        yield Finding.missing("webhook", "there is no secret", hint)
 
 
 def is_server(settings: Settings) -> bool:
@@ -63,17 +63,16 @@ def _for_engine(settings: Settings, finding: Finding) -> Finding:
 
 
 def _python() -> Finding:
-    return Finding(name="python", level="ok", detail=".".join(map(str, sys.version_info[:3])))
+    return Finding.ok("python", ".".join(map(str, sys.version_info[:3])))
 
 
 def _torch() -> Finding:
     if importlib.util.find_spec("torch") is None:
-        hint = "make install, or pip install 'torch>=2.11'"
-        return Finding(name="torch", level="missing", detail="not installed", hint=hint)
+        return Finding.missing("torch", "not installed", "make install, or pip install 'torch>=2.11'")
     import torch
 
     where = torch.cuda.get_device_name(0) if torch.cuda.is_available() else f"CPU, {os.cpu_count()} processors"
-    return Finding(name="torch", level="ok", detail=f"{torch.__version__} on {where}")
+    return Finding.ok("torch", f"{torch.__version__} on {where}")
 
 
 def _model() -> Finding:
@@ -82,9 +81,8 @@ def _model() -> Finding:
     for folder in (spec.submodule_search_locations if spec is not None else None) or ():
         path = os.path.join(folder, "checkpoints", "capuchin", "model.safetensors")
         if os.path.exists(path):
-            return Finding(name=name, level="ok", detail=f"Capuchin, {os.path.getsize(path) / 1e6:.0f} MB")
-    detail = "no checkpoint in engine/checkpoints"
-    return Finding(name=name, level="missing", detail=detail, hint="make capuchin trains it again")
+            return Finding.ok(name, f"Capuchin, {os.path.getsize(path) / 1e6:.0f} MB")
+    return Finding.missing(name, "no checkpoint in engine/checkpoints", "make capuchin trains it again")
 
 
 def _namespaces() -> Finding:
@@ -94,11 +92,10 @@ def _namespaces() -> Finding:
     except (OSError, subprocess.TimeoutExpired):
         works = False
     if works:
-        detail = "the process sandbox can isolate tests from the network"
-        return Finding(name="namespaces", level="ok", detail=detail)
+        return Finding.ok("namespaces", "the process sandbox can isolate tests from the network")
     detail = "the process sandbox can't isolate tests from the network"
     hint = "use Docker, or allow unprivileged user namespaces"
-    return Finding(name="namespaces", level="optional", detail=detail, hint=hint)
+    return Finding.optional("namespaces", detail, hint)
 
 
 def _published(settings: Settings) -> Finding:
@@ -107,14 +104,14 @@ def _published(settings: Settings) -> Finding:
     there = f"{', '.join(here)} in {folder}" if here else f"none in {folder}; the bundled one is used"
     missing = [f"{one.name} ({one.size / 1e6:,.1f} MB)" for one in CATALOGUE if one.name not in here]
     hint = f"`make models` or `troop models` fetches {', '.join(missing)}" if missing else ""
-    return Finding(name="published models", level="ok", detail=there, hint=hint)
+    return Finding.ok("published models", there, hint)
 
 
 def _files(settings: Settings) -> Iterator[Finding]:
     """Secrets that others may read."""
     for path in _open_secrets(settings):
         hint = f"`chmod 600 {path}`, or `troop doctor --fix`"
-        yield Finding(name="secret file", level="optional", detail=f"others may read {path}", hint=hint)
+        yield Finding.optional("secret file", f"others may read {path}", hint)
 
 
 def _open_secrets(settings: Settings) -> Iterator[Path]:

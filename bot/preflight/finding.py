@@ -20,3 +20,15 @@ class Finding(Record):
     def words(self) -> str:
         """In one line, with the remedy."""
         return f"{self.name}: {self.detail}" + (f"; {self.hint}" if self.hint else "")
+
+    @classmethod
+    def ok(cls, name: str, detail: str, hint: str = "") -> "Finding":
+        return cls(name=name, level="ok", detail=detail, hint=hint)
+
+    @classmethod
+    def optional(cls, name: str, detail: str, hint: str = "") -> "Finding":
+        return cls(name=name, level="optional", detail=detail, hint=hint)
+
+    @classmethod
+    def missing(cls, name: str, detail: str, hint: str = "", *, fatal: bool = False) -> "Finding":
+        return cls(name=name, level="missing", detail=detail, hint=hint, fatal=fatal)

@@ -23,23 +23,22 @@ def _look(settings: Settings) -> list[Finding]:
         if settings.token.get_secret_value():
             return _of_token(settings, token_login(settings))
     except SettingsError as error:
-        return [Finding(name=_NAME, level="missing", detail=str(error), fatal=True)]
+        return [Finding.missing(_NAME, str(error), fatal=True)]
     except ForgeError as error:
-        return [Finding(name=_NAME, level="missing", detail=str(error))]
+        return [Finding.missing(_NAME, str(error))]
     hint = "open /setup of `troop serve`, or set TROOP_APP_ID and TROOP_PRIVATE_KEY_FILE, or TROOP_TOKEN"
-    return [Finding(name=_NAME, level="optional", detail="neither an App nor a token is set", hint=hint)]
+    return [Finding.optional(_NAME, "neither an App nor a token is set", hint)]
 
 
 def _of_app(settings: Settings, app: AppIdentity) -> list[Finding]:
-    found = [Finding(name=_NAME, level="ok", detail=f"App {app.slug} ({app.id}) at {settings.github_url}")]
+    found = [Finding.ok(_NAME, f"App {app.slug} ({app.id}) at {settings.github_url}")]
     page = f"{app.url.rstrip('/')}, or in the App's settings"
     if lacking := app.missing_permissions:
         found.append(
-            Finding(
-                name="GitHub permissions",
-                level="missing",
-                detail=f"the App lacks {', '.join(lacking)}",
-                hint=f"grant it under Permissions & events ({page}), then accept it where the App is installed",
+            Finding.missing(
+                "GitHub permissions",
+                f"the App lacks {', '.join(lacking)}",
+                f"grant it under Permissions & events ({page}), then accept it where the App is installed",
             )
         )
     if lacking := app.missing_for_checks:
@@ -48,7 +47,7 @@ def _of_app(settings: Settings, app: AppIdentity) -> list[Finding]:
         if lacking != ("checks: write",) or "checks" not in app.permissions:
             losses.append("failed checks start no revision ([publish] fix_ci)")
         detail = f"the App lacks {', '.join(lacking)}, so that {' and '.join(losses)}"
-        found.append(Finding(name="GitHub checks", level="optional", detail=detail, hint=hint))
+        found.append(Finding.optional("GitHub checks", detail, hint))
     if unheard := app.missing_events:
         works = LATER_EVENTS.keys() >= set(unheard)
         lost = f", so that {' and '.join({LATER_EVENTS[event]: 0 for event in unheard})}" if works else ""
@@ -62,23 +61,22 @@ def _of_app(settings: Settings, app: AppIdentity) -> list[Finding]:
         )
     if "workflows" in app.permissions:
         found.append(
-            Finding(
-                name="GitHub permissions",
-                level="optional",
-                detail="the App may write workflows, which Troop never does",
-                hint="take the permission away: nobody should be able to use it",
+            Finding.optional(
+                "GitHub permissions",
+                "the App may write workflows, which Troop never does",
+                "take the permission away: nobody should be able to use it",
             )
         )
     if app.clock_off:
         which = "ahead of" if app.clock_off > 0 else "behind"
         detail = f"this machine's clock is {abs(app.clock_off):.0f} s {which} GitHub's, by which it signs"
-        found.append(Finding(name="clock", level="optional", detail=detail, hint="set the clock, e.g. with NTP"))
+        found.append(Finding.optional("clock", detail, "set the clock, e.g. with NTP"))
     if app.installations == 0:
         hint = f"install it: {app.url}/installations/new"
-        found.append(Finding(name="GitHub installation", level="optional", detail="installed nowhere yet", hint=hint))
+        found.append(Finding.optional("GitHub installation", "installed nowhere yet", hint))
     if settings.app_slug and settings.app_slug != app.slug:
         detail = f"TROOP_APP_SLUG is {settings.app_slug}, but GitHub says {app.slug}, which is used"
-        found.append(Finding(name="GitHub slug", level="optional", detail=detail, hint="remove TROOP_APP_SLUG"))
+        found.append(Finding.optional("GitHub slug", detail, "remove TROOP_APP_SLUG"))
     return found
 
 
@@ -89,10 +87,10 @@ def _of_hook(hook: Hook | None) -> list[Finding]:
         return []
     if not hook.url:
         hint = "set it to https://HOST/webhook in the App's settings, with a secret, and tick Active"
-        return [Finding(name=name, level="missing", detail="the App has no webhook URL", hint=hint)]
+        return [Finding.missing(name, "the App has no webhook URL", hint)]
     status = hook.last_status
     if status is None or 200 <= status < 300:
-        return [Finding(name=name, level="ok", detail=f"{hook.url}{' took the last delivery' if status else ''}")]
+        return [Finding.ok(name, f"{hook.url}{' took the last delivery' if status else ''}")]
     how = f"answered {status} to" if status else "did not answer"
     hints = {
         401: "TROOP_WEBHOOK_SECRET is not the secret in the App's settings",
@@ -101,7 +99,7 @@ def _of_hook(hook: Hook | None) -> list[Finding]:
     }
     hint = hints.get(status, "see the delivery under Advanced in the App's settings")
     detail = f"{hook.url} {how} the last delivery"
-    return [Finding(name=name, level="optional", detail=detail, hint=f"{hint}; then redeliver it there")]
+    return [Finding.optional(name, detail, f"{hint}; then redeliver it there")]
 
 
 def _of_token(settings: Settings, login: str) -> list[Finding]:
@@ -109,5 +107,5 @@ def _of_token(settings: Settings, login: str) -> list[Finding]:
     if own and own.casefold() != login.casefold():
         detail = f"TROOP_TOKEN_LOGIN is {own}, but the token is {login}'s, whose events would start runs"
         hint = f"set TROOP_TOKEN_LOGIN={login}"
-        return [Finding(name=_NAME, level="missing", detail=detail, hint=hint, fatal=True)]
-    return [Finding(name=_NAME, level="ok", detail=f"{login}'s token at {settings.github_url}")]
+        return [Finding.missing(_NAME, detail, hint, fatal=True)]
+    return [Finding.ok(_NAME, f"{login}'s token at {settings.github_url}")]

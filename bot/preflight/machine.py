@@ -27,15 +27,15 @@ def _look(settings: Settings, works: bool) -> Iterator[Finding]:
     if odd:
         hint = f"patterns are OWNER/NAME, e.g. {odd[0].strip('/').split('/')[0] or 'octo-org'}/*"
         detail = f"TROOP_REPOSITORIES has what matches no repository: {', '.join(odd)}"
-        yield Finding(name="repositories", level="missing", detail=detail, hint=hint, fatal=True)
+        yield Finding.missing("repositories", detail, hint, fatal=True)
 
 
 def _git() -> Finding:
     path = shutil.which("git")
     if path is None:
-        return Finding(name="git", level="missing", detail="not found", hint="install git, e.g. apt-get install git")
+        return Finding.missing("git", "not found", "install git, e.g. apt-get install git")
     version = subprocess.run([path, "--version"], capture_output=True, text=True, check=False).stdout.strip()
-    return Finding(name="git", level="ok", detail=version)
+    return Finding.ok("git", version)
 
 
 def _work_folder(settings: Settings) -> Iterator[Finding]:
@@ -46,9 +46,9 @@ def _work_folder(settings: Settings) -> Iterator[Finding]:
     else:
         trouble = unwritable(folder / "run-1-1")
     if trouble:
-        yield Finding(name=name, level="missing", detail=trouble, hint="TROOP_WORK_DIR names it")
+        yield Finding.missing(name, trouble, "TROOP_WORK_DIR names it")
         return
     free = shutil.disk_usage(next(one for one in (folder, *folder.parents) if os.path.exists(one))).free
     if free < _ROOM:
         detail = f"the disk of {folder} has {free / 1e9:.1f} GB left, and a repository may take several"
-        yield Finding(name=name, level="optional", detail=detail, hint="free some, or set TROOP_WORK_DIR")
+        yield Finding.optional(name, detail, "free some, or set TROOP_WORK_DIR")

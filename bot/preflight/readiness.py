@@ -24,12 +24,9 @@ Check = Callable[[], Awaitable[Sequence[Finding]]]
 async def variables() -> list[Finding]:
     """Variables that nobody reads."""
     found = [
-        Finding(
-            name="settings", level="missing", detail=words, hint="docs/settings.md lists every variable", fatal=True
-        )
-        for words in misspelt()
+        Finding.missing("settings", words, "docs/settings.md lists every variable", fatal=True) for words in misspelt()
     ]
-    return found or [Finding(name="settings", level="ok", detail="read from the environment, .env and files")]
+    return found or [Finding.ok("settings", "read from the environment, .env and files")]
 
 
 def checks(settings: Settings, *, works: bool) -> dict[str, Check]:
@@ -76,10 +73,10 @@ async def _within(name: str, check: Check) -> Sequence[Finding]:
         async with asyncio.timeout(LIMIT):
             return await check()
     except TimeoutError:
-        return [Finding(name=name, level="missing", detail=f"no answer within {LIMIT:.0f} s")]
+        return [Finding.missing(name, f"no answer within {LIMIT:.0f} s")]
     except Exception as error:  # a check that fails is a finding, too
         log.exception("the check of %s failed", name)
-        return [Finding(name=name, level="missing", detail=f"the check failed: {type(error).__name__}: {error}")]
+        return [Finding.missing(name, f"the check failed: {type(error).__name__}: {error}")]
 
 
 class Readiness:

@@ -26,33 +26,31 @@ def _look(settings: SandboxSettings) -> list[Finding]:
     try:
         client = connect()
     except SandboxUnavailable as error:
-        return [Finding(name=_NAME, level="missing", detail=str(error))]
+        return [Finding.missing(_NAME, str(error))]
     try:
         client.timeout = 10  # seconds an answer
         version = client.version()["Version"]
-        found = [Finding(name=_NAME, level="ok", detail=f"Docker Engine {version}")]
+        found = [Finding.ok(_NAME, f"Docker Engine {version}")]
         told = client.info()
         if trouble := lacking(Path(told.get("DockerRootDir") or "/nonexistent")):
-            found.append(Finding(name="docker disk", level="missing", detail=trouble, hint="`docker system df` tells"))
+            found.append(Finding.missing("docker disk", trouble, "`docker system df` tells"))
         if settings.runtime and settings.runtime not in (known := told.get("Runtimes") or {}):
             detail = f"the daemon has no runtime {settings.runtime}, only {', '.join(sorted(known))}"
-            hint = "install it, or correct TROOP_SANDBOX_RUNTIME"
-            found.append(Finding(name="sandbox runtime", level="missing", detail=detail, hint=hint))
+            found.append(Finding.missing("sandbox runtime", detail, "install it, or correct TROOP_SANDBOX_RUNTIME"))
         return [*found, _image(settings.image, has_image(client, settings.image))]
     except TROUBLE as error:
-        return [Finding(name=_NAME, level="missing", detail=f"the daemon does not answer: {said(error)}")]
+        return [Finding.missing(_NAME, f"the daemon does not answer: {said(error)}")]
     finally:
         client.close()
 
 
 def _image(name: str, there: bool) -> Finding:
     if there:
-        return Finding(name="sandbox image", level="ok", detail=name)
-    return Finding(
-        name="sandbox image",
-        level="missing",
-        detail=f"{name} is not here",
-        hint=f"`docker pull {name}` or `troop doctor --fix`, or name another in TROOP_SANDBOX_IMAGE; README of deploy/ "
+        return Finding.ok("sandbox image", name)
+    return Finding.missing(
+        "sandbox image",
+        f"{name} is not here",
+        f"`docker pull {name}` or `troop doctor --fix`, or name another in TROOP_SANDBOX_IMAGE; README of deploy/ "
         "tells how to make one without a registry",
     )
 

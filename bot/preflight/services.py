@@ -39,8 +39,8 @@ def _database(settings: Settings) -> Finding:
         url = database_url(settings.database_url)
         if url.get_backend_name() == "sqlite":
             if trouble := _sqlite(Path(str(url.database)).absolute()):
-                return Finding(name=name, level="missing", detail=trouble, hint=hint)
-            return Finding(name=name, level="ok", detail=f"SQLite, {url.database}")
+                return Finding.missing(name, trouble, hint)
+            return Finding.ok(name, f"SQLite, {url.database}")
         reached = Database(settings.database_url)
         try:
             with reached.read() as connection:
@@ -48,10 +48,10 @@ def _database(settings: Settings) -> Finding:
         finally:
             reached.close()
     except SettingsError as error:
-        return Finding(name=name, level="missing", detail=str(error), hint=hint, fatal=True)
+        return Finding.missing(name, str(error), hint, fatal=True)
     except (TroopError, SQLAlchemyError, ImportError) as error:
-        return Finding(name=name, level="missing", detail=_first_line(error, settings), hint=hint)
-    return Finding(name=name, level="ok", detail=masked_address(url.render_as_string(hide_password=True)))
+        return Finding.missing(name, _first_line(error, settings), hint)
+    return Finding.ok(name, masked_address(url.render_as_string(hide_password=True)))
 
 
 def _first_line(error: Exception, settings: Settings) -> str:
@@ -74,21 +74,20 @@ def _sqlite(file: Path) -> str:
 async def queue(settings: Settings) -> list[Finding]:
     """Redis."""
     if not settings.redis_url:
-        return [Finding(name="redis", level="ok", detail="not set: the in-process queue is used")]
+        return [Finding.ok("redis", "not set: the in-process queue is used")]
     from redis.asyncio import Redis
     from redis.exceptions import RedisError
 
-    hint = "start it, or correct TROOP_REDIS_URL"
     try:
         async with Redis.from_url(settings.redis_url, socket_connect_timeout=5, socket_timeout=5) as client:
             await client.ping()
     except (ValueError, TypeError) as error:  # of the address
         words = f"TROOP_REDIS_URL can't be used: {masked(str(error), (settings.redis_url,))}"
-        return [Finding(name="redis", level="missing", detail=words, hint=_REDIS, fatal=True)]
+        return [Finding.missing("redis", words, _REDIS, fatal=True)]
     except (RedisError, OSError) as error:
         words = f"Redis does not answer: {masked(str(error), (settings.redis_url,))[:200]}"
-        return [Finding(name="redis", level="missing", detail=words, hint=hint)]
-    return [Finding(name="redis", level="ok", detail="answers")]
+        return [Finding.missing("redis", words, "start it, or correct TROOP_REDIS_URL")]
+    return [Finding.ok("redis", "answers")]
 
 
 async def endpoint(settings: Settings) -> list[Finding]:
@@ -99,12 +98,10 @@ async def endpoint(settings: Settings) -> list[Finding]:
     elif settings.engine_model:
         found = [_own_engine(settings)]
     else:
-        words = "not set: Troop's own engine serves the bundled toy model"
-        found = [Finding(name="model endpoint", level="ok", detail=words)]
+        found = [Finding.ok("model endpoint", "not set: Troop's own engine serves the bundled toy model")]
     if not url and importlib.util.find_spec("torch") is None:
         words = "not set, and Troop's own engine needs torch, which is not installed here"
-        hint = "set TROOP_MAIN_BASE_URL"
-        found = [Finding(name="model endpoint", level="missing", detail=words, hint=hint)]
+        found = [Finding.missing("model endpoint", words, "set TROOP_MAIN_BASE_URL")]
     if settings.relevance.base_url:
         found.append(await _models("relevance endpoint", settings, "relevance"))
     return found
@@ -115,9 +112,8 @@ def _own_engine(settings: Settings) -> Finding:
     try:
         path = locate(settings.engine_model, settings.models_dir)
     except ModelMissing as error:
-        hint = "check TROOP_ENGINE_MODEL and TROOP_MODELS_DIR"
-        return Finding(name=name, level="missing", detail=str(error), hint=hint)
-    return Finding(name=name, level="ok", detail=f"not set: Troop's own engine serves {path}")
+        return Finding.missing(name, str(error), "check TROOP_ENGINE_MODEL and TROOP_MODELS_DIR")
+    return Finding.ok(name, f"not set: Troop's own engine serves {path}")
 
 
 async def _models(name: str, settings: Settings, role: Literal["main", "relevance"]) -> Finding:
@@ -128,14 +124,14 @@ async def _models(name: str, settings: Settings, role: Literal["main", "relevanc
     try:
         await model.connect()
     except (EndpointError, EndpointDown) as error:
-        return Finding(name=name, level="missing", detail=str(error))  # it names the variable
+        return Finding.missing(name, str(error))  # it names the variable
     finally:
         await model.close()
     if trouble := settings.spending.unpriced(model.name):
-        return Finding(name=name, level="missing", detail=trouble)
+        return Finding.missing(name, trouble)
     where = masked_address(model.base_url)
     if model.listed and model.name not in model.listed:
         detail = f"{where} does not list {model.name}, but {', '.join(model.listed[:5])}"
         hint = f"correct TROOP_{role.upper()}_NAME, unless the endpoint knows more names than it lists"
-        return Finding(name=name, level="optional", detail=detail, hint=hint)
-    return Finding(name=name, level="ok", detail=f"{where} serves {model.name}")
+        return Finding.optional(name, detail, hint)
+    return Finding.ok(name, f"{where} serves {model.name}")

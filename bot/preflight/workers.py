@@ -54,14 +54,13 @@ async def workers(settings: Settings) -> list[Finding]:
     except (RedisError, OSError, ValueError):
         return []
     if not keys:
-        hint = "start `troop work`, and see its log"
-        return [Finding(name="worker", level="missing", detail="none reports, so nobody executes runs", hint=hint)]
+        return [
+            Finding.missing("worker", "none reports, so nobody executes runs", "start `troop work`, and see its log")
+        ]
     lacking = [(_name(key), words) for key, text in zip(keys, said, strict=True) if text for words in json.loads(text)]
     if lacking:
-        return [
-            Finding(name="worker", level="missing", detail="; ".join(f"{name}: {words}" for name, words in lacking))
-        ]
-    return [Finding(name="worker", level="ok", detail=", ".join(map(_name, keys)))]
+        return [Finding.missing("worker", "; ".join(f"{name}: {words}" for name, words in lacking))]
+    return [Finding.ok("worker", ", ".join(map(_name, keys)))]
 
 
 def _name(key: bytes) -> str:
