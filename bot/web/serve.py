@@ -21,6 +21,7 @@ from bot.preflight.workers import workers
 from bot.sanitize.logs import configure_logs
 from bot.settings import Settings, checked, needs_setup
 from bot.store import Store
+from bot.tasks import under_way
 from bot.web.app import create_app
 from bot.web.connections import BACKLOG, BoundedServer
 from bot.web.dashboard import create_pages
@@ -132,14 +133,10 @@ def _of_workers(settings: Settings) -> dict[str, Check]:
 
 async def _sweep(dispatcher: Dispatcher, sweeper: Sweeper, stop: asyncio.Event) -> None:
     """Sweep until `stop` is set, then close the queue."""
-    sweeping = asyncio.create_task(sweeper.run())
-    stopping = asyncio.create_task(stop.wait())
     try:
-        await asyncio.wait({sweeping, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        async with under_way(sweeper.run(), stop.wait()) as tasks:
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
     finally:
-        for task in (sweeping, stopping):
-            task.cancel()
-        await asyncio.gather(sweeping, stopping, return_exceptions=True)
         await dispatcher.close()
 
 

@@ -16,6 +16,7 @@ from bot.preflight.workers import forget, report
 from bot.sanitize.logs import configure_logs
 from bot.settings import Settings, checked, needs_setup
 from bot.store import Store
+from bot.tasks import under_way
 from bot.worker.callbacks import Callbacks
 from bot.worker.executor import Service
 from bot.worker.missed import missed_deliveries
@@ -122,12 +123,10 @@ async def _endpoint_answers(settings: Settings) -> None:
 @contextlib.asynccontextmanager
 async def _reporting(settings: Settings, name: str) -> AsyncIterator[None]:
     """Tell `/ready` of `troop serve` that somebody works, and what is missing here."""
-    reporting = asyncio.create_task(report(settings, name, Readiness(checks(settings, works=True))), name="report")
     try:
-        yield
+        async with under_way(report(settings, name, Readiness(checks(settings, works=True)))):
+            yield
     finally:
-        reporting.cancel()
-        await asyncio.gather(reporting, return_exceptions=True)
         await forget(settings, name)
 
 
@@ -139,8 +138,5 @@ async def _beating() -> AsyncIterator[None]:
                 await asyncio.to_thread(ALIVE.touch)
             await asyncio.sleep(BEAT_SECONDS)
 
-    beating = asyncio.create_task(beat(), name="beat")
-    try:
+    async with under_way(beat()):
         yield
-    finally:
-        beating.cancel()

@@ -10,6 +10,7 @@ from bot.llm.budget import Allowance
 from bot.records import ClaimedRun
 from bot.settings import SpendingSettings
 from bot.store import Store, in_thread
+from bot.tasks import under_way
 
 log = logging.getLogger(__name__)
 
@@ -24,12 +25,10 @@ async def accounted(store: Store, run: ClaimedRun, settings: SpendingSettings) -
         yield allowance
         return
     await _exchange(store, run, allowance)
-    keeping = asyncio.create_task(_keep(store, run, allowance), name="spending")
     try:
-        yield allowance
+        async with under_way(_keep(store, run, allowance)):
+            yield allowance
     finally:
-        keeping.cancel()
-        await asyncio.gather(keeping, return_exceptions=True)
         with contextlib.suppress(LeaseLost, StoreUnavailable):  # then the next attempt stores it
             await asyncio.shield(_exchange(store, run, allowance))
 
