@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 _FOR_TESTS = re.compile(r"#\[cfg\((?:all\()?test\b")
 _TEST = re.compile(r"#\[(?:\w+::)*(?:test|rstest|test_case|quickcheck|proptest)\b")
 _NAMES = r"(?:debug_)?assert\w*|panic|unreachable|unimplemented|todo|matches"
+_FIRST_OF_GO = re.compile(r"^func\s+(?:TestMain|init)\s*\(", re.MULTILINE)  # of a new file: it runs before all tests
 _MACRO = re.compile(rf"\bmacro_rules!\s*(?:{_NAMES})\b|\bas\s+(?:{_NAMES})\s*[;,}}]")
 
 
@@ -27,6 +28,8 @@ class _Item(NamedTuple):
 
 def rewrites_tests(path: str, before: str | None, after: str | None) -> bool:
     """Whether a change of the file changes tests within it, or what they judge by."""
+    if path.endswith("_test.go") and before is None and _FIRST_OF_GO.search(after or ""):
+        return True
     if not path.endswith(".rs") or after is None:
         return False
     if len(_MACRO.findall(after)) > len(_MACRO.findall(before or "")):

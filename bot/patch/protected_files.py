@@ -125,10 +125,19 @@ _CONFIGURATION = frozenset(
         "Directory.Build.targets",
     ]
 )
+# The same tools read these under several names. `.env` is read before tests by many a tool; its templates are not.
 _CONFIGURATION_NAME = re.compile(
-    r"(?:jest|vite|vitest|karma|ava|playwright|cypress|babel|wdio|nightwatch|webpack|jasmine|mocha|protractor)"
-    r"\.(?:config|conf|setup|workspace)(?:\.[\w-]+)?\.[cm]?[jt]sx?|.*\.runsettings"
+    r"(?:jest|vite|vitest|karma|ava|playwright|cypress|babel|wdio|nightwatch|webpack|jasmine|mocha|protractor|nyc"
+    r"|web-test-runner|testem|cucumber)"
+    r"\.(?:config|conf|setup|workspace)(?:\.[\w-]+)?\.(?:[cm]?[jt]sx?|json)|.*\.runsettings"
+    r"|\.(?:mocha|nyc|c8|babel|swc|tap|ava|jest|testcafe|lab)rc(?:\.\w+)?|(?:ts|js)config(?:\.[\w.-]+)?\.json|jest-preset\.\w+"
+    r"|setupTests\.[jt]sx?|testem\.\w+|cucumber\.(?:[cm]?js|ya?ml|json)|package\.(?:ya?ml|json5)|jasmine\.\w+"
+    r"|\.env(?!.*\b(?:example|sample|template|dist)\b)(?:\..*)?|node\.config\.json"
+    r"|[Rr]akefile(?:\.rb)?|.*(?:test|spec|ci)\w*\.rake|\.rspec.*|Makefile\.(?:am|in|inc)|makefile\.inc|.*\.(?:mk|mak|cmake)|configure"
+    r"|.*\.gradle(?:\.kts)?|junit-platform\.properties|org\.junit\..*"
+    r"|(?:phpspec|behat|codeception)(?:\.dist)?\.ya?ml(?:\.dist)?|kahlan-config\.php|\.?atoum\.php"
 )
+_VENDORED = re.compile(r"vendor/(?:[^/]*\.|bundle/|gems/|cache/|composer/|phpunit/|autoload)")  # of Go, Ruby and PHP
 # What an installer writes, or what is found in the place of it.
 _INSTALLED = frozenset(
     [
@@ -177,6 +186,11 @@ _TEST_NAME = re.compile(
     r"test_.*\.py|.*_tests?\.(py|go|rb|c|cc|cpp|exs|dart|php|sh)|tests?\.py|.*[.-](test|spec)\.[cm]?[jt]sx?"
     r"|.*_spec\.(rb|lua|js|ts)|.*(Test|Tests|Spec)\.(java|kt|scala|groovy|cs|php|swift)|.*\.bats"
 )
+# Code that runners and helpers of tests load by its name or its folder.
+_HELPER = re.compile(
+    r"__init__\.py|(?:.*(?:_helper|[_-]setup|bootstrap|hooks?)|set_?up|helper|index|init)\.(?:py|rb|php|[cm]?[jt]sx?|sh)"
+    r"|(?:.*/)?support/(?:.*/)?[^/]*\.(?:py|rb|php|[cm]?[jt]sx?|sh)"
+)
 _TEST_FOLDERS = frozenset({"tests", "__tests__"})  # in any folder
 _TOP_TEST_FOLDERS = frozenset({"test", "spec", "t"})  # deeper ones may be product code, such as django/test
 
@@ -194,7 +208,7 @@ def is_configuration(path: str) -> bool:
         or name.endswith(_LOADED)
         or any(_METADATA_FOLDER.fullmatch(folder) for folder in folders)
         or not _INSTALLED.isdisjoint(folders)
-        or (name == "modules.txt" and folders[-1:] == ["vendor"])
+        or _VENDORED.match(path) is not None
     )
 
 
@@ -223,14 +237,21 @@ def is_test(path: str) -> bool:
 def is_judge(path: str, exists: Callable[[str], bool], programs: Collection[str] = ()) -> bool:
     """Whether a change of the path is never applied, but for harmless ones of manifests.
 
-    That is configuration, a test file that the repository has, a new `__init__.py` among tests, which runs before them,
-    a new module that would be imported in the place of another, and `programs`: what the test command runs.
+    That is configuration, a test file that the repository has, new code among tests that is no test itself, since
+    runners and helpers load it before them, a new module that would be imported in the place of another, and
+    `programs`: what the test command runs.
     """
     if is_configuration(path) or path in programs:
         return True
     if exists(path):
         return is_test(path)
-    return shadows(path, exists) or (is_test(path) and PurePosixPath(path).name == "__init__.py")
+    return shadows(path, exists) or (is_test(path) and _loaded(path))
+
+
+def _loaded(path: str) -> bool:
+    """Whether a new file among tests is code that others load."""
+    name = PurePosixPath(path).name
+    return not _TEST_NAME.fullmatch(name) and any(map(_HELPER.fullmatch, (name, path)))
 
 
 def _judges(change: FileChange, exists: Callable[[str], bool], read: Read, programs: Collection[str] = ()) -> bool:

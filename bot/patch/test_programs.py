@@ -7,6 +7,7 @@ import shlex
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from bot.patch.formats import of_json
+from bot.patch.test_setup import set_up
 
 Read = Callable[[str], str | None]
 
@@ -27,7 +28,9 @@ _MOST = 300  # commands, scripts and targets that are followed
 
 
 def programs(commands: Iterable[Sequence[str]], read: Read) -> frozenset[str]:
-    """Paths of files that the commands run. `read`: the text of a file of the base tree; None where there is none.
+    """Paths of files that the commands run, or that test runners load by their configuration.
+
+    `read`: the text of a file of the base tree; None where there is none.
 
     Scripts of `package.json` and recipes of makefiles are followed. Of what those run, only files that are called like
     tests count: a recipe may well run the program that is to be mended.
@@ -37,7 +40,7 @@ def programs(commands: Iterable[Sequence[str]], read: Read) -> frozenset[str]:
     for argv in commands:
         for words in _simple(argv):
             found.update(repository.run_by(words))
-    return frozenset(found)
+    return frozenset(found) | set_up(read)
 
 
 def _simple(argv: Sequence[str]) -> Iterator[list[str]]:

@@ -97,6 +97,20 @@ def test_what_is_no_test(path: str) -> None:
         (".yarn/releases/yarn-4.cjs", "adds .yarn/releases/yarn-4.cjs"),
         ("buildSrc/src/main/java/A.java", "adds buildSrc/src/main/java/A.java"),
         ("CMakeLists.txt", "adds CMakeLists.txt"),
+        *((path, f"adds {path}") for path in (".env", "api/.env.test", "babel.config.json", ".babelrc.cjs")),
+        *(
+            (path, f"adds {path}")
+            for path in (".mocharc.jsonc", ".nycrc.yml", "tsconfig.base.json", "src/setupTests.ts")
+        ),
+        *((path, f"adds {path}") for path in ("package.yaml", "rakefile", "lib/tasks/test.rake", ".rspec-local")),
+        *((path, f"adds {path}") for path in ("config.mk", "cmake/run.cmake", "gradle/test.gradle", "Makefile.in")),
+        *((path, f"adds {path}") for path in ("src/test/resources/junit-platform.properties", "phpspec.yml.dist")),
+        *((path, f"adds {path}") for path in ("a/META-INF/services/org.junit.jupiter.api.extension.Extension",)),
+        *((path, f"adds {path}") for path in ("vendor/github.com/a/assert/a.go", "vendor/autoload.php")),
+        *((path, f"adds {path}") for path in ("spec/support/all.rb", "spec/spec_helper.rb", "test/helper.js")),
+        *((path, f"adds {path}") for path in ("tests/bootstrap.php", "test/unit/hooks.mjs", "tests/setup.ts")),
+        *((path, "") for path in (".env.example", "src/env.ts", "vendor/jquery/jquery.js", "src/support/all.rb")),
+        *((path, "") for path in ("tests/data/index.html", "spec/setup_spec.rb", "test/index.test.js", "src/index.js")),
         ("pkg/new/__init__.py", ""),
         ("json/data.py", ""),
         ("jsonx.py", ""),
@@ -114,6 +128,14 @@ def test_attack_32_what_touches_a_judge_loses_its_vote(path: str, said: str) -> 
 def test_what_the_test_command_runs_is_a_judge() -> None:
     said = touched_judges(changes("pkg/core.py", "pkg/run.sh"), exists, programs={"pkg/run.sh"})
     assert said == "adds pkg/run.sh"
+
+
+def test_attack_33_what_runs_before_all_tests_of_go_is_a_judge() -> None:
+    for body in ("func TestMain(m *testing.M) {", "func init() {"):
+        new = FileChange(path="pkg/main_test.go", text=f"package pkg\n\n{body}\n}}\n")
+        assert touched_judges((new,), exists) == "changes the tests in pkg/main_test.go"
+    new = FileChange(path="pkg/more_test.go", text="package pkg\n\nfunc TestMore(t *testing.T) {}\n")
+    assert not touched_judges((new,), exists)
 
 
 def test_a_deleted_test_is_named_and_many_are_counted() -> None:

@@ -62,3 +62,21 @@ def test_a_package_that_says_nothing_names_nothing(package: str) -> None:
 def test_what_calls_itself_many_times_is_followed_once() -> None:
     makefile = "\n".join(f"a{n}: {' '.join(f'a{m}' for m in range(400))}\n\tmake a{n}" for n in range(400))
     assert programs([("make", "a0")], {"Makefile": makefile}.get) == set()
+
+
+LOADED = {
+    "package.json": """{"main": "index.js", "exports": {"require": "./index.js", "import": "./src/main.js"}, "jest": {
+        "setupFiles": ["<rootDir>/tools/before.js"], "moduleNameMapper": {"^a$": "<rootDir>/src/main.js"},
+        "globalSetup": "./tools/global"}, "scripts": {"test": "mocha -r ./tools/hooks lib", "clean": "rm -r index"}}""",
+    "vitest.config.ts": "export default { test: { setupFiles: './tools/vitest.ts', include: ['src/main.js'] } }",
+    ".mocharc.yml": "require:\n  - ./tools/chai\n  - ts-node/register\nspec: index.js\n",
+    ".rspec": "--require tools/rspec\n--color\n",
+    "phpunit.xml": '<phpunit bootstrap="tools/boot.php" colors="true"><file>index.js</file></phpunit>',
+}
+BEFORE = ("before.js", "global.ts", "hooks.js", "vitest.ts", "chai.js", "rspec.rb", "boot.php")
+
+
+def test_what_runners_load_before_tests_is_found() -> None:
+    paths = [*(f"tools/{name}" for name in BEFORE), "index.js", "src/main.js", "tools/other.js"]
+    files = LOADED | dict.fromkeys(paths, "")
+    assert programs([("npm", "test")], files.get) == {f"tools/{name}" for name in BEFORE}
