@@ -11,6 +11,7 @@ from typing import Any
 
 import click
 
+from bot.cli.crashes import redact_crashes, redacted
 from bot.cli.evaluations import evaluation
 from bot.cli.one_object import owed_by, print_failure
 from bot.cli.operations import COMMANDS
@@ -278,6 +279,7 @@ def main() -> None:
 
     With `--json`, what fails before the command itself can say so is one object on stdout, too.
     """
+    redact_crashes()
     try:
         code = cli.main(prog_name="troop", standalone_mode=False)
     except click.ClickException as error:
@@ -289,7 +291,7 @@ def main() -> None:
         _print_owed("interrupted")
         code = 128 + getattr(error.__context__ if isinstance(error, click.Abort) else error, "number", signal.SIGINT)
     except Exception as error:
-        _print_owed(f"{type(error).__name__}: {error}")
+        _print_owed(redacted(f"{type(error).__name__}: {error}"))
         raise
     sys.exit(code if isinstance(code, int) else 0)
 
