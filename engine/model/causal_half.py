@@ -44,7 +44,6 @@ def is_causal_half(kind: Any) -> bool:
 class _CausalHalf(GenerationMixin):  # type: ignore[misc]
     """What these classes have in common."""
 
-    decoder: Any  # class
     config: Any
     model: nn.Module
     lm_head: nn.Linear

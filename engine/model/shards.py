@@ -68,9 +68,14 @@ PLANS: dict[str, dict[str, str]] = {
         "layers.*.mlp.experts.down_proj": "colwise",
     },
 }
+# Latent attention split by heads, where a kind's own plan leaves it whole: each process has all latents.
+_LATENT = {f"layers.*.self_attn.{name}": "colwise" for name in ("q_proj", "q_b_proj", "kv_b_proj")}
+_LATENT |= {"layers.*.self_attn.kv_a_proj_with_mqa": "mla_kv_a_proj", "layers.*.self_attn.o_proj": "rowwise"}
+MORE = dict.fromkeys(("axk1", "deepseek_v3", "mistral4", "youtu"), _LATENT)
 # Checkpoints that hold queries, keys and values in one weight, which `transformers`' loader cuts before it is whole.
 MERGED = {"sarvam_moe"}
 KEY_PROJECTIONS = {"k_proj", "qkv_proj", "query_key_value"}
+LATENT_PROJECTION = "kv_b_proj"
 
 # The same under torch 2.13's new name and the one that torch 2.11 knows.
 _gather = getattr(dist, "all_gather_single", None) or dist.all_gather_into_tensor
@@ -131,10 +136,11 @@ def check_split(config: Any, processes: int, quantization: str = "none") -> None
             "weights that --quantization or torchao rounded can't be split over several processes here: serve them on "
             "one device"
         )
-    if any(name.rsplit(".", 1)[-1] in KEY_PROJECTIONS and style == "colwise" for name, style in plan.items()):
+    split = {name.rsplit(".", 1)[-1] for name, style in plan.items() if style == "colwise"}
+    if split & {*KEY_PROJECTIONS, LATENT_PROJECTION}:
         heads = int(config.num_attention_heads)
         kv_heads = int(getattr(config, "num_key_value_heads", None) or heads)
-        if heads % processes or kv_heads % processes:
+        if heads % processes or (kv_heads % processes and split & KEY_PROJECTIONS):
             raise LoadError(
                 f"{heads} attention heads and {kv_heads} key/value heads can't be split evenly over {processes} "
                 f"processes: take a --tensor-parallel that divides both"
@@ -149,8 +155,9 @@ def plan_of(config: Any) -> dict[str, str]:
     Args:
         config: of `transformers`.
     """
-    found = PLANS.get(getattr(config, "model_type", "")) or getattr(config, "base_model_tp_plan", None)
-    return dict(found or {})
+    kind = getattr(config, "model_type", "")
+    found = PLANS.get(kind) or getattr(config, "base_model_tp_plan", None)
+    return dict(found or {}) | MORE.get(kind, {})
 
 
 def localize(inner: Any) -> int:

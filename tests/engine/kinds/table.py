@@ -50,8 +50,8 @@ Limits that the tables do not show:
   time steps below its `time_step_min` is refused where `transformers` itself computes single tokens otherwise than
   texts (Nemotron-H, Zamba 2).
 - `--tensor-parallel` goes by the plans of `transformers`. Of experts each process has some of the features of each;
-  layers with a recurrent state, their states, and attention that a plan does not split (DeepSeek V3, Granite MoE,
-  OLMoE) are whole in each. Refused are plans that split the embedding alone (Bamba, Falcon-H1, LFM2), kinds without a
+  layers with a recurrent state, their states, and attention that a plan does not split (Granite MoE, OLMoE) are whole
+  in each. Refused are plans that split the embedding alone (Bamba, Falcon-H1, LFM2), kinds without a
   plan (Mamba, Zamba, GPT-2), and Sarvam MoE, whose checkpoints hold queries, keys and values in one weight; gpt-oss,
   HunYuan and Emu3 have plans of our own.
 - Experts that `transformers` computes in a loop of their own (DBRX, LongCat, JetMoe) wait for the GPU in each layer, so

@@ -52,6 +52,11 @@ CHANGES: dict[str, tuple[str, dict[str, Any]]] = {
         "DeepseekV2",
         LATENT | EXPERTS | {"n_routed_experts": 4, "first_k_dense_replace": 1},
     ),
+    "deepseek-v3-by-more-than-its-own-plan": (
+        "DeepseekV3",
+        LATENT | EXPERTS | {"n_routed_experts": 4, "n_group": 1, "topk_group": 1, "first_k_dense_replace": 1},
+    ),
+    "youtu-by-more-than-its-own-plan": ("Youtu", LATENT),
     "deepseek-v3.2-tokens-chosen-by-an-index": (
         "DeepseekV32",
         INDEXED | EXPERTS | {"n_routed_experts": 4, "n_group": 1, "topk_group": 1, "first_k_dense_replace": 1},
@@ -114,8 +119,9 @@ def test_greedy_text_over_a_tree_of_prompts_in_chunks(
 
 
 @pytest.mark.slow
-def test_the_text_half_of_a_whole_model_is_split(make_split_core: Callable[..., Core]):
-    made = whole("glm4v-moe")
+@pytest.mark.parametrize("name", ["glm4v-moe", "mistral4"])
+def test_the_text_half_of_a_whole_model_is_split(make_split_core: Callable[..., Core], name: str):
+    made = whole(name)
     core = make_split_core(made)
     assert core.model.shape.heads == SIZES["num_attention_heads"] // 2
     check_at_once(core, made, [[max(token, 9) for token in text] for text in prompts(4, 30, 20, seed=3)], 6)
@@ -287,6 +293,7 @@ def _planned() -> Any:
 @pytest.mark.parametrize(
     ("config", "processes", "reason"),
     [
+        (make_config("Youtu", **LATENT), 3, "4 attention heads and 4 key/value heads can't be split evenly over 3"),
         (make_config("Llama"), 4, "4 attention heads and 2 key/value heads can't be split evenly over 4"),
         (make_config("Qwen3", num_attention_heads=6), 4, "6 attention heads"),
         (transformers.GPT2Config(), 2, "no tensor-parallel plan for gpt2 models"),
@@ -298,6 +305,7 @@ def _planned() -> Any:
         (_planned(), 2, "style sequence_parallel, which is not tested here"),
     ],
     ids=[
+        "latents",
         "kv-heads",
         "heads",
         "no-plan",
