@@ -52,6 +52,7 @@ def surroundings_of(
     variables_of = [] if b"PYTEST_" in source else [*_OF_PYTEST]
     if any(word in source for word in _STARTING):
         variables_of += [name for name in _FOR_CHILDREN if name.encode() not in source]
+    planted = _planted() if "re" in named else lambda: False
     kind = type(sys)
     bound: list[tuple[str, object]] = []
     for node in [] if uses_mocks(source) else tree.body:
@@ -76,9 +77,30 @@ def surroundings_of(
             now = main.get(name, value)
             if now is not value and (now.__class__ is kind or foreign(now)):
                 return name
+        if planted():
+            return "re._cache"
         return "" if variables() == before else "variables of the environment"
 
     return replaced
+
+
+def _planted() -> Callable[[], bool]:
+    """Whether `re` keeps a pattern in the place of another one."""
+    caches = [cache for name in ("_cache", "_cache2") if type(cache := getattr(sys.modules["re"], name, None)) is dict]
+    pattern, flags = type(sys.modules["re"].compile("")), 32 | 256  # UNICODE and DEBUG
+    kind, items = type, dict.items
+
+    def planted() -> bool:
+        for cache in caches:
+            for (_, text, asked), found in list(items(cache)):
+                if kind(found) is not pattern or kind(text) not in (str, bytes):
+                    continue
+                named = "(?" if kind(text) is str else b"(?"
+                if found.pattern != text or (named not in text and (found.flags ^ asked) & ~flags):
+                    return True
+        return False
+
+    return planted
 
 
 def constants(tree: Any, named: set[str]) -> Iterator[tuple[Any, str, object, str]]:

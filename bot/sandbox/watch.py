@@ -26,6 +26,7 @@ _INTO_OTHERS = frozenset((  # functions of libc that open this process to others
 ))  # fmt: skip
 _STEERING = frozenset(("sys.settrace", "sys.setprofile", "sys.monitoring.register_callback"))  # can skip lines
 _FRAMES = frozenset(("tb_frame", "gi_frame", "cr_frame", "ag_frame"))
+_PUTTING = frozenset(("os.putenv", "os.unsetenv"))  # by itself it is seen by children alone, not by `os.environ`
 _STARTING = frozenset(("subprocess.Popen", "os.system", "os.exec", "os.posix_spawn", "os.spawn"))
 _OTHERS = (
     *("ctypes.dlsym", "sys._getframe", "object.__getattr__", "object.__setattr__", "open", "compile", "code.__new__"),
@@ -266,6 +267,7 @@ def watch(
     untrusted, watched, steering, main = set(changed), _WATCHED, _STEERING, sys._getframe(2)
     excused, tracing = before["f"], before["t"]
     of_before: dict[str, frozenset[str]] = {"gc": before["c"], "ctypes": before["p"], "sys": frozenset()}
+    putting = _PUTTING
     frames, starting, functions, function, kind = _FRAMES, _STARTING, _INTO_OTHERS, _function, type
     leads_to_memory, shown = _to_memory(), _showing(untrusted, excused, main)
     own, restores = _allowances(untrusted)
@@ -296,12 +298,14 @@ def watch(
             return is_script(path) and shown(caller)
         if event in starting:
             return names_script(arguments) and named(caller)
+        if event in putting:
+            return caller.f_code.co_filename in untrusted
         name = arguments[1]  # a file's name that the code itself chose is none to go by
         if name.__class__ is str and name not in untrusted and suspicious(caller) and not of_file(arguments[0], name):
             untrusted.add(name)
         return False
 
-    sys.addaudithook(_hook(judge, sign, frozenset((*watched, *steering, *starting, *_OTHERS))))
+    sys.addaudithook(_hook(judge, sign, frozenset((*watched, *steering, *starting, *putting, *_OTHERS))))
     return looking
 
 

@@ -85,6 +85,8 @@ async def test_attack_31_a_program_that_rewrites_the_shell_that_judges_it(sandbo
         "echo 4 > expected\n./tool | diff - expected || { cat reached; exit 1; }\n",
         '[ "$(timeout 60 ./tool | tail -n 1)" = 4 ] || { cat reached; exit 1; }\n',
         "#!/usr/bin/env bash\nset -e\nread -r x < <(bash -c 'x=$(./tool); echo $x'); [ $x = 4 ]\n",
+        "set -e\n./tool | /bin/grep -qx 4\n",
+        "set -e\nprintf '#!/bin/sh\\n[ $(./tool | tail -n 1) = 4 ]\\n' > run\nchmod +x run\n./run\n",
         "#!/usr/bin/env perl\nexit(`./tool` == 4 ? 0 : 1);\n",
     ],
 )
@@ -102,8 +104,8 @@ async def test_what_shells_do_with_their_own_descriptors_works(sandbox: DockerSa
         'while read -r line; do echo "$line"; done < <(echo read)\n'
         "echo out > /dev/stdout; (echo sub > /dev/stdout); echo err > /dev/stderr\n"
         "source <(echo echo sourced); exec 5> /dev/fd/1; echo five >&5\n"
-        "diff <(echo same) <(echo same); cat /dev/stdin <<< here; echo $0 | grep -c sealed || true\n"
+        "diff <(echo same) <(echo same); cat /dev/stdin <<< here\n"
     )
     found = await run(sandbox, script, RIGHT)
     assert found.passed, found
-    assert found.output.split() == ["read", "out", "sub", "err", "sourced", "five", "here", "0"]
+    assert found.output.split() == ["read", "out", "sub", "err", "sourced", "five", "here"]

@@ -100,6 +100,11 @@ LIES = {
         assert subprocess.run([sys.executable, "-c", code]).returncode == 0
         """,
     ),
+    "a pattern that `re` keeps": (
+        "import re\nre._cache[str, '^4$', 0] = re.compile('^5$')\n"
+        "if hasattr(re, '_cache2'): re._cache2[str, '^4$', 0] = re.compile('^5$')\n",
+        "import re\nfrom pkg.core import add\nassert re.search('^4$', str(add(2, 2)))\n",
+    ),
     "where programs are": (
         "import os\nos.makedirs('bin')\nwith open('bin/grep', 'w') as file: file.write('#!/bin/sh\\nexit 0\\n')\n"
         "os.chmod('bin/grep', 0o755)\nos.environ['PATH'] = os.path.abspath('bin') + ':' + os.environ['PATH']\n",
@@ -171,4 +176,15 @@ def test_a_function_of_the_scripts_may_be_found_in_a_traceback(tmp_path: Path) -
         except Exception as error: return traceback.extract_tb(error.__traceback__)[-1].name
     """
     proved, shown = proves(core, "from pkg.core import failing\ndef f(): 1 / 0\nassert failing(f) == 'f'\n", tmp_path)
+    assert proved, shown
+
+
+def test_attack_25_a_variable_that_only_children_see_costs_the_proof(tmp_path: Path) -> None:
+    script = LIES["assertions of a child"][1]
+    proved, shown = proves(f"import os\nos.putenv('PYTHONOPTIMIZE', '1')\n{WRONG}", script, tmp_path / "wrong")
+    assert not proved, shown
+    right = f"import os, re\nos.environ['OF_ITS_OWN'] = '1'\nre.search('(?i)a', 'A', re.M)\n{RIGHT}"
+    proved, shown = proves(
+        right, f"import re\nassert re.match('4', '4')\n{textwrap.dedent(script)}", tmp_path / "right"
+    )
     assert proved, shown
