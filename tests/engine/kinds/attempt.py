@@ -68,7 +68,7 @@ def reason(error: LoadError) -> str:
 def compare(served: Model, model: Any, tokenizer: Tokenizer) -> None:
     """Greedy text over a tree of several levels, in chunks; then with drafts and a cache too small for all."""
     texts = prompts(5, 34, 16, seed=3)
-    most = max(reach.most for reach in served.reaches)
+    most = max((reach.most for reach in served.reaches), default=0)
     assert 2 * most < min(map(len, texts)), f"an index that chooses {most} tokens leaves out too few"
     wanted = answers(core_of(served, tokenizer, blocks=300), texts)
     for prompt, answer in zip(texts, wanted, strict=True):
