@@ -19,14 +19,7 @@ from github import Auth, Github, GithubException
 from tenacity import AsyncRetrying, retry_if_exception_type
 
 from bot.errors import Refused, SettingsError
-from bot.forge.answers import (
-    headers_of,
-    is_rate_limit,
-    may_pass,
-    refusal,
-    unreachable,
-    without_redirects,
-)
+from bot.forge.answers import headers_of, is_rate_limit, may_pass, refusal, unreachable, without_redirects
 from bot.forge.app_key import CLOCK_TOLERANCE, app_auth
 from bot.forge.pace import Pace
 from bot.forge.permissions import lacking, ungranted

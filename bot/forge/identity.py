@@ -137,11 +137,7 @@ def token_login(settings: Settings, seconds: float = 10.0) -> str:
 
 
 def _ask(settings: Settings, path: str, authorization: str, seconds: float) -> requests.Response:
-    headers = {
-        "Authorization": authorization,
-        "Accept": "application/vnd.github+json",
-        "User-Agent": "troop",
-    }
+    headers = {"Authorization": authorization, "Accept": "application/vnd.github+json", "User-Agent": "troop"}
     try:
         # A redirect would take the credentials elsewhere.
         return requests.get(f"{settings.github_url}{path}", headers=headers, timeout=seconds, allow_redirects=False)

@@ -98,12 +98,7 @@ async def publish(
 
 
 async def _abstain(
-    forge: Forge,
-    run: ClaimedRun,
-    report: Report,
-    fence: Callable[[], Awaitable[None]],
-    *,
-    labels: Labels,
+    forge: Forge, run: ClaimedRun, report: Report, fence: Callable[[], Awaitable[None]], *, labels: Labels
 ) -> Published:
     repository, number = run.repository, run.issue.number
     telling = Telling(fence)

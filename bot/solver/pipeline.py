@@ -109,9 +109,7 @@ async def solve(
 
     async def whole() -> Report:
         report = await _Run(issue, bench, journal, progress, advance).report(external)
-        return report.model_copy(
-            update={"wall_seconds": time.time() - started.at, "labelled_at": labelled_at},
-        )
+        return report.model_copy(update={"wall_seconds": time.time() - started.at, "labelled_at": labelled_at})
 
     return await once(journal, "report", Report, whole)
 

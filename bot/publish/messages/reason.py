@@ -7,19 +7,7 @@ from typing import assert_never
 
 from bot.publish.messages.own_tests import of_winner
 from bot.publish.messages.words import counted, listed, verb
-from bot.records import (
-    Abstention,
-    Choice,
-    Doubt,
-    NoWinner,
-    Option,
-    Repeated,
-    Report,
-    Rule,
-    Standing,
-    StopRule,
-    Verdict,
-)
+from bot.records import Abstention, Choice, Doubt, NoWinner, Option, Repeated, Report, Rule, Standing, StopRule, Verdict
 
 
 def reason(report: Report) -> str:

@@ -65,12 +65,7 @@ class Choosing(ChoiceMachine):
         places = {standing.candidate: standing for standing in self._end.count.standings}
         candidates = self._end.count.ballot.candidates
         return [
-            {
-                "number": number,
-                "diff": candidates[c].patch.diff,
-                "votes": places[c].votes,
-                "cluster": places[c].cluster,
-            }
+            {"number": number, "diff": candidates[c].patch.diff, "votes": places[c].votes, "cluster": places[c].cluster}
             for number, c in enumerate(self._finalists, 1)
         ]
 

@@ -19,15 +19,7 @@ from bot.solver.comparison import regressions, time_for, told
 from bot.solver.harness import Harness, attempt
 from bot.solver.single_tests import alone, chosen, shows
 from bot.solver.stages.watched import TICK, Watched
-from bot.solver.test_runners import (
-    Command,
-    absence,
-    counted,
-    narrowed,
-    related_tests,
-    under_way,
-    unimported,
-)
+from bot.solver.test_runners import Command, absence, counted, narrowed, related_tests, under_way, unimported
 
 T = TypeVar("T")
 

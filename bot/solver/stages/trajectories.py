@@ -51,13 +51,7 @@ class Sampler:
     """Samples the trajectories of one issue. `issue` fits the model's window (`bot.llm.conversation.fitted_issue`)."""
 
     def __init__(
-        self,
-        issue: Issue,
-        context: Context,
-        checkout: Checkout,
-        model: Model,
-        sandbox: Sandbox,
-        solver: ResolvedSolver,
+        self, issue: Issue, context: Context, checkout: Checkout, model: Model, sandbox: Sandbox, solver: ResolvedSolver
     ) -> None:
         self._issue = issue
         self._context = context
