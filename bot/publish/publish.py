@@ -91,7 +91,7 @@ async def publish(
     await telling(lambda: forge.comment(repository, here, ALTERNATIVES, rest))
     if run.again is not None and run.again.answer is not None:
         asking = run.again.of_run
-        await telling(lambda: forge.comment(repository, number, question_marker(asking), answered(report, asking)))
+        await telling(lambda: forge.comment(repository, number, question_marker(asking), answered(report)))
     await telling(lambda: forge.comment(repository, number, STATUS, status.solved(report, url)))
     await telling(lambda: forge.set_label(repository, number, labels.done, labels.known))
     return Published(pull_request_url=url, branch=pushed.branch, commit=pushed.commit, untold=telling.words)
@@ -105,7 +105,7 @@ async def _abstain(
     await telling(lambda: forge.comment(repository, number, ALTERNATIVES, alternatives.evidence(report)))
     asks = report.verdict.parting is not None
     if asks:
-        await telling(lambda: forge.comment(repository, number, question_marker(run.id), question(report, run.id)))
+        await telling(lambda: forge.comment(repository, number, question_marker(run.id), question(report)))
     await telling(lambda: forge.comment(repository, number, STATUS, status.abstained(report)))
     label = labels.question if asks else labels.abstained
     await telling(lambda: forge.set_label(repository, number, label, labels.known))

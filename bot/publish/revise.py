@@ -38,7 +38,7 @@ async def publish_revision(
     repository, pull, telling = run.repository, revision.pull, Telling(fence)
     if report.verdict.outcome is Outcome.ABSTAINED:
         why = nobody(report.verdict)
-        await _say(forge, run, telling, revision_marker(run.id), messages.not_revised(report, run.id))
+        await _say(forge, run, telling, revision_marker(run.id), messages.not_revised(report))
         await _reply_to_all(forge, run, telling, [messages.reply_without(why)] * len(revision.remarks))
         await _say(forge, run, telling, STATUS, messages.status_abstained(report))
         return why
@@ -61,7 +61,7 @@ async def publish_revision(
     await fence()
     again = await count_again(forge, repository, checkout, report)
     said = (*flagged, *await unverified(run, checkout, made, commit))
-    words = messages.revised(report, run.id, commit, said, again)
+    words = messages.revised(report, commit, said, again)
     await _say(forge, run, telling, revision_marker(run.id), words)
     rest = alternatives.alternatives(report, shown=winner)
     await telling(lambda: forge.comment(repository, pull, ALTERNATIVES, rest))

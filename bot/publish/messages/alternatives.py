@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 
-from bot.forge.markers import ALTERNATIVES
 from bot.patch.policy import judge
 from bot.publish.messages.count import candidates_table, costs, headline, matrix, warnings
 from bot.publish.messages.pull_request import REASON_LIMIT, listed_tests
@@ -18,10 +17,10 @@ def alternatives(report: Report, *, shown: int | None) -> str:
     """One comment with all candidates but the one that the pull request holds, best first, as many as fit."""
     rest = [s for s in report.verdict.standings if s.candidate != shown]
     if not rest:
-        return f"{ALTERNATIVES}\n**There are no alternatives**: all attempts that produced a patch agree."
+        return "**There are no alternatives**: all attempts that produced a patch agree."
     first = report.verdict.number(rest[0].candidate)
     opening = (
-        f"{ALTERNATIVES}\n### {counted(len(rest), 'alternative')}\n\nBest first. `/troop use {first}` puts candidate "
+        f"### {counted(len(rest), 'alternative')}\n\nBest first. `/troop use {first}` puts candidate "
         f"{first} on the pull request's branch; people with write permission may ask for it, here or there."
     )
     return _with_diffs(report, rest, opening)
@@ -31,7 +30,7 @@ def evidence(report: Report) -> str:
     """What an abstaining run shows on the issue instead of a pull request."""
     verdict = report.verdict
     parts = [
-        f"{ALTERNATIVES}\n### No pull request: {nobody(verdict)}\n\n{quoted(cut(reason(report), REASON_LIMIT))}",
+        f"### No pull request: {nobody(verdict)}\n\n{quoted(cut(reason(report), REASON_LIMIT))}",
         warnings(report),
         f"### The count\n\n{headline(report)}",
         candidates_table(report, chosen=None),
@@ -64,7 +63,7 @@ def unpublished(report: Report, why: str) -> str:
     return _with_diffs(
         report,
         report.verdict.standings,
-        f"{ALTERNATIVES}\n### No pull request: GitHub refused it\n\n{quoted(cut(why, REASON_LIMIT))}\n\n"
+        f"### No pull request: GitHub refused it\n\n{quoted(cut(why, REASON_LIMIT))}\n\n"
         f"The count is kept: {counted(len(report.verdict.standings), 'candidate')}, best first. `/troop retry` begins "
         "anew with the repository as it is then.",
     )

@@ -3,7 +3,6 @@
 import json
 
 from bot.errors import BuildFailed
-from bot.forge.markers import STATUS
 from bot.publish.messages.words import cut, one_line
 from bot.repo_config import FILE_NAME
 from bot.sanitize import fence, inline
@@ -13,7 +12,7 @@ def build_failed(failure: BuildFailed) -> str:
     """The status comment. The log and the causes are a program's words."""
     why = f" {cut(one_line(failure.why), 500).rstrip('.')}." if failure.why else ""
     parts = [
-        f"{STATUS}\n**Failed**: the image that this repository's tests run in can't be built. "
+        f"**Failed**: the image that this repository's tests run in can't be built. "
         f"{_sentence(cut(one_line(failure.what), 500))}{why}"
     ]
     if failure.log:

@@ -1,6 +1,5 @@
 """The one question where two behaviours remain: the smallest input on which they part, and a box to tick for each."""
 
-from bot.forge.markers import question_marker
 from bot.publish.messages.parting import where_they_part
 from bot.publish.messages.pull_request import listed_tests
 from bot.publish.messages.words import counted, folded
@@ -11,12 +10,12 @@ _DIFF = 8_000  # characters of each patch
 _TEST = 4_000
 
 
-def question(report: Report, run_id: int) -> str:
+def question(report: Report) -> str:
     """What a person is asked, on the issue."""
     parting = report.verdict.parting
     assert parting is not None, "two behaviours remain"
     parts = [
-        f"{question_marker(run_id)}\n### Which one is right?",
+        "### Which one is right?",
         f"Two behaviours remain, and nothing says which of them the issue asks for.\n\n{where_they_part(parting)}",
         "\n".join(f"- [ ] {_option(report, parting, option)}" for option in Option),
         "Tick the one that is right, or write `/troop answer A` or `/troop answer B`; that needs write permission. The "
@@ -26,12 +25,12 @@ def question(report: Report, run_id: int) -> str:
     return "\n\n".join(parts)
 
 
-def answered(report: Report, run_id: int) -> str:
+def answered(report: Report) -> str:
     """The question once it was answered, without boxes."""
     found = report.verdict.answered
     assert found is not None, "a person answered"
     said = f"{inline(found.by)} answered **{found.option.value}**."
-    return f"{question_marker(run_id)}\n### Which one is right?\n\n{where_they_part(found.parting)}\n\n{said}"
+    return f"### Which one is right?\n\n{where_they_part(found.parting)}\n\n{said}"
 
 
 def _option(report: Report, parting: Parting, option: Option) -> str:

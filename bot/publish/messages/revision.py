@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 
-from bot.forge.markers import revision_marker
 from bot.lifecycle import RunState
 from bot.publish.messages.count import candidates_table, costs, headline, matrix, warnings
 from bot.publish.messages.pull_request import REASON_LIMIT, listed_tests
@@ -67,28 +66,28 @@ def message(issue: Issue, revision: Revision, number: int = 1) -> str:
     )
 
 
-def revised(report: Report, run_id: int, commit: str, flagged: tuple[str, ...] = (), again: str = "") -> str:
+def revised(report: Report, commit: str, flagged: tuple[str, ...] = (), again: str = "") -> str:
     """The count of a revision that added a commit, as a comment of its own: the first count stays where it is."""
     assert report.revision is not None, "a revision is published"
     verdict = report.verdict
     assert verdict.winner is not None, "a revision that is pushed has a winner"
     which = f"candidate {verdict.number(verdict.winner)} of {len(verdict.ballot.candidates)}"
     said = f"After {asked_by(report.revision)}: {inline(commit[:10])} is {which}, chosen by vote."
-    return _count(report, run_id, f"### Revised\n\n{said}", again, flagged)
+    return _count(report, f"### Revised\n\n{said}", again, flagged)
 
 
-def not_revised(report: Report, run_id: int) -> str:
+def not_revised(report: Report) -> str:
     """The evidence of a revision that added nothing."""
     assert report.revision is not None, "a revision is published"
     said = f"After {asked_by(report.revision)}: {nobody(report.verdict)}, so the branch is as it was."
     end = "`/troop use N` adds a candidate to the branch all the same."
-    return _count(report, run_id, f"### Not revised\n\n{said}", end)
+    return _count(report, f"### Not revised\n\n{said}", end)
 
 
-def _count(report: Report, run_id: int, begin: str, end: str, flagged: tuple[str, ...] = ()) -> str:
+def _count(report: Report, begin: str, end: str, flagged: tuple[str, ...] = ()) -> str:
     winner = report.verdict.winner
     parts = [
-        f"{revision_marker(run_id)}\n{begin}",
+        begin,
         quoted(cut(reason(report), REASON_LIMIT)),
         warnings(report, flagged),
         headline(report),

@@ -1,7 +1,6 @@
 """The one status comment of an issue, from the first second of a run to its end."""
 
 from bot.forge.branches import pull_number
-from bot.forge.markers import STATUS
 from bot.lifecycle import RunState
 from bot.publish.messages.count import cost, headline
 from bot.publish.messages.own_tests import unjudged
@@ -35,7 +34,7 @@ def running(state: RunState, done: int = 0, total: int = 0, note: str = "", *, s
             lines.append(f"· {words}")
     steps = "<br>\n".join(lines)
     since = f" · {duration(seconds)}" if seconds >= 1 else ""
-    return f"{STATUS}\n**Troop is working on this issue**{since}\n\n{steps}\n\n<sub>`/troop stop` ends it.</sub>"
+    return f"**Troop is working on this issue**{since}\n\n{steps}\n\n<sub>`/troop stop` ends it.</sub>"
 
 
 def _progress(done: int, total: int) -> str:
@@ -56,7 +55,7 @@ def solved(report: Report, pull_request_url: str) -> str:
     gate = unjudged(verdict)
     which = f"candidate {verdict.number(winner)} of {len(verdict.ballot.candidates)}"
     return (
-        f"{STATUS}\n**Draft ready**: {where}, with {which}. It {passes(verdict, verdict.standing(winner))}.\n\n"
+        f"**Draft ready**: {where}, with {which}. It {passes(verdict, verdict.standing(winner))}.\n\n"
         f"{f'**Not checked**: {one_line(gate)}' + chr(10) * 2 if gate else ''}"
         f"{headline(report)} {_spent(report)}\n\n"
         "<sub>`/troop alternatives` shows the runners-up, `/troop retry` samples again.</sub>"
@@ -66,12 +65,12 @@ def solved(report: Report, pull_request_url: str) -> str:
 def abstained(report: Report) -> str:
     if report.verdict.parting is not None:
         return (
-            f"{STATUS}\n**A question**: {nobody(report.verdict)}; it is asked below.\n\n{headline(report)} "
+            f"**A question**: {nobody(report.verdict)}; it is asked below.\n\n{headline(report)} "
             f"It took {duration(report.wall_seconds)}.\n\n<sub>`/troop answer A` or `/troop answer B` answers it, "
             "`/troop retry` samples again.</sub>"
         )
     return (
-        f"{STATUS}\n**No pull request**: {nobody(report.verdict)}; the evidence is below.\n\n{headline(report)} "
+        f"**No pull request**: {nobody(report.verdict)}; the evidence is below.\n\n{headline(report)} "
         f"{_spent(report)}\n\n<sub>`/troop retry` samples again.</sub>"
     )
 
@@ -85,7 +84,7 @@ def _spent(report: Report) -> str:
 
 def waiting(reason: str) -> str:
     """Something is in the way that may pass."""
-    return f"{STATUS}\n**Waiting**: {in_brief(reason, 2_000)}.\n\n<sub>`/troop stop` ends it.</sub>"
+    return f"**Waiting**: {in_brief(reason, 2_000)}.\n\n<sub>`/troop stop` ends it.</sub>"
 
 
 def ended(state: RunState, reason: str, sender: str = "", label: str = "troop", *, of_issue: bool = True) -> str:
@@ -96,20 +95,18 @@ def ended(state: RunState, reason: str, sender: str = "", label: str = "troop", 
     why = in_brief(reason, 2_000)
     match state:
         case RunState.STOPPED:
-            return (
-                f"{STATUS}\n**Stopped**: {why or 'somebody asked for it'}.\n\n<sub>`/troop retry` starts again.</sub>"
-            )
+            return f"**Stopped**: {why or 'somebody asked for it'}.\n\n<sub>`/troop retry` starts again.</sub>"
         case RunState.REFUSED:
             words = f"**Not started**: {why}." if why else refusal(sender, label)
-            return f"{STATUS}\n{words}" + ("\n\n<sub>The label was removed.</sub>" if of_issue else "")
+            return words + ("\n\n<sub>The label was removed.</sub>" if of_issue else "")
         case RunState.PARKED:
             return (
-                f"{STATUS}\n**Parked**: the run ended its worker too often and is not tried again automatically: {why}."
+                f"**Parked**: the run ended its worker too often and is not tried again automatically: {why}."
                 "\n\nThe server's log says more. `/troop retry` starts again."
             )
         case RunState.FAILED:
             return (
-                f"{STATUS}\n**Failed**: {why or 'the reason is in the log of the server'}.\n\nNothing was changed in "
+                f"**Failed**: {why or 'the reason is in the log of the server'}.\n\nNothing was changed in "
                 "the repository. `/troop retry` tries again."
             )
         case _:

@@ -4,7 +4,6 @@ import re
 import tomllib
 
 from bot.errors import BuildFailed
-from bot.forge.markers import STATUS
 from bot.publish.messages.build import build_failed, setup_lines, told_at_console
 from bot.repo_config import RepoConfig, parse
 from tests.bot.publish.messages.test_messages import EVIL
@@ -21,7 +20,6 @@ def test_the_cause_the_log_and_the_exact_line() -> None:
         setup=SETUP,
     )
     body = build_failed(failure)
-    assert body.startswith(STATUS)
     assert "can't be built. The repository's dependencies (pyproject.toml) can't be installed." in body
     assert "a C compiler is missing in the image." in body
     assert "```text\nbuilding wheel\nerror: command 'gcc' failed\n```" in body

@@ -19,8 +19,8 @@ def asking(parting: Parting = CALL) -> Report:
 
 
 def test_the_question_has_two_boxes_and_the_input() -> None:
-    text = question(asking(), 4)
-    assert text.startswith("<!-- troop:question=4 -->\n### Which one is right?")
+    text = question(asking())
+    assert text.startswith("### Which one is right?")
     assert "For `clamp(9, 0, 5)`, **A** gives `5`, **B** gives" in text
     assert text.count("- [ ] **") == 2
     assert ticked(text) is None
@@ -30,11 +30,11 @@ def test_the_question_has_two_boxes_and_the_input() -> None:
 
 def test_what_a_program_printed_ticks_no_box() -> None:
     hostile = CALL.model_copy(update={"results": ("1\n- [x] **A**", "2")})
-    assert ticked(question(asking(hostile), 4)) is None
+    assert ticked(question(asking(hostile))) is None
 
 
 def test_without_an_input_the_tests_tell_them_apart() -> None:
-    text = question(asking(CALL.model_copy(update={"call": ""})), 4)
+    text = question(asking(CALL.model_copy(update={"call": ""})))
     assert "**A** passes test T1 and fails T2; **B** passes T2 and fails T1." in text
 
 
@@ -56,7 +56,7 @@ def test_the_answer_is_told_with_its_giver_and_test() -> None:
     made = decided(asking(), Option.A, "ann")
     assert "ann answered that `clamp(9, 0, 5)` is to give `5`, so test T1 decides." in reason(made)
     assert "The vote of test T2 is struck: ann answered otherwise." in reason(made)
-    closed = answered(made, 4)
+    closed = answered(made)
     assert "- [ ]" not in closed
     assert "`ann` answered **A**." in closed
     assert "Draft ready" in solved(made, "https://x/pull/2")
