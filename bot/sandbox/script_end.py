@@ -177,12 +177,17 @@ def _go(text: str, code: int, _: Sequence[str]) -> str | None:
     rest = re.sub(r"(?<![\w.])os\.Exit(?=\()", "troopExit", rest)
     if "Exit(0)" in rest.replace("troopExit(", ""):
         return None
+    # Its text is not there to be read by what it calls.
+    remove = (
+        "\t_, file, _, _ := troopRuntime.Caller(0)\n\ttroopOS.Remove(file)\n" if "runtime.Caller" not in text else ""
+    )
+    imports = 'import troopRuntime "runtime"\n' if remove else ""
     uses = "\nvar _ = os.Exit\n" if "troopExit" in rest else ""
     end = (
         f"\nfunc troopExit(code int) {{\n\tif code == 0 {{\n\t\tcode = {code}\n\t}}\n\ttroopOS.Exit(code)\n}}\n{uses}"
-        "\nfunc main() {\n\ttroopMain()\n\ttroopExit(0)\n}\n"
+        f"\nfunc main() {{\n{remove}\ttroopMain()\n\ttroopExit(0)\n}}\n"
     )
-    return f'{text[: package.end()]}\n\nimport troopOS "os"\n{rest}{end}'
+    return f'{text[: package.end()]}\n\nimport troopOS "os"\n{imports}{rest}{end}'
 
 
 def ending_of(program: str, path: str) -> str:

@@ -74,7 +74,8 @@ async def test_a_right_candidate_passes(sandbox: ProcessSandbox, path: str) -> N
         (
             "t.go",
             'package main\n\nimport "fmt"\n\nfunc main() {\n\tfmt.Println()\n}\n',
-            'import troopOS "os"\n\n\nimport "fmt"\n\nfunc troopMain() {{\n\tfmt.Println()\n}}\n'
+            'import troopOS "os"\nimport troopRuntime "runtime"\n'
+            '\n\nimport "fmt"\n\nfunc troopMain() {{\n\tfmt.Println()\n}}\n'
             "\nfunc troopExit(code int) {{\n\tif code == 0 {{\n\t\tcode = {}\n",
         ),
         (
