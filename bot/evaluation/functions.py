@@ -12,7 +12,9 @@ REACHED = "all of the check has run"  # printed behind it: a program that ends i
 
 _ASKED = "Please provide a self-contained Python script that solves the following problem in a markdown code block:"
 _FENCES = [
-    re.compile(rf"```{name}[^\S\n]*\n(.*?)(?:\n```|\Z)", re.DOTALL | re.IGNORECASE) for name in ("py(?:thon3?)?", "")
+    # A fence may come twice: small models begin a block with another fence.
+    re.compile(rf"```{name}[^\S\n]*\n(?:```\w*[^\S\n]*\n)*(.*?)(?:\n```|\Z)", re.DOTALL | re.IGNORECASE)
+    for name in ("py(?:thon3?)?", "")
 ]
 END_OF_CODE = ("\n```\n",)  # where a block of code ends; a nameless one may begin there, too
 # What comes behind a function that a base model completes, as HumanEval's authors end it; OpenAI's API takes four.

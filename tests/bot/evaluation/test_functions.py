@@ -26,6 +26,8 @@ def program(code: str) -> str:
         ("```\na = 1\n```", "a = 1"),
         ("```python\na = 1\nb =", "a = 1\nb ="),  # cut short
         ("a = 1", "a = 1"),
+        ("```python\n```python\na = 1\n```\n```", "a = 1"),
+        ("```python\n```\na = 1\n```", "a = 1"),
     ],
 )
 def test_code_is_the_first_python_block(reply: str, code: str):
