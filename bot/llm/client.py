@@ -8,6 +8,7 @@ import asyncio
 import random
 import re
 import time
+from collections.abc import Awaitable
 from typing import Any, Literal, NoReturn
 from urllib.parse import quote, urlsplit
 
@@ -23,6 +24,7 @@ from bot.records import FinishReason, ModelCall, Reply, Usage
 from bot.settings import ModelSettings
 from bot.settings.credentials import masked_address
 from bot.settings.endpoints import header_secret
+from bot.tasks import under_way
 
 _LONGEST_WAIT = 120.0  # seconds that a `retry-after` is honoured for
 _TIMEOUT_RETRIES = 1  # a call that timed out is rarely answered later
@@ -327,30 +329,27 @@ class OpenAIModel:
                 "timeout": self._timeout,
             },
         )
-        answer = await self._in_time(asyncio.ensure_future(call))
+        answer = await self._in_time(call)
         answer = completion_of(answer) if isinstance(answer, str) else answer
         check_answer(answer)
         reply = read_completion(answer, time.monotonic() - started)
         return reply.model_copy(update={"text": request.begins + reply.text}) if request.begins else reply
 
-    async def _in_time(self, call: "asyncio.Future[object]") -> object:
+    async def _in_time(self, call: Awaitable[object]) -> object:
         """The call's answer. Unlike the client's own time-out, this one is not extended by every byte that arrives."""
-        try:
+        async with under_way(call) as (task,):
             if not self._answered:
-                done, _ = await asyncio.wait((call,), timeout=self._patience)
+                done, _ = await asyncio.wait((task,), timeout=self._patience)
                 if not done and not self._answered:
                     raise TimeoutError
                 async with asyncio.timeout(max(0.0, self._timeout - self._patience)):
-                    answer = await call
+                    answer = await task
             else:
                 async with asyncio.timeout(self._timeout):
-                    answer = await call
+                    answer = await task
             self._answered = True
             self._last_answer = time.monotonic()
             return answer
-        finally:
-            if not call.done():
-                call.cancel()
 
 
 class _Patience:

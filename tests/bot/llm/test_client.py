@@ -1,4 +1,5 @@
 import asyncio
+import gc
 import socket
 import threading
 from typing import Any
@@ -378,6 +379,33 @@ def test_no_url_at_all() -> None:
 async def test_an_unreadable_tokenizer_names_the_setting() -> None:
     with pytest.raises(SettingsError, match="TROOP_MAIN_TOKENIZER"):
         OpenAIModel(ModelSettings(base_url="http://127.0.0.1:1/v1", tokenizer="/nowhere"), "main")
+
+
+@pytest.mark.parametrize("answered", [False, True])
+async def test_an_error_that_comes_as_its_caller_is_cancelled_is_told_to_nobody(answered: bool) -> None:
+    """Asyncio would write it to the log with its traceback, as one that was never retrieved."""
+    told: list[object] = []
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(lambda loop, context: told.append(context["message"]))
+    model = OpenAIModel(ModelSettings(base_url="http://127.0.0.1:9"), "main")
+    model._answered = answered
+    comes = loop.create_future()
+
+    async def post() -> object:
+        await comes
+        raise ValueError("the endpoint's")
+
+    waiting = asyncio.create_task(model._in_time(post()))
+    for _ in range(3):
+        await asyncio.sleep(0)
+    comes.set_result(None)
+    await asyncio.sleep(0)  # it has failed, and who waits for it has not gone on
+    waiting.cancel()
+    await asyncio.wait((waiting,))
+    assert waiting.cancelled()
+    del waiting
+    gc.collect()
+    assert told == []
 
 
 async def test_calls_under_way_are_bounded() -> None:
