@@ -93,12 +93,12 @@ def test_a_base_model_is_given_the_head_of_a_function(tasks: Path) -> None:
     assert done.exit_code == 0, done.output
     assert "| 1 | 66.7% |" in done.output
     assert "| ours | 100.0% |" in done.output
-    asked = endpoint.requests[0]
-    assert asked["prompt"] == TASKS[0]["prompt"]
-    assert len(asked["stop"]) == 4
-    assert endpoint.requests[-1]["prompt"].endswith("    pass\n\n# check the correctness of add1\nassert")
-    sample = json.loads((tasks.parent / "out" / "samples.jsonl").read_text().splitlines()[0])
-    assert sample["text"] == f"```python\n{TASKS[0]['prompt']}    return a + b\n\n\n```"
+    asked = {request["prompt"]: request for request in endpoint.requests}
+    assert len(asked[TASKS[0]["prompt"]]["stop"]) == 4
+    assert any(prompt.endswith("    pass\n\n# check the correctness of add1\nassert") for prompt in asked)
+    samples = [json.loads(line) for line in (tasks.parent / "out" / "samples.jsonl").read_text().splitlines()]
+    (first,) = (each for each in samples if each["task"] == TASKS[0]["task_id"] and not each["sample"])
+    assert first["text"] == f"```python\n{TASKS[0]['prompt']}    return a + b\n\n\n```"
     assert evaluate(tasks, endpoint).exit_code == 1, "another form is another evaluation"
 
 
