@@ -15,12 +15,12 @@ from bot.contracts import Sandbox
 from bot.errors import EvaluationError
 from bot.evaluation.ensembles import Member, Tests, common, measure, pooled, read_member, read_pooled, text
 from bot.evaluation.files import written_to
-from bot.evaluation.sampling import together
 from bot.evaluation.tasks import FunctionTask, read_tasks
 from bot.evaluation.voting import Filled, fill, tests_of
 from bot.journal import FileJournal, once
 from bot.publish.messages.words import counted
 from bot.settings import Settings
+from bot.tasks import together
 
 EVERY = 10  # tasks between two lines of progress
 AT_ONCE = 2  # tasks; the sandbox bounds what runs

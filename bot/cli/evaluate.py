@@ -36,7 +36,7 @@ from bot.evaluation.results import (
 )
 from bot.evaluation.rewards import RewardModel, with_rewards
 from bot.evaluation.samples import SAMPLES, About, Form, SampleFile
-from bot.evaluation.sampling import Clock, Drawing, Shared, draw_functions, fault, together, turn
+from bot.evaluation.sampling import Clock, Drawing, Shared, draw_functions, fault, turn
 from bot.evaluation.tasks import FunctionTask, RepositoryTask, Task, read_tasks, spread
 from bot.evaluation.voting import JOURNAL, fill_matrices, take_tests, tests_of
 from bot.journal import FileJournal
@@ -48,6 +48,7 @@ from bot.scratch import ScratchFolder
 from bot.settings import SandboxSettings, Settings
 from bot.solver.models import open_models
 from bot.solver.stopping import ALL, stopping
+from bot.tasks import together
 
 # What a task or its repository is to blame for: the others go on.
 _OF_ONE_TASK = (EvaluationError, CheckoutError, BuildFailed, ForgeError, SandboxError)

@@ -4,7 +4,7 @@ import asyncio
 import hashlib
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Coroutine, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -14,6 +14,7 @@ from bot.evaluation import functions
 from bot.evaluation.samples import Form, Sample, SampleFile
 from bot.evaluation.tasks import FunctionTask
 from bot.records import ModelCall, Reply
+from bot.tasks import together
 
 WAVE = 16  # samples of each task before the next wave: an evaluation that is stopped early has all tasks alike
 _JUDGED = 200_000  # verdicts kept, so that an answer that comes again is not run again
@@ -157,17 +158,6 @@ class _Brief:
         self._again += 1
         whole = await self._model.reply(call)
         return whole.model_copy(update={"usage": reply.usage + whole.usage})
-
-
-async def together(works: Sequence[Coroutine[object, object, None]]) -> None:
-    """Run all side by side to their end; where one fails, or this is cancelled, all are ended first."""
-    tasks = [asyncio.ensure_future(work) for work in works]
-    try:
-        await asyncio.gather(*tasks)
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 class _Judge:

@@ -11,10 +11,11 @@ from bot.evaluation import asserts
 from bot.evaluation.functions import as_completion, candidates_of, code_of
 from bot.evaluation.matrices import Row, line
 from bot.evaluation.samples import Sample
-from bot.evaluation.sampling import Drawing, together
+from bot.evaluation.sampling import Drawing
 from bot.evaluation.tasks import FunctionTask
 from bot.journal import once, read_entries
 from bot.records import Record, Usage
+from bot.tasks import together
 
 JOURNAL = "votes.journal"  # in the folder of an evaluation
 
