@@ -162,15 +162,10 @@ class TritonBackend:
         return self._attend(query, key_cache, value_cache, work, *score)[0]
 
 
-def tilings(heads: Heads) -> list[Tiling]:
-    """Sizes of tiles among which a calibration chooses."""
-    return Tiling.candidates(heads.dim, heads.item_bytes, heads.shared)
-
-
 def use_tiles(backend: Backend, queries: int) -> None:
     """Compute shared nodes in tiles of `queries` queries, which a calibration found best."""
     if backend.name == "triton":
-        sizes = tilings(backend.heads)
+        sizes = Tiling.candidates(backend.heads)
         backend.tiling = next((size for size in sizes if size.large == queries), None)
 
 
@@ -200,7 +195,7 @@ def choose(name: str, device: torch.device, heads: Heads, dtype: torch.dtype = t
             f"triton converts 8-bit numbers on GPUs of compute capability {'.'.join(map(str, CAPABILITY))} or more "
             "(Ada, Hopper): leave --cache-dtype out, or choose --attention-backend torch"
         )
-    if not fits(heads.dim, heads.shared):
+    if not fits(heads):
         raise LoadError(
             f"heads of {heads.dim} numbers are more than the {LONGEST_HEAD} that triton attention is made for: "
             "choose --attention-backend torch"
@@ -242,7 +237,7 @@ def calibrate(
         graphs = backend.name == "triton"
         more["grid"] = replace(GRID, sequences=sequences, recorded=graphs, in_place=backend.in_place)
     if backend.name == "triton":
-        sizes = [tiling.large for tiling in tilings(heads)]
+        sizes = [tiling.large for tiling in Tiling.candidates(heads)]
     found = []
     with torch.inference_mode():
         for queries in sizes:

@@ -250,7 +250,7 @@ class DecodeSteps:
         """
         backend = self._model.backend
         heads = backend.heads
-        tiling = backend.tiling or Tiling.of(heads.dim, heads.item_bytes, heads.shared)
+        tiling = backend.tiling or Tiling.of(heads)
         programs = resident_programs(self._model.device, tiling) * tiling.small_programs // tiling.programs
         per_level = 1 + size * heads.group // 16  # query tiles, if all were small
         tiles = 2 * size + SHARED_LEVELS * per_level + FINEST * -(-programs // heads.kv)

@@ -106,7 +106,7 @@ class WorkBuffers:
         sizes = [2, capacity.tiles * TILE_FIELDS, capacity.blocks, capacity.rows + 1, capacity.partials]
         sizes.append(capacity.rows if capacity.floors else 1)
         count, tiles, blocks, starts, slots, floors = (torch.zeros(n, dtype=torch.int32, device=place) for n in sizes)
-        chosen = tiling or Tiling.of(heads.dim, heads.item_bytes, heads.shared)
+        chosen = tiling or Tiling.of(heads)
         tiles = tiles.view(-1, TILE_FIELDS)
         at_once = programs or resident_programs(place, chosen)
         taken = torch.zeros_like(count)
@@ -129,7 +129,7 @@ class WorkBuffers:
     ) -> "WorkBuffers":
         """Buffers just large enough for one step, filled; `floors` as of `fill`."""
         place = torch.device(device)
-        chosen = tiling or Tiling.of(heads.dim, heads.item_bytes, heads.shared)
+        chosen = tiling or Tiling.of(heads)
         programs = resident_programs(place, chosen)
         if floors is not None:
             items = within(items, floors, block_size)

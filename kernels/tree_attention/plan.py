@@ -68,43 +68,40 @@ class Tiling:
         return [*([wide] if self.large > self.small else []), TileShape(*few, bare=False)]
 
     @classmethod
-    def of(cls, head_dim: int, item_bytes: int, shared: int = 0) -> "Tiling":
+    def of(cls, heads: Heads) -> "Tiling":
         """Sizes for which nothing spills and shared memory fits; `tests/kernels/test_tree_attention_compiled.py` checks
-        it.
-
-        Args:
-            head_dim: of the model, 16 to 256, or those of a latent key.
-            item_bytes: of one number of the cache.
-            shared: as of `Heads`.
+        it. Raises `ValueError` for heads that are none of `fits`.
         """
-        if not fits(head_dim, shared):
-            raise ValueError(f"heads of {head_dim} numbers: tree attention is made for {LONGEST_HEAD} at most")
-        wide = head_dim > 128
-        if shared > 256:  # a sum of values is as wide as two heads of the widest
-            found = cls(large=32, warps=8, programs=1, small_keys=16, small_programs=3 if item_bytes == 2 else 2)
-            return found if item_bytes < 4 else replace(found, large=16, stages=2)
-        if item_bytes == 4:
+        if not fits(heads):
+            raise ValueError(f"heads of {heads.dim} numbers: tree attention is made for {LONGEST_HEAD} at most")
+        if heads.value > LONGEST_HEAD:  # a sum of values is as wide as two heads of the widest
+            small = 3 if heads.item_bytes == 2 else 2
+            found = cls(large=32, warps=8, programs=1, small_keys=16, small_programs=small)
+            few = replace(found, large=16, keys=16, stages=2, small_warps=8, small_programs=1)
+            return few if heads.item_bytes == 4 else found
+        wide = heads.dim > 128
+        if heads.item_bytes == 4:
             found = cls(keys=16, warps=8, stages=2, programs=1, small_keys=16, small_warps=8, small_programs=1)
             return replace(found, large=16 if wide else 32)
         if wide:
             return cls(warps=8, stages=2, programs=1, small_keys=16, small_programs=3)
-        return cls(small_programs=4) if item_bytes == 1 else cls()  # turning 8 bits into 16 takes registers
+        return cls(small_programs=4) if heads.item_bytes == 1 else cls()  # turning 8 bits into 16 takes registers
 
     @classmethod
-    def candidates(cls, head_dim: int, item_bytes: int, shared: int = 0) -> "list[Tiling]":
+    def candidates(cls, heads: Heads) -> "list[Tiling]":
         """Sizes among which a calibration chooses, each with another `large`; that of `of` first."""
-        found = [cls.of(head_dim, item_bytes, shared)]
-        if item_bytes == 2 and head_dim <= 128:  # keys are loaded half as often, but fewer programs fit at once
+        found = [cls.of(heads)]
+        if heads.item_bytes == 2 and heads.dim <= 128:  # keys are loaded half as often, but fewer programs fit at once
             found.append(cls(large=128, warps=8, programs=1))
-        if item_bytes == 2 and shared > 256:
+        if heads.item_bytes == 2 and heads.value > LONGEST_HEAD:
             found.append(replace(found[0], large=64, stages=2))
         return found
 
 
-def fits(head_dim: int, shared: int = 0) -> bool:
+def fits(heads: Heads) -> bool:
     """Whether tree attention is made for such heads."""
     longest, rest = LONGEST_LATENT
-    return head_dim <= LONGEST_HEAD or (0 < shared <= longest and head_dim - shared <= rest)
+    return heads.dim <= LONGEST_HEAD or (0 < heads.shared <= longest and heads.dim - heads.shared <= rest)
 
 
 class Most(NamedTuple):

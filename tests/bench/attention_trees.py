@@ -109,7 +109,7 @@ class Counted:
 def count(shape: Shape, rule: CutRule, programs: int = Tiling().programs * PROCESSORS) -> Counted:
     """Count what a rule's work list costs, as planned for a GPU that runs so many programs at once."""
     heads, best = shape.heads, float("inf")
-    spans, shared, tiling = shape.spans, shape.shared, Tiling.of(heads.dim, heads.item_bytes, heads.shared)
+    spans, shared, tiling = shape.spans, shape.shared, Tiling.of(heads)
     for _ in range(3):
         begin = time.perf_counter()
         items = cut(spans, shared, BLOCK, rule, in_place=False)

@@ -73,7 +73,7 @@ def compiled(quick: bool) -> list[dict[str, Any]]:
 
     found = []
     for dim, kind in ((128, "bf16"),) if quick else COMPILED:
-        for shape in Tiling.of(dim, 4 if kind == "fp32" else 2).shapes:
+        for shape in Tiling.of(Heads(32, 4, dim, 4 if kind == "fp32" else 2)).shapes:
             fixed = {"query_dim": 1} | constants(shape, Heads(32, 4, dim, 2), 16)
             label = f"tree_attention {kind} {dim} {shape.queries} queries"
             for each in ARCHITECTURES:

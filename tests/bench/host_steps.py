@@ -51,7 +51,7 @@ class NoModel:
         self.layer_reaches = [0]
         heads = Heads(28, 4, 128, 2)
         self.backend = SimpleNamespace(
-            name="triton", heads=heads, tiling=Tiling.of(128, 2), in_place=False,
+            name="triton", heads=heads, tiling=Tiling.of(heads), in_place=False,
             use_zones=lambda *_: None, prepare=lambda *_, **__: None,
         )  # fmt: skip
         self.shape = SimpleNamespace(token_bytes=1, state_bytes=0)

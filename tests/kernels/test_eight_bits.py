@@ -99,7 +99,7 @@ def test_attention_reads_the_rounded_numbers(name: str, dtype: torch.dtype):
 def test_compiled_for_an_h100(dim: int, group: int, shared: int):
     """As many programs fit at once as over 16-bit numbers, and nothing spills. An A100 has no such numbers."""
     eight = dict.fromkeys(("key_cache", "value_cache"), "*fp8e4nv:16")
-    for shape in Tiling.of(dim, 1, shared).shapes:
+    for shape in Tiling.of(Heads(group, 1, dim, 1, shared)).shapes:
         constant = {"query_dim": 1} | constants(shape, Heads(4 * group, 4, dim, 1, shared), 16)
         label = f"tree_attention fp8 {dim} {shape.queries} queries"
         sizes = {"warps": shape.warps, "stages": shape.stages, "architectures": (90,)}

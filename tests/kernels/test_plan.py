@@ -111,7 +111,7 @@ def test_tiles_of_items_that_are_not_causal_see_all():
 
 def test_no_head_is_too_wide_in_silence():
     with pytest.raises(ValueError, match="320"):
-        Tiling.of(320, 2)
+        Tiling.of(Heads(1, 1, 320, 2))
 
 
 def test_items_as_columns_are_planned_alike():

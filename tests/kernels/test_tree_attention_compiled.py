@@ -41,7 +41,7 @@ def test_tree_attention(dim: int, kind: str, group: int):
     """Large tiles, then small ones; of float32, which is for tests, a little may spill."""
     size = 4 if kind == "fp32" else 2
     spilled = 80 if size == 4 else 0  # bytes
-    for shape in Tiling.of(dim, size).shapes:
+    for shape in Tiling.of(Heads(group, 1, dim, size)).shapes:
         most = {"registers": 255 if shape.bare or size == 4 else 144, "spills": spilled, "stack": spilled}
         most["shared"] = 110 * 1024 if shape.bare or size == 4 else 40 * 1024
         compile_for(shape, Heads(4 * group, 4, dim, size), kind, most)
@@ -58,7 +58,7 @@ def compile_for(shape: TileShape, heads: Heads, kind: str, most: dict[str, int],
 
 def test_the_pipeline_loads_keys_ahead():
     """Each stage more takes shared memory for more keys: without the numbers of blocks a step ahead, it took none."""
-    small = Tiling.of(128, 2).shapes[1]
+    small = Tiling.of(Heads(28, 4, 128, 2)).shapes[1]
     constant = {"query_dim": 1} | constants(small, Heads(28, 4, 128, 2), 16)
     sizes = {"architecture": 90, "warps": small.warps, "label": "tree_attention bf16 128 pipeline"}
     few, more = (usage(_tree_attention, signature("bf16"), constant, stages=stages, **sizes) for stages in (2, 3))
@@ -66,15 +66,15 @@ def test_the_pipeline_loads_keys_ahead():
 
 
 def test_the_wider_tiles_that_a_calibration_may_choose():
-    first, wide = Tiling.candidates(128, 2)
-    assert first == Tiling.of(128, 2)
+    first, wide = Tiling.candidates(Heads(28, 4, 128, 2))
+    assert first == Tiling.of(Heads(28, 4, 128, 2))
     compile_for(wide.shapes[0], Heads(32, 4, 128, 2), "bf16", {"registers": 255, "shared": 110 * 1024})
 
 
 @pytest.mark.parametrize(("dim", "shared"), [(576, 512), (288, 256)], ids=str)
 def test_latent_keys(dim: int, shared: int):
     """GLM-4.7-Flash's and DeepSeek's, and MiniCPM 3's; with windows, too."""
-    for shape in Tiling.of(dim, 2, shared).shapes:
+    for shape in Tiling.of(Heads(20, 1, dim, 2, shared)).shapes:
         for floors in (False, True):
             most = {"registers": 255, "shared": 114 * 1024}
             compile_for(shape, Heads(20, 1, dim, 2, shared), "bf16", most, floors=floors)
@@ -82,8 +82,8 @@ def test_latent_keys(dim: int, shared: int):
 
 def test_the_wider_tiles_of_latent_keys():
     """A little spills: a calibration says whether fewer loads are worth it."""
-    first, wide = Tiling.candidates(576, 2, 512)
-    assert first == Tiling.of(576, 2, 512)
+    first, wide = Tiling.candidates(Heads(128, 1, 576, 2, 512))
+    assert first == Tiling.of(Heads(128, 1, 576, 2, 512))
     most = {"registers": 255, "spills": 480, "stack": 420, "shared": 150 * 1024}
     compile_for(wide.shapes[0], Heads(128, 1, 576, 2, 512), "bf16", most)
 
@@ -97,6 +97,6 @@ def test_merge():
 
 def test_windows_and_caps():
     """As Gemma 2 has them both."""
-    for shape in Tiling.of(256, 2).shapes:
+    for shape in Tiling.of(Heads(32, 4, 256, 2)).shapes:
         most = {"registers": 255, "spills": 64, "stack": 64, "shared": 110 * 1024}
         compile_for(shape, Heads(32, 4, 256, 2), "bf16", most, floors=True, capped=True)

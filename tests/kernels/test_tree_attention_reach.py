@@ -150,7 +150,7 @@ def test_buffers_with_floors_serve_steps_with_and_without():
     """A graph's buffers: the window begins to matter when sequences outgrow it."""
     size, heads = 8, Heads(4, 2, 32, 4)
     capacity = Capacity(4, 40, 100, 200, floors=True)
-    buffers = WorkBuffers.empty(capacity, heads, size, DEVICE, tiling=Tiling.of(32, 4), programs=8)
+    buffers = WorkBuffers.empty(capacity, heads, size, DEVICE, tiling=Tiling.of(heads), programs=8)
     caches = torch.randn(2, 2, 100 * size, 32)
     query = torch.randn(2, 4, 32)
     for length in (5, 60, 7):

@@ -33,7 +33,7 @@ def test_no_step_of_a_small_batch_misses_its_graph(heads: Heads, monkeypatch: py
     """7B's heads, contexts of 0.5K to 16K, shared and not: all fit, and nothing is cut less for want of tiles."""
     monkeypatch.setattr("engine.run.graphs.resident_programs", lambda *_: HOPPER)
     decode: Any = object.__new__(graphs.DecodeSteps)
-    tiling = Tiling.of(heads.dim, heads.item_bytes, heads.shared)
+    tiling = Tiling.of(heads)
     backend = types.SimpleNamespace(heads=heads, tiling=tiling)
     decode._model = types.SimpleNamespace(backend=backend, device=torch.device("cpu"))
     decode._longest, decode._block_size = 32_768, 16
