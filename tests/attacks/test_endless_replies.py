@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from bot.capuchin.training import evaluate
 from bot.llm.choices import parse_deliberated
 from bot.llm.completion import read_completion
 from bot.llm.readings import parse_listing, parse_readings
@@ -32,12 +33,19 @@ READERS = {
     "edit": of_reply(parse_edit_turn),
     "choice": of_reply(parse_choice_turn),
     "deliberation": of_reply(parse_deliberated),
+    "edits of an evaluation": evaluate.EDIT.findall,
+    "test of an evaluation": evaluate.TEST.search,
 }
 PARTS = (
     *("</think>", "<think>\n", "<|channel|>a", "<|channel|>final<|message|>"),
     *("<tool_call>{", "<function=a>", "<function=a><parameter=b>", "[TOOL_CALLS][", '{"a":'),
     *(" ", "\n", "a", "<a", "<done/>", "<edit ", "<irrelevant ", "<relevant path="),
     *("<<<<<<< SEARCH\n", '<edit path="a.py">\n<<<<<<< SEARCH\nx\n=======\ny\n>>>>>>> REPLACE\n</edit>\n', "<test>\n"),
+    *(
+        '<edit path="a">\n<<<<<<< SEARCH\n',
+        '<edit path="a">\n<<<<<<< SEARCH\n\n=======\n',
+        '<test path="test_issue.py">\n',
+    ),
 )
 
 

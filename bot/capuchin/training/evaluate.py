@@ -20,8 +20,15 @@ from bot.llm.bundled_engine import engine_process
 from bot.llm.grammars import edit_grammar, test_grammar
 
 TEMPERATURE = 0.6  # of the compact profile
-EDIT = re.compile(r'<edit path="(.*?)">\n<<<<<<< SEARCH\n(.*?)\n=======\n(.*?)\n?>>>>>>> REPLACE\n</edit>', re.DOTALL)
-TEST = re.compile(r'<test path="test_issue\.py">\n(.*?)\n</test>', re.DOTALL)
+# No text within goes past where the next element may begin, so that a search takes linear time on any reply.
+_OLD = r"(?!=======\n|<edit )[^\n]*"
+_NEW = r"(?!>>>>>>> REPLACE\n|<edit )[^\n]*"
+EDIT = re.compile(
+    rf'<edit path="([^"\n]*)">\n<<<<<<< SEARCH\n({_OLD}(?:\n{_OLD})*+)\n=======\n'
+    rf"(?:({_NEW}(?:\n{_NEW})*+)\n)?+>>>>>>> REPLACE\n</edit>"
+)
+_LINE = r"(?!</test>|<test )[^\n]*"
+TEST = re.compile(rf'<test path="test_issue\.py">\n({_LINE}(?:\n{_LINE})*+)\n</test>')
 
 
 class Sampler:
