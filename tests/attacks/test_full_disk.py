@@ -27,6 +27,8 @@ from tests.small_disk import MEGABYTE, SmallDisk, disk
 
 __all__ = ["disk"]
 
+pytestmark = pytest.mark.service  # who may not mount a file system skips these
+
 TOKEN = "the token of the machine's owner"
 FULL = {"fill": "is full: free some of it", "take_files": "takes no more files: remove some"}
 
