@@ -10,7 +10,11 @@ from markdown_it.token import Token
 # Unlike GitHub's, this parser takes none whose address has a parenthesis too many.
 _DEFINITION = re.compile(r"^([ >]*\[(?:[^\[\]\\]|\\.){1,999}\]:(?:[ \t]*+\n)?+[ \t>]*+)([^\s<]\S*)", re.MULTILINE)
 # Block structure only: inline rules are not needed, and take more than linear time.
-_blocks = MarkdownIt("commonmark", {"html": True}).enable("table").disable("inline")
+# GitHub's parser has no limit of nesting; this one sees what is in something deeper than all that can be read.
+_blocks = MarkdownIt("commonmark", {"html": True, "maxNesting": 100}).enable("table").disable("inline")
+_DEEPEST = (
+    40  # tokens within each other that can still be read: lists, of which each has two, then fill the page's width
+)
 
 
 def parsed(text: str) -> tuple[list[Token], dict[str, Any]]:
@@ -22,6 +26,11 @@ def parsed(text: str) -> tuple[list[Token], dict[str, Any]]:
 def _balanced(found: re.Match[str]) -> str:
     opened = found[2].count("(") >= found[2].count(")")
     return found[1] + (re.sub("[()]", "_", found[2]) if opened else found[2])
+
+
+def too_deep(tokens: Iterable[Token]) -> set[int]:
+    """The numbers of the lines that are so far to the right that nobody sees them."""
+    return {n for token in tokens if token.level > _DEEPEST and token.map for n in range(*token.map)}
 
 
 def lines_of(wanted: str, segments: Iterable[tuple[int, int, str]]) -> set[int]:

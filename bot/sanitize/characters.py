@@ -63,10 +63,12 @@ def visible(text: str) -> str:
 
 ENTITY = r"&(?:#[0-9]{1,12}|#x[0-9a-f]{1,12}|[a-z][a-z0-9]{1,30});"
 
+LAX_ENTITY = r"&(?:#[0-9]{1,12};?|#x[0-9a-f]{1,12};?|shy;?|[a-z][a-z0-9]{1,30};)"  # in HTML
+
 
 def strip_entity(entity: str, flags: set[str]) -> str:
     """The entity, or "" if it stands for an invisible character."""
-    name = entity[1:-1]
+    name = entity[1:].removesuffix(";")
     if name.startswith("#"):
         number = int(name[2:], 16) if name[1] in "xX" else int(name[1:])
         shown = chr(number) if 0 < number < 0x110000 and not 0xD800 <= number < 0xE000 else ""

@@ -7,8 +7,8 @@ from collections.abc import Collection, Mapping
 from markdown_it.common.utils import normalizeReference
 
 from bot.records import Issue, Record
-from bot.sanitize.blocks import lines_of, parsed, segments_of
-from bot.sanitize.characters import ENTITY, strip_entity, strip_invisible
+from bot.sanitize.blocks import lines_of, parsed, segments_of, too_deep
+from bot.sanitize.characters import ENTITY, LAX_ENTITY, strip_entity, strip_invisible
 from bot.sanitize.code_blocks import seen_of_code, without_gaps
 from bot.sanitize.footnotes import Footnotes
 from bot.sanitize.formulas import seen_of_formula
@@ -54,7 +54,8 @@ _PATTERNS = {
     for kind, pattern in {
         "inline": _SPAN + _MATH + _LABELS + _IMAGE + _COMMENT + ")" + _HIDDEN,
         "table": _MATH + _IMAGE + _COMMENT + ")" + _HIDDEN,
-        "html": _MATH + _IMAGE + _COMMENT + "|<!|</(?![A-Za-z]))" + _HIDDEN,  # browsers take more for comments
+        # Browsers take more for comments and for entities.
+        "html": _MATH + _IMAGE + _COMMENT + "|<!|</(?![A-Za-z]))" + _HIDDEN.replace(ENTITY, LAX_ENTITY),
     }.items()
 }
 _TINY = "text too small to be read"
@@ -63,12 +64,20 @@ _LONGEST_LABEL = 20  # characters of a footnote's, of which GitHub shows a numbe
 _ENDS = {"<!--": "-->", "<?": "?>", "<![cdata[": "]]>"}
 _SMALL = ("sub", "sup", "small")
 _SMALLEST = 3  # such tags within each other that can still be read
-_EMPTY_LINK = re.compile(r"((?:[\s\u2800]|&#?\w{1,31};|<w?br\s*/?>){0,50})</a\s*>", re.IGNORECASE)
+_EMPTY_LINK = re.compile(
+    r"((?:[\s\u2800]|&#?\w{1,31};|<(?!img|picture|video|/?a\b)/?[a-z][^<>]{0,200}>){0,50})</a\s*>", re.IGNORECASE
+)
+# Lines on which nothing is seen, so many that nobody looks what comes after them.
+_FAR_BELOW = re.compile(
+    r"(?:^|(?=<br)(?<=\S))"
+    r"(?:[ \t>\u00a0\u2800]*+(?:&nbsp;|&emsp;|\\)?+[ \t]*+(?:<br\s{0,9}/?>|<p>\s{0,9}</p>|\n)){100,}+",
+    re.IGNORECASE | re.MULTILINE,
+)
 _PLAIN = (  # attributes that hide no word
     r"(?:\s+(?:open|align=[\"']?(?:left|center|right)[\"']?|dir=[\"']?(?:rtl|ltr|auto)[\"']?"
     r"|(?:width|height|colspan|rowspan|start)=[\"']?\d{1,4}(?:px|%)?[\"']?))*"
 )
-_ROW = 5  # tags in a row whose names make a sentence; a usage has fewer
+_MANY = 5  # names that nobody sees, of tags or of footnotes, which make a sentence; a usage has fewer
 
 
 def clean(text: str) -> Cleaned:
@@ -112,26 +121,24 @@ def _clean_once(text: str, flags: set[str]) -> str:
         segments = segments_of(tokens, len(lines))
     out: list[str] = []
     done = 0
-    hidden = {n for ref in env.get("references", {}).values() for n in range(*ref["map"])}
-    hidden |= {n for ref in env.get("duplicate_refs", []) for n in range(*ref["map"])}
+    definitions = [*env.get("references", {}).values(), *env.get("duplicate_refs", [])]
+    hidden_lines = {
+        "link definitions": {n for one in definitions for n in range(*one["map"])} - footnotes.hidden,
+        "footnotes that nothing refers to": footnotes.hidden,
+        "text that is nested too deep to be read": too_deep(tokens),
+    }
+    flags.update(name for name, numbers in hidden_lines.items() if numbers)
+    hidden = set().union(*hidden_lines.values())
     fences = {t.map[0]: t for t in tokens if t.type == "fence" and t.map}
-    hidden |= footnotes.hidden
     document = _Document(env.get("references", {}), footnotes.labels)
-    if footnotes.hidden:
-        flags.add("footnotes that nothing refers to")
     for start, end, kind in segments:
         start = max(start, done)
         if start >= end:
             continue
         done = end
-        part = lines[start:end]
-        if hidden:
-            kept = [line for n, line in enumerate(part, start) if n not in hidden]
-            if any(n in hidden and n not in footnotes.hidden for n in range(start, end)):
-                flags.add("link definitions")
-            part = kept
-            if not part:
-                continue
+        part = [line for n, line in enumerate(lines[start:end], start) if n not in hidden]
+        if not part:
+            continue
         if kind == "code" and document.too_small:
             flags.add(_TINY)
         elif kind == "code":
@@ -143,16 +150,22 @@ def _clean_once(text: str, flags: set[str]) -> str:
             elif kind == "html":
                 part = without_gaps(part, flags)
             out.append(_Part("\n".join(part), kind, flags, document).cleaned())
-    return "\n".join(out)
+    seen = _FAR_BELOW.sub("\n", "\n".join(out))
+    if len(seen) < len("\n".join(out)):
+        flags.add("text far below")
+    return seen
 
 
 class _Document:
-    """The labels that links and footnotes of the text refer to, which GitHub does not show, and how many tags are open
-    each of which makes text smaller."""
+    """What GitHub does not show of the text, labels that links and footnotes refer to and names of tags, and how many
+    tags are open each of which makes text smaller."""
 
     def __init__(self, links: Collection[str], footnotes: tuple[str, ...]) -> None:
         self.links = links
         self.footnotes: Mapping[str, int] = {label: number for number, label in enumerate(footnotes, 1)}
+        words = [label for label in footnotes if not label.isdigit()]
+        self.numbered = len(words) >= _MANY or any(len(label) > _LONGEST_LABEL for label in words)
+        self.unknown: set[str] = set()  # names of tags that HTML does not have
         self._small = 0
 
     @property
@@ -180,7 +193,6 @@ class _Part:
         self._text, self._flags, self._document = text, flags, document
         self._pattern = _PATTERNS.get(kind, _PATTERNS["inline"])
         self._in_html = in_html = kind in ("html", "table")
-        self._row, self._row_end = 0, 0  # tags of no known name, with nothing but space between, and where they end
         self._missing: set[str] = set()  # end markers that do not occur any more: they are searched for once
         self._tags = Tags(text, in_html=in_html)
         self._pairs = brackets(text, in_html=in_html) if "[" in text else {}
@@ -252,9 +264,9 @@ class _Part:
             self._flags.add("labels of links")
             return ""
         number = self._document.footnotes.get(match["note"].casefold())
-        if number is None or len(match["note"]) <= _LONGEST_LABEL:
+        if number is None or not self._document.numbered:
             return match[0]
-        self._flags.add("long labels of footnotes")
+        self._flags.add("labels of footnotes")
         return f"[^{number}]"
 
     def _unseen_ruby(self, match: re.Match[str]) -> tuple[str, int]:
@@ -276,6 +288,8 @@ class _Part:
                     break
         if not end:
             self._missing.add(name)
+            if name == "template":
+                self._flags.add("an open template, which was kept")
             return self._tag(match)
         self._flags.add("contents of elements that are not shown")
         return "", end
@@ -327,7 +341,7 @@ class _Part:
             if empty and _is_blank(html.unescape(re.sub(r"<[^<>]*>", "", empty[1]))):
                 self._flags.add("links without text")
                 return "", empty.end()
-        self._count(match.start(), end, unknown=not slash and name.lower() not in ELEMENTS)
+        self._name(name.lower())
         link = address_of(tag) if name.lower() == "a" and not slash else ""
         bare = f"<{slash}{name} {link}>" if link else f"<{slash}{name}>"
         if re.fullmatch(rf"<{slash}{re.escape(name)}{'' if name.lower() == 'bdo' else _PLAIN}\s*/?>", tag):
@@ -336,12 +350,14 @@ class _Part:
             self._flags.add("hidden attributes of HTML tags")
         return bare, end
 
-    def _count(self, start: int, end: int, *, unknown: bool) -> None:
-        """Notice tags of no known name, whose names are what hides."""
-        self._row = unknown + (0 if self._text[self._row_end : start].strip() else self._row)
-        self._row_end = end
-        if self._row == _ROW and unknown:
-            self._flags.add("unknown HTML tags in a row, which were kept")
+    def _name(self, name: str) -> None:
+        """Notice tags of which the name is what hides, or all that is in them."""
+        if name == "script":
+            self._flags.add("a script, which was kept")
+        if name not in ELEMENTS:
+            self._document.unknown.add(name)
+            if len(self._document.unknown) >= _MANY:
+                self._flags.add("unknown HTML tags, which were kept")
 
 
 def _is_blank(words: str) -> bool:

@@ -14,9 +14,12 @@ _NOT_DRAWN = re.compile(
     r"|(?:click|classDef|linkStyle|style|links?|callback|cssClass|properties|details)[ \t]"
     r"|class[ \t]+\S+[ \t]+\w+[ \t]*$)"
 )
-_IN_LABEL = re.compile(
-    r":::\w+|<!--[^<>\n]{0,2000}>|<[A-Za-z]+\s[^<>\n]{0,2000}>"
-)  # names of classes, and what HTML hides
+_IN_LABEL = re.compile(  # names of classes, what HTML hides, and comments behind what is drawn
+    r":::\w+|<!--[^<>\n]{0,2000}>|<[A-Za-z]+\s[^<>\n]{0,2000}>|(?<=[ \t])%%(?!\{)[^\n]*"
+)
+_NAME = re.compile(r"[\w-]{21,}")  # one that is shown is within quotes or brackets
+_SHOWN = re.compile(r"\"[^\"\n]*+\"|\[[^\[\]\n]*+\]|\([^()\n]*+\)|\{[^{}\n]*+\}|:[^\n]*+|\|[^|\n]*+\|")
+_SETTINGS = re.compile(r"@\{(?!(?:\s*(?:shape|label):[^,:{}]{0,200},?)*+\s*\})")
 
 _DESCRIPTION = re.compile(r"^[ \t>]*accDescr[ \t]*\{")
 _GAP = re.compile(r"[ \t\u00a0\u1680\u2000-\u200a\u202f\u205f\u2800\u3000]{8,}")
@@ -54,6 +57,8 @@ def seen_of_code(lines: list[str], info: str | None, flags: set[str]) -> list[st
         rest = [_IN_LABEL.sub("", line) for line in kept]
         if rest != kept:
             flags.add(_UNDRAWN)
+        if any(_SETTINGS.search(line) or _NAME.search(_SHOWN.sub(" ", line)) for line in rest):
+            flags.add("names and settings in a diagram, which were kept")
     elif language.lower() == "math":
         rest = seen_of_formula("\n".join(rest), flags).split("\n") if rest else rest
     elif language.lower() in _DRAWN:

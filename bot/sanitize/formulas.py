@@ -8,8 +8,10 @@ _ARGUMENTS = (
     | dict.fromkeys(("ref", "eqref"), "h")  # of a label that is nowhere
     | dict.fromkeys(("bbox", "unicode"), "")
     | dict.fromkeys(("llap", "rlap", "clap", "mathllap", "mathrlap", "mathclap", "smash"), "k")  # over or beside others
-    | dict.fromkeys(("kern", "mkern", "hskip", "mskip", "vskip", "hspace", "vspace"), "h")  # as far away as they say
-    | dict.fromkeys(("raise", "lower", "moveleft", "moveright"), "h")
+    | dict.fromkeys(
+        ("kern", "mkern", "hskip", "mskip", "vskip", "hspace", "vspace", "mspace"), "h"
+    )  # as far away as they say
+    | dict.fromkeys(("raise", "lower", "moveleft", "moveright", "raisebox"), "h")
     | dict.fromkeys(("tiny", "Tiny", "scriptscriptstyle"), "")
     | dict.fromkeys(("colorbox", "enclose"), "hk")
     | dict.fromkeys(("newcommand", "renewcommand", "providecommand", "DeclareMathOperator"), "hh")
@@ -18,21 +20,26 @@ _ARGUMENTS = (
         "require": "h",
         "tooltip": "h",
         "texttip": "kh",
+        "toggle": "k",  # and all up to `\\endtoggle` is seen by whoever clicks
         "mathtip": "kh",
         "mathchoice": "khhh",
         "mmlToken": "hk",
         "fcolorbox": "hhk",
         "let": "hh",
+        "Space": "hhh",
     }
 )
 _DEFINITION = re.compile(r"\s*\\(?:[A-Za-z]+|.)[^{}]{0,100}", re.DOTALL)
 _COLOURED = ("color", "textcolor")
 _MACRO = re.compile(rf"\\(?P<name>{'|'.join([*_ARGUMENTS, 'def', 'gdef', *_COLOURED])})(?![A-Za-z])")
 _COMMENT = re.compile(r"(?<!\\)%[^\n]*")
+_COLUMNS = re.compile(r"(\\begin\s*\{(?:array|subarray)\}(?:\s*\[[^\[\]]{0,9}\])?\s*\{)([^{}]*+)(?=\})")
+_END_TOGGLE = "\\endtoggle"
 _SPACES = re.compile(r"(?:(?:\\(?:q?quad|enspace|thinspace|[;:,! ])|~)\s*){20,}")  # as wide as the page
-_PALE = re.compile(
-    "white|snow|ivory|azure|mintcream|honeydew|(?:ghost|floral)white|whitesmoke|seashell|aliceblue|lavenderblush"
-    "|oldlace|linen|light(?:yellow|cyan)|transparent",
+_TOLD = re.compile(  # names of colours that are told from a page's white; all others count as white
+    r"(?!aliceblue|light\w*yellow|lightcyan)\w*(?:black|red|green|blue|brown|purple|violet|orange|gr[ae]y|magenta|maroon"
+    r"|navy|teal|olive|crimson|indigo|brick|orchid|plum|salmon|coral|tomato|gold|chocolate|sienna|cyan|turquoise|aqua"
+    r"|lime|fuchsia|pink|yellow|khaki|tan|peach|apricot|mulberry|melon|mahogany|emerald|sepia|rhodamine)\w*",
     re.IGNORECASE,
 )
 _HEX = re.compile(r"#[0-9a-f]{3,4}|#?(?:[0-9a-f]{6}|[0-9a-f]{8})", re.IGNORECASE)
@@ -43,6 +50,7 @@ _FAINT = 0xE8  # of 255, of each of red, green and blue: not told from a page's 
 def seen_of_formula(text: str, flags: set[str]) -> str:
     """The formula without comments, definitions, and what is set invisibly or in the page's colour."""
     found = _SPACES.sub(" ", _COMMENT.sub("", text) if "\n" in text else text)
+    found = _COLUMNS.sub(lambda columns: columns[1] + re.sub("[^clr|: ]", "", columns[2]), found)
     out: list[str] = []
     at = 0
     while match := _MACRO.search(found, at):
@@ -69,6 +77,8 @@ def _seen_of_macro(text: str, match: re.Match[str]) -> tuple[str, int]:
         begin = _bracketed(text, at)
         at = _argument(text, begin)
         kept += text[begin:at] if seen == "k" else ""
+    if name == "toggle" and (end := text.find(_END_TOGGLE, at)) >= 0:
+        at = end + len(_END_TOGGLE)
     return kept, _bracketed(text, at)
 
 
@@ -98,7 +108,7 @@ def _pale(colour: str) -> bool:
     if _NUMBERS.fullmatch(colour):
         values = [float(number) for number in re.findall(r"[0-9]+\.?[0-9]*|\.[0-9]+", colour)]
         return bool(values) and min(values) * (255 if max(values) <= 1 else 1) >= _FAINT
-    return bool(_PALE.fullmatch(colour))
+    return not _TOLD.fullmatch(colour)
 
 
 def _bracketed(text: str, at: int) -> int:
