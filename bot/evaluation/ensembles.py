@@ -20,10 +20,12 @@ from bot.evaluation.samples import ABOUT, MOST_SAMPLES, SAMPLES, About, Sample
 from bot.evaluation.selectors import Integers, Matrix, Recorded, by_any, by_ours, by_random, per_task, recorded
 from bot.evaluation.voting import kept_tests
 from bot.records import Record
+from bot.solver.ballot import Array
 
 Tests = Mapping[str, tuple[str, ...]]  # of each task, copies included
+Views = Sequence[Sequence[Matrix]]  # of each task, one or several draws
 
-DRAWS = 20  # of a part of each member, so that together they are as many as one
+DRAWS = 20  # of a part of what a member has
 
 
 @dataclass(frozen=True)
@@ -75,12 +77,14 @@ class Ensemble(Record):
     """What members come to alone and together. The best member is the one that is chosen from best on these tasks."""
 
     tasks: int
-    members: tuple[Share, ...]
-    shared: Share  # an equal part of each, as many as of one
+    members: tuple[Share, ...]  # with all of their samples
+    equal: tuple[Share, ...]  # the members again, with as many samples as the equal parts are together
+    shared: Share  # equal parts of all members, as many as the smallest has
     everything: Share
     best: str
-    shared_gain: Interval  # over the best member, in shares of the tasks
-    everything_gain: Interval
+    best_of_equal: str
+    shared_gain: Interval  # over the best of `equal`, in shares of the tasks
+    everything_gain: Interval  # over the best member with all of its samples
 
 
 def read_member(folder: Path) -> Member:
@@ -136,28 +140,41 @@ def measure(tasks: Sequence[Pooled], *, seed: int = 0) -> Ensemble:
     rng = np.random.default_rng(seed)
     names = tasks[0].names
     parts = len(names)
-    alone = [[[task.part(_all_of(i, task.sizes), rng)] for task in tasks] for i in range(parts)]
-    halves = [[max(1, round(size / parts)) for size in task.sizes] for task in tasks]
-    drawn = [[task.part(each, rng) for _ in range(DRAWS)] for task, each in zip(tasks, halves, strict=True)]
+    equal = [[max(1, min(task.sizes) // parts)] * parts for task in tasks]
+    shared = [[task.part(each, rng) for _ in range(DRAWS)] for task, each in zip(tasks, equal, strict=True)]
+    alone = [[[task.part(_only(i, task.sizes), rng)] for task in tasks] for i in range(parts)]
+    fewer = [[_fewer(task, i, sum(each), rng) for task, each in zip(tasks, equal, strict=True)] for i in range(parts)]
     whole = [[task.recorded.matrix] for task in tasks]
-    chosen = [per_task(by_ours, views) for views in alone]
-    best = int(np.argmax([each.mean() for each in chosen]))
+    (best, chosen), (best_of_equal, chosen_of_equal) = _best(alone), _best(fewer)
     return Ensemble(
         tasks=len(tasks),
         members=tuple(_share(name, views) for name, views in zip(names, alone, strict=True)),
-        shared=_share(f"1/{len(names)} of each", drawn),
+        equal=tuple(_share(name, views) for name, views in zip(names, fewer, strict=True)),
+        shared=_share("equal parts", shared),
         everything=_share("all of each", whole),
         best=names[best],
-        shared_gain=shares(per_task(by_ours, drawn) - chosen[best]),
-        everything_gain=shares(per_task(by_ours, whole) - chosen[best]),
+        best_of_equal=names[best_of_equal],
+        shared_gain=shares(per_task(by_ours, shared) - chosen_of_equal),
+        everything_gain=shares(per_task(by_ours, whole) - chosen),
     )
 
 
-def _all_of(member: int, sizes: Sequence[int]) -> list[int]:
+def _only(member: int, sizes: Sequence[int]) -> list[int]:
     return [size if i == member else 0 for i, size in enumerate(sizes)]
 
 
-Views = Sequence[Sequence[Matrix]]  # of each task, one or several draws
+def _fewer(task: Pooled, member: int, number: int, rng: np.random.Generator) -> list[Matrix]:
+    """Draws of so many samples of a member; one where it has no more."""
+    sizes = [min(number, size) for size in task.sizes]
+    draws = DRAWS if sizes[member] < task.sizes[member] else 1
+    return [task.part(_only(member, sizes), rng) for _ in range(draws)]
+
+
+def _best(members: Sequence[Views]) -> tuple[int, Array]:
+    """The member that is chosen from best, and what is chosen of it, `[tasks]`."""
+    chosen = [per_task(by_ours, views) for views in members]
+    best = int(np.argmax([each.mean() for each in chosen]))
+    return best, chosen[best]
 
 
 def _share(of: str, views: Views) -> Share:
@@ -174,7 +191,8 @@ def text(found: Ensemble) -> str:
     """For the terminal and for documents: Markdown."""
     lines = [f"{found.tasks} tasks; share solved, with 95% intervals over the tasks", ""]
     lines += ["| | samples | one at random | as the solver chooses | any |", "|---|---:|---:|---:|---:|"]
-    for row in (*found.members, found.shared, found.everything):
+    equal = [] if [row.samples for row in found.equal] == [row.samples for row in found.members] else found.equal
+    for row in (*found.members, *equal, found.shared, found.everything):
         cells = (
             row.of,
             f"{row.samples:.1f}",
@@ -183,9 +201,11 @@ def text(found: Ensemble) -> str:
             percent(row.coverage.value),
         )
         lines.append(f"| {' | '.join(cells)} |")
-    gains = [(found.shared.of, found.shared_gain), (found.everything.of, found.everything_gain)]
-    lines += ["", *(f"{_gain(of, gain)} than with {found.best} alone, the best member." for of, gain in gains), ""]
-    return "\n".join(lines)
+    as_many = (
+        f"{_gain(found.shared.of, found.shared_gain)} than with as many of {found.best_of_equal}, the best member."
+    )
+    all_of = f"{_gain(found.everything.of, found.everything_gain)} than with {found.best} alone, the best member."
+    return "\n".join([*lines, "", as_many, all_of, ""])
 
 
 def _gain(of: str, gain: Interval) -> str:

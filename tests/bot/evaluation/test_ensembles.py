@@ -10,7 +10,7 @@ from click.testing import CliRunner
 
 from bot.cli.main import cli
 from bot.errors import EvaluationError
-from bot.evaluation.ensembles import Member, Pooled, Tests, common, measure, pooled, read_member, read_pooled
+from bot.evaluation.ensembles import Member, Pooled, Tests, common, measure, pooled, read_member, read_pooled, text
 from bot.evaluation.matrices import Row, line
 from bot.evaluation.samples import About, Sample
 from bot.evaluation.voting import Written
@@ -73,6 +73,20 @@ def test_what_an_ensemble_adds():
     assert found.everything.samples == 5
     found = measure([votes_of(line_of_two(), [MISTAKEN, replace(MISTAKEN, name="b")])])
     assert (found.best, found.everything.random.value) == ("mistaken", pytest.approx(1 / 3))
+
+
+def test_equal_parts_are_compared_with_as_many_of_one():
+    """Wrong code three times and no test: a part of the right one's samples is not held against all that it has."""
+    votes = votes_of(
+        line("t/0", [0, 0, 1, 1, 1, 1, 1, 1], [Row(24, "0", False), Row(28, "1", True)], [1], "0"),
+        [member("few", [WRONG, WRONG], []), member("many", [RIGHT] * 6, [GOOD])],
+    )
+    found = measure([votes])
+    assert [row.samples for row in found.members] == [2, 6]
+    assert [row.samples for row in (*found.equal, found.shared)] == [2, 2, 2]
+    assert found.best_of_equal == "many"
+    assert "than with as many of many, the best member" in text(found)
+    assert sum(line.startswith("| many |") for line in text(found).splitlines()) == 2, "with all, and with as many"
 
 
 def line_of_two() -> str:
