@@ -1,5 +1,6 @@
 """Real weights (SmolLM2-135M-Instruct) on real text, against `transformers`."""
 
+import functools
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -60,48 +61,60 @@ def make(folder: str, tokenizer: Tokenizer) -> Engine:
 class Truth:
     """The results of `transformers`, each text computed once."""
 
-    def __init__(self, folder: str, dtype: torch.dtype) -> None:
-        self._model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype).eval()
-        self._known: dict[tuple[int, ...], torch.Tensor] = {}
+    def __init__(self, folder: str, dtype: str) -> None:
+        self._model = AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, dtype)).eval()
+        self._margins: dict[tuple[int, ...], torch.Tensor] = {}
+        self._log_probabilities: dict[tuple[int, ...], torch.Tensor] = {}
 
     @torch.inference_mode()
-    def logits(self, tokens: list[int]) -> torch.Tensor:
-        """`[tokens, vocabulary]` float32."""
-        return self._model(torch.tensor([tokens])).logits[0].float()
+    def _logits(self, tokens: list[int], last: int) -> torch.Tensor:
+        """Those of the last tokens, `[last, vocabulary]` float32."""
+        return self._model(torch.tensor([tokens]), logits_to_keep=last).logits[0].float()
 
     def margins(self, prompt: list[int], output: list[int]) -> torch.Tensor:
         """How far each output token's logit is below the best at its place: 0 where it is the best."""
         key = (*prompt, *output)
-        if key not in self._known:
-            rows = self.logits([*prompt, *output[:-1]])[len(prompt) - 1 :]
-            self._known[key] = rows.amax(-1) - rows.gather(1, torch.tensor(output)[:, None])[:, 0]
-        return self._known[key]
+        if key not in self._margins:
+            rows = self._logits([*prompt, *output[:-1]], len(output))
+            self._margins[key] = rows.amax(-1) - rows.gather(1, torch.tensor(output)[:, None])[:, 0]
+        return self._margins[key]
+
+    def log_probabilities(self, tokens: list[int]) -> torch.Tensor:
+        """Of each token but the first."""
+        key = tuple(tokens)
+        if key not in self._log_probabilities:
+            scores = torch.log_softmax(self._logits(tokens, len(tokens)), dim=-1)
+            self._log_probabilities[key] = scores[:-1].gather(1, torch.tensor(tokens[1:])[:, None])[:, 0]
+        return self._log_probabilities[key]
 
 
 @pytest.fixture(scope="module")
-def truth(folder: str) -> Truth:
-    return Truth(folder, torch.float32)
+def truth(folder: str) -> Callable[[str], Truth]:
+    """By dtype."""
+    return functools.cache(functools.partial(Truth, folder))
 
 
 @pytest.fixture(scope="module")
 def texts(tokenizer: Tokenizer) -> list[list[int]]:
-    """64 prompts: a file of source code, then one of four other files, then a line of its own."""
+    """32 prompts: a file of source code, then one of four other files, then a line of its own."""
     files = [path.read_text() for path in sorted(CASES.glob("*/repository/*/*.py")) if path.stat().st_size > 300]
     lines = [line for text in files for line in text.splitlines() if len(line) > 8]
     first = tokenizer.encode(files[0][:400])
-    return [first + tokenizer.encode(f"\n{files[1 + i % 4][:120]}\n{lines[i % len(lines)]}") for i in range(64)]
+    return [first + tokenizer.encode(f"\n{files[1 + i % 4][:120]}\n{lines[i % len(lines)]}") for i in range(32)]
 
 
-@pytest.mark.parametrize("count", [1, 7, 64])
+@pytest.mark.parametrize("count", [1, 7, 32])
 @SHARING
-def test_greedy_text_is_transformers(make: Engine, truth: Truth, texts: list[list[int]], count: int, cost: int):
+def test_greedy_text_is_transformers(
+    make: Engine, truth: Callable[[str], Truth], texts: list[list[int]], count: int, cost: int
+):
     requests = [greedy(text, LENGTH) for text in texts[:count]]
     core = make(cost=cost)
     core.run(requests)
     core.scheduler.check_integrity()
     for request in requests:
         output = request.sequences[0].tokens[len(request.prompt) :]
-        assert truth.margins(request.prompt, output).max() < TIE
+        assert truth("float32").margins(request.prompt, output).max() < TIE
 
 
 def test_samples_of_one_prompt_are_equal(make: Engine, texts: list[list[int]]):
@@ -116,29 +129,23 @@ def test_samples_of_one_prompt_are_equal(make: Engine, texts: list[list[int]]):
 @SHARING
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
 def test_log_probabilities_are_as_good_as_transformers(
-    make: Engine, truth: Truth, folder: str, texts: list[list[int]], cost: int, dtype: str
+    make: Engine, truth: Callable[[str], Truth], texts: list[list[int]], cost: int, dtype: str
 ):
     params = SamplingParams(max_tokens=4, temperature=1.0, seed=3, ignore_eos=True, logprobs=0, prompt_logprobs=0)
     requests = [Request(list(text), params) for text in texts[:3]]
     outputs = make(dtype, cost).run(requests)
-    same = Truth(folder, getattr(torch, dtype))
     ours, theirs = [], []
     for request in requests:
         entries = list(request.prompt_logprobs)
         entries += [entry for output in outputs if output.request is request for entry in output.logprobs]
         tokens = request.sequences[0].tokens
         found = torch.tensor([entry.logprob for entry in entries])
-        exact, rounded = (_log_probabilities(one, tokens) for one in (truth, same))
+        exact, rounded = (truth(one).log_probabilities(tokens) for one in ("float32", dtype))
         ours.append(found - exact)
         theirs.append(rounded - exact)
     error, natural = torch.cat(ours), torch.cat(theirs)
     assert error.abs().mean() < FACTOR * natural.abs().mean()
     assert error.abs().max() < 2 * natural.abs().max()
-
-
-def _log_probabilities(truth: Truth, tokens: list[int]) -> torch.Tensor:
-    scores = torch.log_softmax(truth.logits(tokens), dim=-1)
-    return scores[:-1].gather(1, torch.tensor(tokens[1:])[:, None])[:, 0]
 
 
 def test_speculation_changes_no_text_and_is_accepted_on_code(make: Engine, tokenizer: Tokenizer):
