@@ -43,7 +43,7 @@ _OTHER_HASH = "server sha256"
 # Of objects that the server has and can't read, or lacks. Its "possible repository corruption" alone may be a hiccup.
 _DAMAGED = re.compile(
     r"^remote: (?:fatal|error): (.*\b(?:unable to (?:read|unpack) [0-9a-f]{40}|bad (?:tree|blob|commit) object"
-    r"|is corrupt|missing (?:blob|tree|commit))\b.*)$",
+    r"|is corrupt|missing (?:blob|tree|commit)|(?:empty filename|malformed mode) in tree entry|too-short tree)\b.*)$",
     re.MULTILINE,
 )
 _UNAUTHORISED = re.compile(r"error: 401\b|Authentication failed|could not read Username|invalid credentials")

@@ -15,6 +15,7 @@ from bot.records import Checkout, Patch, Record
 from bot.scratch import scratch_folder
 
 LFS_POINTER = b"version https://git-lfs.github.com/spec/v1"
+_LATEST = 1 << 40  # seconds since 1970, in the year 36812; git writes none that is much later
 
 
 class Author(Record):
@@ -84,7 +85,10 @@ async def _blob(workspace: Workspace, base: str, path: str, content: bytes, *, e
             said = await workspace.git("check-attr", "-z", "working-tree-encoding", "--", path)
             kept = said.split(b"\0")[2] in (b"unspecified", b"unset")
     except GitFailed as error:
-        if exists:
+        # An encoding that git does not know was not applied to the work tree either.
+        if exists and await workspace.git("cat-file", "--filters", f"{base}:{path}") != await workspace.git(
+            "cat-file", "blob", f"{base}:{path}"
+        ):
             raise CheckoutError(f"{path!r} is not in the encoding that .gitattributes names: {error.words}") from error
         return plain
     return added if kept else plain
@@ -102,8 +106,10 @@ async def _commit_tree(
     workspace: Workspace, tree: str, base: str, message: str, author: Author, moment: datetime | None
 ) -> str:
     # `git show` would read the tree of the commit before, which a partial clone may lack.
-    dated = await workspace.git("log", "-1", "--format=%ct", base)
-    seconds = int(dated) if moment is None else int(moment.timestamp())
+    dated = (await workspace.git("log", "-1", "--format=%ct", base)).strip()
+    # A commit may have no date, or one that git can read but not write.
+    there = min(int(dated), _LATEST) if dated.isdigit() else 0
+    seconds = there if moment is None else int(moment.timestamp())
     text = message.replace("\0", "").encode("utf-8", "replace")
     commit = await workspace.git("commit-tree", tree, "-p", base, "-F", "-", stdin=text, env=_identity(author, seconds))
     return commit.decode().strip()

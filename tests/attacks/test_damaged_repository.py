@@ -42,6 +42,12 @@ def has_another_hash(git: GitRepository) -> None:
     git.commit_tree(git.git("mktree", stdin="").strip(), "x", "main", None)
 
 
+def has_a_file_without_a_name(git: GitRepository) -> None:
+    raw = b"100644 \0" + bytes.fromhex(git.git("rev-parse", "HEAD:a.py"))
+    tree = git.git("hash-object", "-w", "-t", "tree", "--literally", "--stdin", stdin=raw).strip()
+    git.commit_tree(tree, "x", "main", None)
+
+
 def has_no_commit_at_its_head(git: GitRepository) -> None:
     Path(git.path, "HEAD").write_text(git.git("rev-parse", "HEAD:a.py"))
 
@@ -52,6 +58,7 @@ def has_no_commit_at_its_head(git: GitRepository) -> None:
         (lacks_a_file, "is damaged where it is kept .*unable to read"),
         (lacks_a_folder, "is damaged where it is kept .*bad tree object"),
         (has_garbage, "is damaged where it is kept .*unable to unpack"),
+        (has_a_file_without_a_name, "is damaged where it is kept .*empty filename"),
         (has_another_hash, "names its objects by SHA-256"),
         (has_no_commit_at_its_head, "HEAD leads to is no commit"),
     ],

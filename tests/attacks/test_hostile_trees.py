@@ -25,6 +25,7 @@ BASES: dict[str, tuple[str, str]] = {  # .gitattributes, and the file as it is c
     "LF, and eol=crlf": ("*.py text eol=crlf\n", SOURCE),
     "mixed, and eol=lf": ("*.py text eol=lf\n", MIXED),
     "an encoding": ("*.py text working-tree-encoding=latin1\n", f"# é\n{SOURCE}"),
+    "an encoding that there is not": ("*.py text working-tree-encoding=nope\n", SOURCE),
     "ident": ("*.py ident\n", f"# $Id$\n{SOURCE}"),
     "a filter": ("*.py filter=evil\n", SOURCE),
 }
@@ -68,6 +69,55 @@ async def test_attack_45_a_new_file_is_text_whatever_the_attributes_say(
     new = FileChange(path="tests/test_f.py", text="# é\n")
     assert await changed(github, tmp_path / "w", new) == ["000000 100644 tests/test_f.py"]
     assert github.read_file(REPO, "tests/test_f.py", BRANCH) == "# é\n"
+
+
+DATES = {"none": "", "before 1970": "committer a <a@b> -1 +0000\n", "too late": f"committer a <a@b> {'9' * 20} +0000\n"}
+
+
+@pytest.mark.parametrize("date", DATES)
+async def test_attack_42_a_commit_with_no_usual_date_gets_its_fix(
+    github: GitHubServer, tmp_path: Path, date: str
+) -> None:
+    github.create_repository(REPO, {"pkg/f.py": SOURCE})
+    git = github.world.repository(REPO).git
+    raw = f"tree {git.git('rev-parse', 'HEAD^{tree}')}{DATES[date]}\nx\n".encode()
+    made = git.git("hash-object", "-w", "-t", "commit", "--literally", "--stdin", stdin=raw)
+    Path(git.path, "refs", "heads", "main").write_text(made)
+    assert await changed(github, tmp_path / "w") == ["100644 100644 pkg/f.py"]
+
+
+async def test_attack_28_odd_names_and_contents_beside_the_fix_are_kept(github: GitHubServer, tmp_path: Path) -> None:
+    """No text, line breaks, as long as a disk takes; equal but for case or for Unicode's forms; reserved elsewhere."""
+    names = [
+        b"caf\xe9.py",
+        b"\xed\xa0\x80.py",
+        b"a\nb.py",
+        b"\x1b[31m.py",
+        b"-rf",
+        b"n" * 255,
+        b"\xf0\x9f\x98\x80" * 63,
+    ]
+    names += [
+        "\xe9.py".encode(),
+        "e\u0301.py".encode(),
+        b"README",
+        b"readme",
+        b"CON",
+        b"aux.py",
+        b"a\\b.py",
+        b"a:b",
+        b"end. ",
+    ]
+    github.create_repository(REPO, {"pkg/f.py": SOURCE})
+    git = github.world.repository(REPO).git
+    entries = [f"040000 tree {git.git('rev-parse', 'HEAD:pkg').strip()}\tpkg".encode()]
+    for name in names:
+        blob = git.git("hash-object", "-w", "--stdin", stdin=b"x = '\xed\xa0\x80\xff\0'\n").strip()
+        entries.append(f"100644 blob {blob}\t".encode() + name)
+    entries.append(f"160000 commit {'1' * 40}\t".encode() + b"sub\xff\n")
+    tree = git.git("mktree", "--missing", "-z", stdin=b"\0".join(entries) + b"\0").strip()
+    git.commit_tree(tree, "Odd", "main", git.commit_of("main"))
+    assert await changed(github, tmp_path / "w") == ["100644 100644 pkg/f.py"]
 
 
 # -- links that never end
