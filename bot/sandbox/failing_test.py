@@ -1,24 +1,35 @@
-"""A test file in JavaScript with one more test, which must fail, for runners of tests that a config names. Pure.
+"""A file of tests with one more test, which must fail, for runners of tests that a config names. Pure.
 
-What such a runner (jest, mocha, vitest, `node --test`) says is said by the process that the candidate shares: it may
-end it with 0, or replace `expect`. A run that ends well with a test that can't hold proves nothing about the others.
+What such a runner (jest, mocha, vitest, `node --test`, `cargo test`, `go test`) says is said by the process that the
+candidate shares: it may end it with 0, or replace `expect`. A run that ends well with a test that can't hold proves
+nothing about the others.
 """
 
 import re
 import secrets
 from pathlib import PurePosixPath
 
-CODE = 1  # with which runners end where one test failed
 _ENDINGS = (".js", ".mjs", ".cjs", ".jsx", ".ts", ".mts", ".cts", ".tsx")
 _CALLED = re.compile(r"(?:^|[;{}])[ \t]*(?:await[ \t]+)?(test|it)(?:\.\w+)*\(", re.MULTILINE)
 _CHECKS = re.compile(r"\bexpect\([^\n]{0,500}?\)((?:\.(?:to|be|deep))*\.(?:toBe|toEqual|toStrictEqual|equal|eql|eq))\(")
 _ASSERTS = re.compile(r"\b(assert\.(?:strictEqual|equal|deepStrictEqual|deepEqual|is|same))\(")
+_RUST_TEST = re.compile(r"^#\[test\]", re.MULTILINE)
+_GO_TEST = re.compile(r"^func Test\w*\(\w+ \*testing\.T\)", re.MULTILINE)
 
 
 def with_failing(path: str, text: str) -> str | None:
     """The file with the test; None where it is not known how its tests are written."""
+    ending, name = PurePosixPath(path.lower()).suffix, f"troop{secrets.token_hex(4)}"
+    if ending == ".rs" and _RUST_TEST.search(text):
+        return f"{text.rstrip()}\n\n#[test]\nfn {name}() {{\n    panic!();\n}}\n"
+    if ending == ".go" and _GO_TEST.search(text):
+        return f"{text.rstrip()}\n\nfunc Test{name}(t *testing.T) {{\n\tt.FailNow()\n}}\n"
+    return _javascript(text) if ending in _ENDINGS else None
+
+
+def _javascript(text: str) -> str | None:
     found = _CALLED.search(text)
-    if PurePosixPath(path.lower()).suffix not in _ENDINGS or found is None or re.search(r"\b(?:test|it)\.only\(", text):
+    if found is None or re.search(r"\b(?:test|it)\.only\(", text):
         return None
     one, other = f'"{secrets.token_hex(4)}"', f'"{secrets.token_hex(4)}"'
     controls = [f"() => expect({one}){how}({other})" for how in dict.fromkeys(_CHECKS.findall(text))]

@@ -25,7 +25,7 @@ _PERL_ITSELF = re.compile(r"(?:open|system|exec|qx|`)[^\n]*(?:\$0|__FILE__)|Find
 _PHP_ITSELF = re.compile(
     r"(?:file|open|exec|system|read|include|require)\w*\b[^\n]*(?:__FILE__|argv\[0\]|SCRIPT_FILENAME)"
 )
-_PHP_HEAD = re.compile(
+PHP_HEAD = re.compile(
     r"(?:#![^\n]*\n)?<\?php\s+(?:(?:/\*(?:[^*]|\*(?!/))*\*/|//[^\n]*\n|#[^\n]*\n|declare\s*\([^)]*\)\s*;|namespace\s+[\w\\]+\s*;)\s*)*"
 )
 _COMMENT = re.compile(r"^\s*(?:#|//|--|\*)")
@@ -57,7 +57,8 @@ def with_end(ending: str, text: str, code: int, changed: Sequence[str]) -> str |
     return None if made is None else made(text, code, changed)
 
 
-def _filled(name: str, function: str, code: int, **more: str) -> str:
+def filled(name: str, function: str, code: int, **more: str) -> str:
+    """A file of `ends/` for this function and code."""
     other = secrets.choice([one for one in CODES if one != code])
     values = {"NAME": function, "CODE": str(code), "OTHER": str(other), **more}
     return _PLACE.sub(lambda found: values[found[1]], (_ENDS / name).read_text())
@@ -106,7 +107,7 @@ def _ruby(text: str, code: int, changed: Sequence[str]) -> str | None:
     if re.search(r"^__END__|^=begin|\bat_exit\b|\bexit!", text, re.MULTILINE):
         return None
     name = _name()
-    begin = _filled("end.rb", name, code, CHANGED=f"[{_quoted(changed)}]", STAYS=_said(_RUBY_ITSELF, text))
+    begin = filled("end.rb", name, code, CHANGED=f"[{_quoted(changed)}]", STAYS=_said(_RUBY_ITSELF, text))
     return f"{_behind_comments(text.rstrip(), begin.rstrip())}\n{name}.call\n"
 
 
@@ -117,7 +118,7 @@ def _perl(text: str, code: int, changed: Sequence[str]) -> str | None:
     ended = _through(text.rstrip(), _PERL_EXIT, _PERL_BEFORE, name)
     filters = "1" if re.search(r"\bFilter\b|\bSwitch\b", text) else "0"
     stays = "1" if _PERL_ITSELF.search(text) else "0"
-    begin = _filled("end.pl", name, code, CHANGED=_quoted(changed), STAYS=stays, FILTERS=filters)
+    begin = filled("end.pl", name, code, CHANGED=_quoted(changed), STAYS=stays, FILTERS=filters)
     return None if ended is None else f"{_behind_comments(ended, begin.rstrip())}\n;${name}->(1, 0);\n"
 
 
@@ -130,11 +131,11 @@ def _php(text: str, code: int, _: Sequence[str]) -> str | None:
     ended = _through(text, _PHP_EXIT, None, name)
     if ended is None:
         return None
-    if not _PHP_ITSELF.search(text) and (head := _PHP_HEAD.match(ended)):
+    if not _PHP_ITSELF.search(text) and (head := PHP_HEAD.match(ended)):
         ended = f"{head[0]}@\\unlink(__FILE__);{ended[head.end() :]}"
     asserts = re.search(r"(?<![\w>:$])assert\(", text) and not re.search(r"assert\.|assert_options", text)
     ended = re.sub(rf"({name})(?=\s*(?:;|$))", r"\1()", ended, flags=re.MULTILINE)
-    return ended + "\n" + _filled("end.php", name, code, ASSERTS="true" if asserts else "false")
+    return ended + "\n" + filled("end.php", name, code, ASSERTS="true" if asserts else "false")
 
 
 def _lua(text: str, code: int, _: Sequence[str]) -> str | None:
@@ -144,7 +145,7 @@ def _lua(text: str, code: int, _: Sequence[str]) -> str | None:
     ended = re.sub(r"\bos\.exit\b(?=\s*\()", name, text.rstrip())
     if "os.exit" in ended:
         return None
-    begin = _filled("end.lua", name, code).rstrip()
+    begin = filled("end.lua", name, code).rstrip()
     if "arg[0]" not in text:
         begin = f"os.remove(arg[0])\n{begin}"
     return f"{_behind_comments(ended, begin)}\n{name}()\n"
@@ -165,8 +166,8 @@ def _typescript(text: str, code: int, _: Sequence[str]) -> str | None:
     controls = [f"() => {of_assert[1]}.{method}({one}, {other})" for method in used] if of_assert else []
     if of_assert and f"{of_assert[1]}.ok(" in text:
         controls.append(f"() => {of_assert[1]}.ok(false)")
-    begin = _filled("begin.ts", name, code).rstrip()
-    return _behind_comments(ended, begin) + "\n" + _filled("end.ts", name, code, CONTROLS=", ".join(controls))
+    begin = filled("begin.ts", name, code).rstrip()
+    return _behind_comments(ended, begin) + "\n" + filled("end.ts", name, code, CONTROLS=", ".join(controls))
 
 
 def _go(text: str, code: int, _: Sequence[str]) -> str | None:

@@ -155,7 +155,7 @@ async def test_a_test_that_fails_is_added_for_runners_of_a_config(text: str, con
         assert found is not None
         again, code = found
         assert again.test is not None
-        assert code == 1
+        assert code is None
         assert again.test.text.startswith(text.rstrip())
         assert control in again.test.text[len(text) :]
 
@@ -175,3 +175,4 @@ async def test_the_code_at_the_end_counts(code: int, output: str, cut: bool) -> 
     passed = Execution(ending=Ending.EXITED, exit_code=0)
     again = Execution(ending=Ending.EXITED, exit_code=code, output=output)
     assert (believed(passed, again, 77).ending is Ending.CUT_SHORT) is cut
+    assert (believed(passed, again, None).ending is Ending.CUT_SHORT) is (code == 0), "any code but that of success"
