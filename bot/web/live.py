@@ -23,7 +23,7 @@ from bot.web.site import Site
 SECONDS = 1.0  # between two looks at what many watch
 MOST = 200  # connections
 MOST_OF_ONE = 12  # of one person, however often they sign in
-_HEARTBEAT = 15.0  # seconds; proxies close what is silent for long
+_HEARTBEAT = 15.0  # seconds; proxies close what is silent for long, and so does the page
 
 
 class Seen(Record):
@@ -104,7 +104,7 @@ class _Live:
         self, visitor: Visitor, repository: str | None, key: str, look: Callable[[], Seen], seen: str
     ) -> AsyncIterator[str]:
         try:
-            yield "retry: 3000\n\n"
+            yield _event("beat", "")
             spoken = time.monotonic()
             while not self._site.ending() and await self._may(visitor, repository):
                 now = await self._look(key, look)
@@ -116,7 +116,7 @@ class _Live:
                     return
                 if time.monotonic() - spoken > _HEARTBEAT:
                     spoken = time.monotonic()
-                    yield ": still here\n\n"
+                    yield _event("beat", "")
                 await asyncio.sleep(SECONDS)
         except TroopError:
             return  # the browser connects again, and is told then

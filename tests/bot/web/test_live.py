@@ -38,7 +38,7 @@ async def _events(response: httpx.Response) -> AsyncIterator[tuple[str, str]]:
     async for line in response.aiter_lines():
         if line.startswith("event: "):
             name = line.removeprefix("event: ")
-        elif line.startswith("data: "):
+        elif line.startswith("data: ") and name != "beat":
             yield name, line.removeprefix("data: ")
 
 
