@@ -8,6 +8,7 @@ What a repository may set for itself is `bot.repo_config`; `repository_may_set` 
 import contextlib
 import ipaddress
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Literal
 from urllib.request import getproxies
@@ -365,21 +366,24 @@ class Settings(BaseSettings):
 
     def secrets(self) -> tuple[str, ...]:
         """All secrets that are set, the private key's file included: none of them may appear in what Troop writes."""
-        held = (
-            self.private_key,
-            self.token,
-            self.webhook_secret,
-            self.webhook_secret_previous,
-            self.client_secret,
-            self.admin_token,
-            self.main.api_key,
-            self.relevance.api_key,
-        )
-        values = [secret.get_secret_value() for secret in held]
+        values = list(_secrets_in(self))
         if self.private_key_file is not None and self.private_key_file.is_file():
             with contextlib.suppress(OSError):  # `bot.forge.app_key` says why it can't be read
                 values.append(self.private_key_file.read_text(errors="replace"))
-        addresses = (self.main.base_url, self.relevance.base_url, self.database_url, self.redis_url)
-        values += [secret for address in (*addresses, *getproxies().values()) for secret in credentials_in(address)]
+        values += [secret for address in getproxies().values() for secret in credentials_in(address)]
         values += [secret for word in self.sandbox.build_environment for secret in secret_assignment(word)]
         return tuple(dict.fromkeys(value for value in values if len(value) >= _SHORTEST_SECRET))
+
+
+def _secrets_in(settings: BaseModel) -> Iterator[str]:
+    """Secrets, and those in addresses: of every setting, so that none is forgotten."""
+    for name, value in settings:
+        if isinstance(value, BaseModel):
+            yield from _secrets_in(value)
+        elif isinstance(value, SecretStr):
+            yield value.get_secret_value()
+        else:
+            words = value if isinstance(value, tuple) else (value,)
+            for word in words:
+                if isinstance(word, str) and ("://" in word or name.endswith("url")):
+                    yield from credentials_in(word)

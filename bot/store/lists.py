@@ -43,7 +43,7 @@ class Lists(Part):
         else:
             query = query.where(*([] if before is None else [RUN.c.id < before])).order_by(RUN.c.id.desc())
         with self.database.read() as tx:
-            rows = [run_info(row) for row in tx.execute(query)]
+            rows = [run_info(row, self._secrets) for row in tx.execute(query)]
         more = len(rows) > limit
         rows = rows[:limit]
         if after is not None:

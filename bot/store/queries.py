@@ -1,5 +1,6 @@
 """Queries of the sweeper and the status page. Nothing here changes a row."""
 
+from collections.abc import Collection
 from datetime import datetime
 from typing import Any
 
@@ -7,6 +8,7 @@ from sqlalchemy import func, or_, select
 
 from bot.lifecycle import ACTIVE, RunState
 from bot.records import Again, Record, Trigger
+from bot.sanitize import redact
 from bot.store.base import Part, available, free
 from bot.store.jobs import command_job, run_job
 from bot.store.models import COMMAND, DELIVERY, REPORT, RUN
@@ -99,12 +101,12 @@ class Queries(Part):
             wanted.append(RUN.c.state.in_(ACTIVE) if active else RUN.c.state.not_in(ACTIVE))
         query = select(*SHOWN).where(*wanted).order_by(RUN.c.id.desc()).limit(limit)
         with self.database.read() as tx:
-            return tuple(run_info(row) for row in tx.execute(query))
+            return tuple(run_info(row, self._secrets) for row in tx.execute(query))
 
     def run(self, run_id: int) -> RunInfo | None:
         with self.database.read() as tx:
             row = tx.execute(select(*SHOWN).where(RUN.c.id == run_id)).first()
-            return None if row is None else run_info(row)
+            return None if row is None else run_info(row, self._secrets)
 
     def needs_label(self, run_id: int) -> bool:
         """Whether the run must not begin where the issue has none of our labels.
@@ -151,7 +153,7 @@ class Queries(Part):
                     event=row.event,
                     action=row.action,
                     decision=row.decision,
-                    note=row.note,
+                    note=redact(row.note, self._secrets),
                     job_id=row.job_id,
                     received_at=self.moment(row.received_at),
                 )
@@ -159,8 +161,8 @@ class Queries(Part):
             )
 
 
-def run_info(row: Any) -> RunInfo:
-    """Of a row with the columns `SHOWN`."""
+def run_info(row: Any, secrets: Collection[str]) -> RunInfo:
+    """Of a row with the columns `SHOWN`. Its texts hold no secret, though they may be older than the setting."""
     again = None if row.again is None else Again.model_validate_json(row.again)
     return RunInfo(
         id=row.id,
@@ -168,18 +170,18 @@ def run_info(row: Any) -> RunInfo:
         repository_id=row.repository_id,
         installation_id=row.installation_id,
         issue_number=row.issue_number,
-        issue_title=row.title,
+        issue_title=redact(row.title, secrets),
         tokens=row.tokens,
         sender=row.sender,
         state=RunState(row.state),
         attempt=row.attempt,
         crashes=row.crashes,
         worker=row.worker,
-        reason=row.reason,
-        progress=row.progress,
+        reason=redact(row.reason, secrets),
+        progress=redact(row.progress, secrets),
         pull_request_url=row.pull_request_url,
         cost=row.cost,
-        hold=row.hold,
+        hold=None if row.hold is None else redact(row.hold, secrets),
         retry_of=row.retry_of,
         goes_on_from=again.of_run if again is not None and again.more else None,
         stop_requested=row.stop_reason is not None,
