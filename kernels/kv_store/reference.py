@@ -63,7 +63,7 @@ def copy_slots(cache: Tensor, source: Tensor, target: Tensor) -> None:
 
     Args:
         cache: `[layers, 2, kv_heads, slots, head_dim]`, changed at `target`.
-        source, target: `[tokens]` int64; `target` distinct and disjoint from `source`.
+        source, target: `[tokens]` int64; `target` distinct. All sources are read before any target is written.
     """
     stored = bits(cache)
     stored.index_copy_(3, target, stored.index_select(3, source))

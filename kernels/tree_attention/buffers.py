@@ -170,8 +170,8 @@ class WorkBuffers:
         if rows > self.capacity.rows:
             raise CapacityError(f"a step has {rows} rows, its buffers have room for {self.capacity.rows}")
         if floors is not None:
-            each = items.items() if isinstance(items, ItemTable) else items
-            items = within(each, floors, self.block_size)
+            size = self.block_size
+            items = items.within(floors, size) if isinstance(items, ItemTable) else within(items, floors, size)
         most = Most(self.capacity.tiles, self.capacity.partials)
         found = plan(items, rows, self.block_size, self.heads, self.tiling, self.programs, most)
         if floors is not None:

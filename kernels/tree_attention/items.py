@@ -2,7 +2,7 @@
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -54,10 +54,8 @@ class ItemTable:
     def of(cls, items: Sequence[Item], block_size: int, spare: int = 0) -> "ItemTable":
         """Columns of items; those without keys are left out. `spare`: blocks that each of one row may grow by."""
         found = [item for item in items if item.end > item.begin]
-        fields = [(i.row_begin, i.row_end, i.begin, i.end, i.causal, len(i.blocks), i.offset) for i in found]
-        row_begin, row_end, begin, end, causal, length, offset = (
-            np.array(fields, dtype=np.int64).reshape(-1, 7).T.copy()
-        )
+        rows = [(i.row_begin, i.row_end, i.begin, i.end, i.causal, len(i.blocks), i.offset) for i in found]
+        row_begin, row_end, begin, end, causal, length, offset = np.array(rows, dtype=np.int64).reshape(-1, 7).T.copy()
         used = -(-end // block_size)
         room = used + np.where(row_end - row_begin == 1, spare, 0)
         entry = np.cumsum(room) - room
@@ -80,6 +78,36 @@ class ItemTable:
             Item(first, last, self.blocks[entry : entry + used].tolist(), begin, end, bool(causal), offset)
             for first, last, entry, used, begin, end, causal, offset in zip(*(c.tolist() for c in columns), strict=True)
         ]
+
+    def within(self, floors: np.ndarray[Any, Any], block_size: int) -> "ItemTable":
+        """See `kernels.tree_attention.reach.within`."""
+        bounds = np.stack((self.row_begin, self.row_end), axis=1).reshape(-1)
+        padded = np.append(floors, 0)  # `reduceat` takes no bound behind the last
+        low = np.minimum.reduceat(padded, bounds)[::2] - self.offset if len(self) else self.offset
+        start = np.maximum(self.begin, low)
+        gone = np.maximum(0, np.minimum(low, np.where(self.causal, self.begin, start))) // block_size
+        tokens = gone * block_size
+        changed = replace(
+            self,
+            begin=np.maximum(self.begin - tokens, 0),
+            end=self.end - tokens,
+            length=self.length - gone,
+            offset=self.offset + tokens,
+            entry=self.entry + gone,
+            used=self.used - gone,
+            room=self.room - gone,
+        )
+        kept = (start < self.end) | (self.causal != 0)
+        return changed if kept.all() else changed._only(kept)
+
+    def _only(self, kept: np.ndarray[Any, Any]) -> "ItemTable":
+        """Some of the items."""
+        columns = {each.name: getattr(self, each.name) for each in fields(self)}
+        return replace(self, **{name: column[kept] for name, column in columns.items() if name != "blocks"})
+
+    def moved(self, where: np.ndarray[Any, Any]) -> "ItemTable":
+        """The same where each block is at `where`, `[blocks]`; block 0 is listed where that is -1."""
+        return replace(self, blocks=np.maximum(where[self.blocks], 0).astype(np.int32))
 
     def lengthen(self, items: Numbers, blocks: Numbers) -> bool:
         """Give each of some items one block more; whether they have room."""

@@ -27,6 +27,22 @@ class Reach(NamedTuple):
         """Whether tokens do not see those before some position."""
         return bool(self.window or self.chunk)
 
+    @property
+    def passes(self) -> bool:
+        """Whether what a token does not see is seen by none behind it, so that layers need not keep it."""
+        return self.from_floor and not self.most
+
+    @property
+    def span(self) -> int:
+        """Tokens that a token sees at most, itself included; 0: there is no bound."""
+        return self.window or self.chunk
+
+    def floor(self, position: int) -> int:
+        """The first position that the token at `position` sees."""
+        if self.chunk:
+            return position // self.chunk * self.chunk
+        return max(0, position - self.window + 1) if self.window else 0
+
     def floors(self, positions: Sequence[int] | np.ndarray[Any, Any]) -> Floors | None:
         """`[rows]` int32: the first position that tokens at `positions` see; `None`: they all see everything."""
         at = np.asarray(positions, dtype=np.int32)
@@ -67,4 +83,24 @@ def within(items: Sequence[Item], floors: Floors, block_size: int) -> list[Item]
                 item.row_begin, item.row_end, blocks, begin, item.end - tokens, item.causal, item.offset + tokens
             )
         found.append(item)
+    return found
+
+
+def moved(items: Sequence[Item], floors: Floors | None, block_size: int, where: np.ndarray[Any, Any]) -> list[Item]:
+    """Items of layers that keep their blocks elsewhere, without what none of their rows sees.
+
+    Args:
+        items: as of `kernels.tree_attention.cut`.
+        floors: `[rows]`, the first position that each row sees; `None`: they see everything.
+        block_size: tokens per block.
+        where: `[blocks]`, the place of each block; -1: it has none, and no row sees it. Block 0 is listed for it.
+    """
+    found: list[Item] = []
+    lists: dict[int, Sequence[int]] = {}  # items that list the same blocks still do afterwards
+    kept = items if floors is None else within(items, floors, block_size)
+    for item in kept:
+        blocks = lists.get(id(item.blocks))
+        if blocks is None:
+            blocks = lists[id(item.blocks)] = np.maximum(where[list(item.blocks)], 0).tolist()
+        found.append(item._replace(blocks=blocks))
     return found

@@ -16,8 +16,9 @@ from kernels.tree_attention import native, reference, triton
 from kernels.tree_attention.buffers import Capacity, WorkBuffers
 from kernels.tree_attention.cut import CutCost, Span, cut
 from kernels.tree_attention.heads import Heads
+from kernels.tree_attention.items import ItemTable
 from kernels.tree_attention.plan import Tiling
-from kernels.tree_attention.reach import FULL, Reach
+from kernels.tree_attention.reach import FULL, Reach, moved, within
 from kernels.tree_attention.worklist import WorkList
 from tests.kernels.interpreting import DEVICE
 from tests.kernels.test_tree_attention import Tree, grow
@@ -179,3 +180,24 @@ def test_what_a_reach_says():
 @pytest.mark.parametrize("cap", [0.5, 30.0, 1000.0], ids=str)
 def test_caps_of_any_size(name: str, cap: float):
     check(name, grow(1, 2, 8, seed=2), FULL, cap=cap)
+
+
+@pytest.mark.parametrize("reach", [Reach(window=9), Reach(window=40), Reach(chunk=24)], ids=str)
+@pytest.mark.parametrize("spare", [0, 8])
+def test_items_as_columns_are_cut_off_alike(reach: Reach, spare: int):
+    """And blocks that no row sees may have no place."""
+    tree = grow(2, 3, 8, seed=4, chunk=20)
+    items = cut(tree.spans, tree.shared, 8, CutCost(0))
+    floors = reach.floors(positions(tree))
+    assert floors is not None
+    expected = ItemTable.of(within(items, floors, 8), 8)
+    found = ItemTable.of(items, 8, spare).within(floors, 8)
+    assert len(expected.blocks) < len(ItemTable.of(items, 8).blocks)
+    assert found.items() == expected.items()
+    seen = {block for item in expected.items() for block in item.blocks}
+    where = np.full(tree.blocks, -1, dtype=np.int32)
+    where[list(seen)] = np.random.default_rng(0).permutation(len(seen))
+    elsewhere = [item._replace(blocks=where[item.blocks].tolist()) for item in expected.items()]
+    assert found.moved(where).items() == elsewhere
+    listed = ItemTable.of(moved(items, floors, 8, where), 8)
+    assert listed.items() == elsewhere
