@@ -5,13 +5,16 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from engine.cache.prompt_logits import PromptLogits
 from engine.cache.snapshots import Snapshots
+from engine.cache.windows import WindowPool
 from engine.errors import ContextLengthError, OverloadedError, RankError
+from engine.model.cache_shape import Needs
 from engine.model.model import Model
 from engine.run.adjustments import Adjuster
 from engine.run.batch import Batch
@@ -22,6 +25,7 @@ from engine.run.outputs import Row, Sampled, Writer, allowed, sampled_rows
 from engine.run.runner import LEAST, Runner, RunOptions
 from engine.run.sampling import sample
 from engine.run.steady import Steady
+from engine.schedule.resumption import Bounds
 from engine.schedule.scheduler import Limits, Scheduler
 from engine.schedule.sequence import Output, Request, Sequence, State, TokenLogprob
 from engine.schedule.step import Step
@@ -70,7 +74,9 @@ class Core:
         self.model = model
         self.tokenizer = tokenizer
         limits = limits or Limits()
-        self.limits = replace(limits, states=limits.states or 2 * limits.max_batch)
+        self.needs = Needs(limits.max_batch, limits.prefill_chunk, limits.block_size, model.context_length)
+        windows = model.shape.places(blocks, self.needs, limits.windows)
+        self.limits = replace(limits, states=limits.states or 2 * limits.max_batch, windows=windows)
         if model.shape.state_bytes and options is not None and options.batch_invariant:
             self.limits = replace(self.limits, max_draft=0)  # a guess would have to be taken back, token by token
         self.stats = StepStats()
@@ -91,10 +97,11 @@ class Core:
             self.__dict__.pop(name, None)
         limits, model, slope = self.limits, self.model, ROW_COST.get(self.model.device.type, 0.1)
         self.speculator = Speculator(limits.max_draft, limits.block_size, slope, limits.lease_seconds, self._clock)
+        bounds = Bounds(self._snapshots(), self._pools())
         self.scheduler = Scheduler(
-            self._blocks, limits, model.copy, self._knows_logits, self._clock, self.speculator.draft, self._snapshots()
+            self._blocks, limits, model.copy, self._knows_logits, self._clock, self.speculator.draft, bounds
         )
-        self.runner = Runner(model, self.scheduler.allocator, limits, self.max_model_len, self._options)
+        self.runner = Runner(model, self.scheduler, self.max_model_len, self._options)
         writer = self._writer = Writer(self.scheduler, model.end_tokens)
         options, ends = self._options, model.end_tokens
         ahead = self.runner.decode is not None if options.ahead is None else options.ahead
@@ -112,9 +119,18 @@ class Core:
             return None
         return Snapshots(self.limits.states, self.model.copy_states, shape.state_bytes // shape.token_bytes)
 
-    def resize(self, blocks: int) -> None:
-        """Forget everything, with a cache of another size from now on."""
+    def _pools(self) -> list[WindowPool]:
+        """Of a model with layers that see a window alone."""
+        sizes, model = zip(self.model.windows, self.limits.windows, strict=True), self.model
+        return [
+            WindowPool(reach, self._blocks, count, self.limits.block_size, partial(model.copy_window, number))
+            for number, (reach, count) in enumerate(sizes)
+        ]
+
+    def resize(self, blocks: int, windows: tuple[int, ...] = ()) -> None:
+        """Forget everything, with a cache of another size from now on, see `engine.model.cache_shape.CacheSize`."""
         self._blocks = blocks
+        self.limits = replace(self.limits, windows=self.model.shape.places(blocks, self.needs, windows))
         self.reset()
 
     # -- one step -------------------------------------------------------------------------------------------------

@@ -15,6 +15,7 @@ import torch
 
 from engine.core import Core
 from engine.errors import LoadError, RankError
+from engine.model.cache_shape import CacheSize
 from engine.model.memory import Watch, available, size
 from engine.model.model import Model
 from engine.run.sampling import SORTED, Draw, logprobs, sample
@@ -106,9 +107,9 @@ def largest_step(model: Model, limits: Limits) -> int:
     return logits + rows * (4 * hidden + 3 * inner + 4 * heads) * item + tiles
 
 
-def fit_cache(core: Core, share: float) -> int:
-    """Size the cache of a CUDA core such that model, cache and the largest step fill `share` of the GPU's memory;
-    return its blocks. The core's present small cache is used to find out.
+def fit_cache(core: Core, share: float, most: int) -> CacheSize:
+    """Size the cache of a CUDA core such that model, cache and the largest step fill `share` of the GPU's memory, with
+    `most` blocks. The core's present small cache is used to find out.
 
     Raises:
         LoadError: nothing is left for a cache, or the largest step fails even with a small one.
@@ -118,24 +119,24 @@ def fit_cache(core: Core, share: float) -> int:
     small = core.model.cache_bytes
     torch.cuda.empty_cache()
     free, total = torch.cuda.mem_get_info(device)
-    return blocks_that_fit(core, free, total, small, peak, share)
+    return size_that_fits(core, free, total, small, peak, share, most)
 
 
-def blocks_that_fit(core: Core, free: int, total: int, small: int, peak: int, share: float) -> int:
-    """Blocks for `fit_cache`, from bytes: free and total of the device, what the present cache takes, a step's peak.
+def size_that_fits(core: Core, free: int, total: int, small: int, peak: int, share: float, most: int) -> CacheSize:
+    """For `fit_cache`, from bytes: free and total of the device, what the present cache takes, a step's peak.
 
     Raises:
         LoadError: fewer than two fit.
     """
     budget = int(total * share) - (total - free) + small - peak
-    blocks = budget // (core.model.shape.token_bytes * core.limits.block_size)
-    if blocks < 2:
+    found = core.model.shape.fitting(budget, core.needs, most)
+    if found.blocks < 2:
         raise LoadError(
             f"{size(total)} of GPU memory at a share of {share:.2f} leave no room for a cache beside the model and the "
             f"largest step's {size(peak)}: raise --gpu-memory-share, or lower --max-batch or --prefill-chunk, or set "
             "--quantization int8"
         )
-    return blocks
+    return found
 
 
 def _explain(core: Core, error: Exception) -> LoadError:
@@ -190,7 +191,8 @@ def _run(core: Core, rows: int, chunk: int) -> None:
             table = list(range(first + row, first + rows * share, rows))  # scattered: nothing can be read in place
             chunks.append(_chunk(row + 1, table, min(longest, len(table) * block), 1))
     chunks.sort(key=lambda chunk: chunk.sequence.table)
-    logits = core.logits(Step(chunks, [0] * len(chunks), []))
+    with core.scheduler.windows.everywhere():
+        logits = core.logits(Step(chunks, [0] * len(chunks), []))
     chosen = sample(logits, [Draw(HOT, row, 0) for row in range(logits.shape[0])])
     logprobs(logits, chosen, min(ALTERNATIVES, model.vocabulary))
     if model.device.type == "cuda":

@@ -5,7 +5,7 @@ end of the largest hole. The tails of sequences that share a prompt each begin a
 blocks apart, and grow into it: the tails of a whole batch are then one strided array.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -25,6 +25,7 @@ class BlockAllocator:
         self.refs = np.zeros(count, dtype=np.int32)
         self._free = np.ones(count, dtype=bool)
         self._free_count = count
+        self.on_free: list[Callable[[list[int]], None]] = []  # told of blocks that become free
         self._stack = list(range(count))  # every free block is in it; others may be too, and are skipped
 
     @property
@@ -86,6 +87,8 @@ class BlockAllocator:
             self._stack.extend(reversed(freed))
             if len(self._stack) > 4 * self.count:
                 self._stack = np.flatnonzero(self._free).tolist()
+            for tell in self.on_free:
+                tell(freed)
         return freed
 
     def check_integrity(self) -> None:

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 
 from engine.cache.blocks import BlockAllocator
 from engine.cache.snapshots import Snapshots
+from engine.cache.windows import WindowPool
 
 Key = tuple[int, ...]  # the tokens of one block
 
@@ -64,14 +65,22 @@ class PrefixTree:
     clock.
     """
 
-    def __init__(self, allocator: BlockAllocator, block_size: int, snapshots: Snapshots | None = None) -> None:
+    def __init__(
+        self,
+        allocator: BlockAllocator,
+        block_size: int,
+        snapshots: Snapshots | None = None,
+        windows: Sequence[WindowPool] = (),
+    ) -> None:
         """
         Args:
             allocator: of the cache's blocks.
             block_size: tokens.
             snapshots: of recurrent states at blocks of the tree, forgotten with them.
+            windows: the blocks' places in layers that see a window alone.
         """
         self._snapshots = snapshots
+        self._windows = windows
         self.allocator = allocator
         self.block_size = block_size
         self.root = Node(None, [], [], 0, 0.0)
@@ -145,15 +154,16 @@ class PrefixTree:
         path.tree, path.node, path.count, path.shape = self, node, count, self._shape
 
     def _with_copy(self, blocks: list[int], ends: list[tuple[Key, int]], rest: Sequence[int]) -> Match:
-        best, source, whole = 0, -1, False
+        best, source, whole, there = 0, -1, False, False
         for key, block in ends:
             common = 0
             for one, other in zip(key, rest, strict=False):
                 if one != other:
                     break
                 common += 1
-            if common > best:
+            if common and (common > best or (common == best and not there)):
                 best, source, whole = common, block, common == len(key)
+                there = all(pool.where[block] >= 0 for pool in self._windows)
         return Match(blocks, source, best, whole)
 
     def insert(
@@ -163,7 +173,8 @@ class PrefixTree:
         blocks: Sequence[int],
         lease: float = 0.0,
         path: Path | None = None,
-    ) -> int:
+        since: int | None = None,
+    ) -> list[int]:
         """Cache `tokens[:count]`, whose keys and values lie in `blocks` in order. Tokens that are cached already stay
         where they are.
 
@@ -171,7 +182,8 @@ class PrefixTree:
         that of the tokens' prompt.
 
         Returns:
-            The tree's block with the last of the tokens; -1 where there are none.
+            The tree's blocks with the tokens from block `since` on, at least the last one; `None`: that one. Empty
+            where there are no tokens.
         """
         self._tick += 1
         size, end = self.block_size, count
@@ -193,18 +205,19 @@ class PrefixTree:
             node.used = self._tick
             node.lease = max(node.lease, lease)
             self._note(path, node, count, index)
-            last = node.blocks[count - 1] if count else -1
             if index == whole:
                 break
             child = node.children.get(tuple(tokens[index * size : (index + 1) * size]))
             if child is None:
                 keys = [tuple(tokens[at * size : (at + 1) * size]) for at in range(index, whole)]
                 node = self._append(node, keys, list(blocks[index:whole]), lease)
-                last = blocks[whole - 1]
+                count = len(node.keys)
                 break
             node, count = child, 0
         rest = tuple(tokens[whole * size : end])
-        return self._insert_partial(node, rest, blocks[whole], lease) if rest else last
+        last = [self._insert_partial(node, rest, blocks[whole], lease)] if rest else []
+        first = whole - 1 + len(last)
+        return [*_down_to(node, count, whole, first if since is None else min(first, since)), *last]
 
     def _append(self, node: Node, keys: list[Key], blocks: list[int], lease: float) -> Node:
         self._drop_covered(node, keys[0], blocks[0])
@@ -239,6 +252,8 @@ class PrefixTree:
             gone = node.children.pop(other).blocks
             if self._snapshots is not None:
                 self._snapshots.move(gone[0], block)
+            for pool in self._windows:
+                pool.inherit(gone[0], block, len(other))
             self._release(gone, forget=gone[0] != block)
 
     def _split(self, node: Node, count: int) -> Node:
@@ -323,3 +338,12 @@ class PrefixTree:
             seen.extend(node.blocks)
         assert len(seen) == len(set(seen)) == self.blocks, "each block has one place in the tree"
         assert all(self.allocator.refs[block] >= 1 for block in seen)
+
+
+def _down_to(node: Node, count: int, end: int, first: int) -> list[int]:
+    """Of the `end` blocks that lead to the first `count` of a node, those from the `first`-th on."""
+    found, begin = node.blocks[:count], end - count
+    while begin > first and node.parent is not None:
+        node = node.parent
+        found, begin = [*node.blocks, *found], begin - len(node.blocks)
+    return found[max(0, first - begin) :]

@@ -45,12 +45,17 @@ class Snapshots:
         """Whether another sequence may start."""
         return self._running < self._most
 
-    def deepest(self, blocks: Sequence[int], size: int, limit: int) -> int:
-        """How many of the first `limit` tokens in `blocks`, of `size` tokens each, lie before their last snapshot."""
+    def deepest(
+        self, blocks: Sequence[int], size: int, limit: int, fits: Callable[[int], bool] = lambda length: True
+    ) -> int:
+        """How many of the first `limit` tokens in `blocks`, of `size` tokens each, lie before their last snapshot of
+        those that fit.
+        """
         for index in range(min(len(blocks), -(-limit // size)) - 1, -1, -1):
             counts = [count for count in self._places.get(blocks[index], ()) if index * size + count <= limit]
-            if counts:
-                return index * size + max(counts)
+            for count in sorted(counts, reverse=True):
+                if fits(index * size + count):
+                    return index * size + count
         return 0
 
     def begin(self, place: Place | None) -> int:

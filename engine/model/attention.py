@@ -87,19 +87,20 @@ class Chooser(Protocol):
 class PagedContext:
     """One step over the paged cache."""
 
-    cache: Tensor  # [layers, 2, kv_heads, slots, head_dim], or [layers, 1, ...] where a key is its value, too
-    slots: Tensor  # [tokens] int64, where each row's key and value go
+    cache: Sequence[Tensor]  # of each layer, [2, kv_heads, slots, head_dim], or [1, ...] where a key is its value, too
+    slots: Sequence[Tensor]  # of each layer, [tokens] int64, where each row's key and value go
     works: Sequence[Work | SparseWork]  # of each reach that the model has
     reaches: Sequence[int]  # of each layer, its place in `works`
     backend: Backend
     ops: Ops
     scales: Sequence[Scales] = ()  # of each layer, of a cache of 8-bit numbers
     index: Tensor = field(default_factory=lambda: torch.empty(0))  # [indexers, 1, 1, slots, dim], their keys
+    index_slots: Tensor = field(default_factory=lambda: torch.empty(0))  # [tokens] int64, where those of each row go
 
     def choose(self, index: int, scores: IndexScores, most: int) -> Tensor:
         """See `Chooser`. Stores the keys of all rows."""
         keys = self.index[index, 0, 0]
-        keys.index_copy_(0, self.slots, scores.keys.to(keys.dtype))
+        keys.index_copy_(0, self.index_slots, scores.keys.to(keys.dtype))
         sparse = (work for work in self.works if isinstance(work, SparseWork) and work.most == most)
         return scores.choose(keys, next((work.texts for work in sparse), ()), most)
 
@@ -114,18 +115,18 @@ class PagedContext:
         chosen: Tensor | None = None,
     ) -> Tensor:
         """See `Context`; with `tables`, queries and keys are not rotated yet. `chosen` as `choose` returned it."""
-        keys, values = self.cache[layer, 0], self.cache[layer, -1]
+        keys, values = self.cache[layer][0], self.cache[layer][-1]
         if self.scales:
             return self._attend_scaled(layer, query, key, value, score, chosen)
         if tables is None:
-            self.ops.store(key, value, keys, values, self.slots)
+            self.ops.store(key, value, keys, values, self.slots[layer])
         else:
-            query = self.ops.rope_store(query, key, value, tables, keys, values, self.slots)
+            query = self.ops.rope_store(query, key, value, tables, keys, values, self.slots[layer])
         return self._attend(layer, query.transpose(0, 1), score, chosen)
 
     def _attend(self, layer: int, query: Tensor, score: Score, chosen: Tensor | None) -> Tensor:
         """`[rows, heads, value]` of queries `[rows, heads, head_dim]`, over what is in the cache."""
-        keys, values, work = self.cache[layer, 0], self.cache[layer, -1], self.works[self.reaches[layer]]
+        keys, values, work = self.cache[layer][0], self.cache[layer][-1], self.works[self.reaches[layer]]
         if not isinstance(work, SparseWork):
             return self.backend.attend(query, keys, values, work, score)
         assert chosen is not None
@@ -144,9 +145,9 @@ class PagedContext:
         """The same in a cache of scaled numbers. Scores and output are linear in keys and values, so that they are
         scaled back instead.
         """
-        keys, values = self.cache[layer, 0], self.cache[layer, -1]
+        keys, values = self.cache[layer][0], self.cache[layer][-1]
         scales = self.scales[layer]
-        self.ops.store(key, value, keys, values, self.slots, scales)
+        self.ops.store(key, value, keys, values, self.slots[layer], scales)
         output = self._attend(layer, query.transpose(0, 1), score.of_scaled(scales), chosen)
         return output if scales.value == 1 else output.mul_(scales.value)
 

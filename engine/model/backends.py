@@ -63,9 +63,17 @@ class Backend(Protocol):
     in_place: bool  # runs of neighbouring blocks are read faster than scattered ones, see `kernels.tree_attention.cut`
 
     def prepare(
-        self, items: Sequence[Item], rows: int, block_size: int, device: torch.device, floors: Floors | None = None
+        self,
+        items: Sequence[Item],
+        rows: int,
+        block_size: int,
+        device: torch.device,
+        floors: Floors | None = None,
+        zones: bool = True,
     ) -> Work:
-        """A step's items in the form that `attend` takes; arguments as of `WorkList.of`."""
+        """A step's items in the form that `attend` takes; arguments as of `WorkList.of`. `zones`: whether the cache
+        puts tails where `use_zones` says.
+        """
         ...
 
     def use_zones(self, zone: int, cache_blocks: int) -> None:
@@ -95,10 +103,16 @@ class TorchBackend:
         self._zone, self._cache_blocks = zone, cache_blocks
 
     def prepare(
-        self, items: Sequence[Item], rows: int, block_size: int, device: torch.device, floors: Floors | None = None
+        self,
+        items: Sequence[Item],
+        rows: int,
+        block_size: int,
+        device: torch.device,
+        floors: Floors | None = None,
+        zones: bool = True,
     ) -> Work:
         """See `Backend`."""
-        return WorkList.of(items, rows, block_size, device, self._zone, self._cache_blocks, floors)
+        return WorkList.of(items, rows, block_size, device, self._zone if zones else 0, self._cache_blocks, floors)
 
     def attend(self, query: Tensor, key_cache: Tensor, value_cache: Tensor, work: Work, score: Score) -> Tensor:
         """See `Backend`."""
@@ -118,7 +132,13 @@ class NativeBackend:
         self.heads = heads
 
     def prepare(
-        self, items: Sequence[Item], rows: int, block_size: int, device: torch.device, floors: Floors | None = None
+        self,
+        items: Sequence[Item],
+        rows: int,
+        block_size: int,
+        device: torch.device,
+        floors: Floors | None = None,
+        zones: bool = True,
     ) -> Work:
         """See `Backend`."""
         return NativeWork.of(WorkList.of(items, rows, block_size, device, floors=floors), self.heads)
@@ -146,7 +166,13 @@ class TritonBackend:
         self._attend = triton.tree_attention
 
     def prepare(
-        self, items: Sequence[Item], rows: int, block_size: int, device: torch.device, floors: Floors | None = None
+        self,
+        items: Sequence[Item],
+        rows: int,
+        block_size: int,
+        device: torch.device,
+        floors: Floors | None = None,
+        zones: bool = True,
     ) -> Work:
         """See `Backend`."""
         return WorkBuffers.of(items, rows, self.heads, block_size, device, self.tiling, floors)

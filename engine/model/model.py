@@ -2,6 +2,7 @@
 
 import json
 import logging
+from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -18,6 +19,7 @@ from engine.errors import LoadError, UnsupportedModelError, one_line
 from engine.model.attention import NAME, PagedContext, attending
 from engine.model.backends import SparseWork, Work, choose
 from engine.model.cache_scales import cache_dtype, choose_scales
+from engine.model.cache_shape import CacheShape as CacheShape
 from engine.model.causal_half import is_causal_half
 from engine.model.dequantize import Target, dequantized, method_of, one_by_one, tell_memory
 from engine.model.dtypes import resolve_dtype
@@ -37,6 +39,7 @@ from engine.model.stored import Progress, open_weights
 from engine.model.text_half import NAMES, decoder_class, text_half
 from kernels.kv_store.reference import Scales, bits, copy_slots
 from kernels.tree_attention.heads import Heads
+from kernels.tree_attention.reach import Reach
 
 _log = logging.getLogger(__name__)
 
@@ -47,35 +50,11 @@ class StepInput:
 
     tokens: Tensor  # [rows] int64
     positions: Tensor  # [rows] int64
-    slots: Tensor  # [rows] int64, places in the cache
+    slots: Tensor  # [rows] int64, where keys and values go in the cache
     sampled: Tensor  # [sampled] int64, rows whose logits are wanted
     works: tuple[Work | SparseWork, ...]  # of each of `Model.reaches`
     states: tuple[Rows, ...] = ()  # of the texts in the batch, where layers have states
-
-
-@dataclass(frozen=True)
-class CacheShape:
-    """Size of what one token leaves in the cache."""
-
-    layers: int
-    kv_heads: int
-    head_dim: int
-    item_bytes: int  # of one number
-    heads: int  # query heads
-    shared: int = 0  # numbers of a key, the first, that are its value, too; 0: values are apart
-    state_bytes: int = 0  # of one text's recurrent state in all layers
-    index_bytes: int = 0  # of one token's keys of all indexers
-
-    @property
-    def token_bytes(self) -> int:
-        """Keys and values of one token in all layers."""
-        numbers = self.planes * self.kv_heads * self.head_dim
-        return max(1, self.layers) * numbers * self.item_bytes + self.index_bytes
-
-    @property
-    def planes(self) -> int:
-        """Keys and values; or 1, where they share numbers."""
-        return 1 if self.shared else 2
+    own: tuple[Tensor, ...] = ()  # as `slots`, in the cache of each of `Model.windows`
 
 
 class Model:
@@ -117,21 +96,19 @@ class Model:
         self._ops = ops_for(self.device, self.dtype)
         passed = pass_gate(self._inner, self.vocabulary, self.context_length)
         self.room = passed.room
-        heads, kv_heads, head_dim, shared = passed.room
         self.reaches = tuple(dict.fromkeys(passed.reaches))  # how far back tokens see, in some layer
         self.layer_reaches = [self.reaches.index(reach) for reach in passed.reaches]  # of each layer
-        self._states = passed.states
-        state_bytes = sum(state.bytes for state in passed.states)
-        self._index_keys = passed.index_keys
-        index_bytes = sum(numbers * dtype.itemsize for numbers, dtype in passed.index_keys)
-        sizes = (kv_heads, head_dim, self.cache_dtype.itemsize, heads, shared)
-        self.shape = CacheShape(len(passed.reaches), *sizes, state_bytes, index_bytes)
+        self.windows = tuple(reach for reach in self.reaches if reach.passes)  # of layers that keep nothing else
+        # Of each layer, its cache: that of all tokens, or that of its window, counted from 1.
+        self._caches = [self.windows.index(r) + 1 if r in self.windows else 0 for r in passed.reaches]
+        self._states, self._index_keys = passed.states, passed.index_keys
+        self.shape = self._cache_shape(passed.reaches)
         self.scales: tuple[Scales, ...] = ()  # of each layer
         if self.cache_dtype != self.dtype:
-            self.scales = choose_scales(passed.largest, None if shared else folder)  # those are of full keys
+            self.scales = choose_scales(passed.largest, None if self.room.shared else folder)  # those are of full keys
         like = next(inner.parameters())
         deferred = passed.rotary and not self.scales  # no kernel rotates and rounds to 8 bits
-        self._rotary = deferred and pays(self._ops, heads, kv_heads, head_dim, like)  # put off until attention
+        self._rotary = deferred and pays(self._ops, *self.room[:3], like)  # put off until attention
         if quantization != "none":
             quantize(self._inner, quantization)
         use_kernels(self._inner)
@@ -139,7 +116,18 @@ class Model:
         pack_linears(self._inner)
         self.use_attention("auto")
         self.cache = self.index = torch.empty(0)
+        self.window_caches: tuple[Tensor, ...] = ()
+        self.layers: list[Tensor] = []  # of each layer, its part of a cache: [2, kv_heads, slots, head_dim]
         self.states = StatePool()
+
+    def _cache_shape(self, reaches: Sequence[Reach]) -> CacheShape:
+        """What a token leaves in layers with these reaches."""
+        heads, kv_heads, head_dim, shared = self.room
+        sizes = (kv_heads, head_dim, self.cache_dtype.itemsize, heads, shared)
+        state_bytes = sum(state.bytes for state in self._states)
+        index_bytes = sum(numbers * dtype.itemsize for numbers, dtype in self._index_keys)
+        windows = tuple((reach, reaches.count(reach)) for reach in self.windows)
+        return CacheShape(len(reaches), *sizes, state_bytes, index_bytes, windows)
 
     @classmethod
     def load(
@@ -215,23 +203,30 @@ class Model:
         """
         compute_alike(self._inner)
 
-    def allocate(self, slots: int, states: int = 0) -> None:
+    def allocate(self, slots: int, states: int = 0, windows: Sequence[int] = ()) -> None:
         """Make the cache: `[layers, 2, kv_heads, slots, head_dim]`, zeroed, for masked slots must hold finite
-        numbers, or `[layers, 1, ...]` where keys and values share theirs; that of indexers' keys, `[indexers, 1, 1,
-        slots, dim]`; and a pool of `states` slots for recurrent states.
+        numbers, or `[layers, 1, ...]` where keys and values share theirs; the same of layers with each of the
+        `windows`, with so many slots; that of indexers' keys, `[indexers, 1, 1, slots, dim]`; and a pool of `states`
+        slots for recurrent states.
         """
         self.states = StatePool()
         self.states = StatePool.of(self._states, states, self.device)
-        shape = (self.shape.layers, self.shape.planes, self.shape.kv_heads, slots, self.shape.head_dim)
-        self.cache = self.index = torch.empty(0)  # the old one is freed before the new one is made
-        self.cache = zeros(shape, self.cache_dtype, self.device)
+        self.cache = self.index = torch.empty(0)  # the old ones are freed before new ones are made
+        self.window_caches, self.layers = (), []
+        caches, shape = [], self.shape
+        for number, count in enumerate((slots, *windows)):
+            sizes = (self._caches.count(number), shape.planes, shape.kv_heads, count, shape.head_dim)
+            caches.append(zeros(sizes, self.cache_dtype, self.device))
+        self.cache, self.window_caches = caches[0], tuple(caches[1:])
+        parts = [iter(cache.unbind()) for cache in caches]
+        self.layers = [next(parts[number]) for number in self._caches]
         for dim, dtype in self._index_keys[:1]:  # all are alike
             self.index = zeros((len(self._index_keys), 1, 1, slots, dim), dtype, self.device)
 
     @property
     def cache_bytes(self) -> int:
         """Memory of the cache."""
-        return self.cache.nbytes + self.index.nbytes
+        return sum(cache.nbytes for cache in (self.cache, self.index, *self.window_caches))
 
     @torch.inference_mode()
     def forward(self, step: StepInput, out: Tensor | None = None) -> Tensor:
@@ -240,10 +235,19 @@ class Model:
         With `out`, of that shape and dtype, they are written there.
         """
         how = (self.layer_reaches, self.backend, self._ops, self.scales)
-        context = PagedContext(self.cache, step.slots, step.works, *how, self.index)
+        context = PagedContext(self.layers, self.slots_of_layers(step), step.works, *how, self.index, step.slots)
         states = StepStates(self.states, step.states) if self._states else None
         with attending(context, self.room), putting_off(self._rotary), keeping(states):
             return self.run(step.tokens, step.positions, step.sampled, out)
+
+    def cache_of(self, reach: Reach) -> Tensor:
+        """The cache of the layers with this reach."""
+        return self.window_caches[self.windows.index(reach)] if reach in self.windows else self.cache
+
+    def slots_of_layers(self, step: StepInput) -> list[Tensor]:
+        """Where each layer stores the keys and values of a step's rows."""
+        caches = (step.slots, *step.own)
+        return [caches[number] for number in self._caches]
 
     @torch.inference_mode()
     def copy(self, source: list[int], target: list[int]) -> None:
@@ -254,16 +258,23 @@ class Model:
                 copy_slots(cache, index[0], index[1])
 
     @torch.inference_mode()
+    def copy_window(self, window: int, source: list[int], target: list[int]) -> None:
+        """The same in the cache of one of `windows`."""
+        index = torch.tensor([source, target], device=self.device)
+        copy_slots(self.window_caches[window], index[0], index[1])
+
+    @torch.inference_mode()
     def copy_states(self, source: list[int], target: list[int]) -> None:
         """Copy slots of recurrent states; all are read before one is written."""
         self.states.copy(source, target)
 
     @torch.inference_mode()
-    def scrub(self, slots: list[int]) -> None:
-        """Zero cache slots that may hold numbers which are not finite."""
-        for cache in (self.cache, self.index):
-            if cache.numel():
-                bits(cache)[..., torch.tensor(slots, device=self.device), :] = 0
+    def scrub(self, slots: list[int], own: Sequence[list[int]] = ()) -> None:
+        """Zero cache slots that may hold numbers which are not finite, and those of each of `windows`."""
+        caches = zip((self.cache, self.index, *self.window_caches), (slots, slots, *own), strict=False)
+        for cache, some in caches:
+            if cache.numel() and some:
+                bits(cache)[..., torch.tensor(some, device=self.device), :] = 0
 
     def close(self) -> None:
         """Release what outlives a step: other processes, if there are any."""

@@ -21,7 +21,7 @@ from engine.model.model import Model
 from engine.parallel.ranks import join, loads, open_store
 
 # Methods of `Model` that rank 0 may ask for.
-ON_MODEL = {"use_attention", "allocate", "forward", "copy", "copy_states", "scrub"}
+ON_MODEL = {"use_attention", "allocate", "forward", "copy", "copy_window", "copy_states", "scrub"}
 
 
 def main(argv: Sequence[str]) -> int:

@@ -1,5 +1,6 @@
 """Rank 0's model of a tensor-parallel engine: every operation runs in the other processes, too."""
 
+from collections.abc import Sequence
 from typing import Any, Self
 
 from torch import Tensor
@@ -48,10 +49,10 @@ class LeadingModel(Model):
             self._ranks.tell("use_attention", name)
         super().use_attention(name)
 
-    def allocate(self, slots: int, states: int = 0) -> None:
+    def allocate(self, slots: int, states: int = 0, windows: Sequence[int] = ()) -> None:
         """See `Model`."""
-        self._tell("allocate", slots, states)
-        super().allocate(slots, states)
+        self._tell("allocate", slots, states, windows)
+        super().allocate(slots, states, windows)
 
     def forward(self, step: StepInput, out: Tensor | None = None) -> Tensor:
         """See `Model`.
@@ -68,15 +69,20 @@ class LeadingModel(Model):
         self._tell("copy", source, target)
         super().copy(source, target)
 
+    def copy_window(self, window: int, source: list[int], target: list[int]) -> None:
+        """See `Model`."""
+        self._tell("copy_window", window, source, target)
+        super().copy_window(window, source, target)
+
     def copy_states(self, source: list[int], target: list[int]) -> None:
         """See `Model`."""
         self._tell("copy_states", source, target)
         super().copy_states(source, target)
 
-    def scrub(self, slots: list[int]) -> None:
+    def scrub(self, slots: list[int], own: Sequence[list[int]] = ()) -> None:
         """See `Model`."""
-        self._tell("scrub", slots)
-        super().scrub(slots)
+        self._tell("scrub", slots, own)
+        super().scrub(slots, own)
 
     def close(self) -> None:
         """See `Model`."""

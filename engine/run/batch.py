@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from engine.model.backends import SparseWork
+from engine.model.backends import SparseWork, Work
 from engine.model.model import Model, StepInput
 from engine.model.states import Rows
 from engine.schedule.step import Step
@@ -16,6 +16,7 @@ from kernels.sparse_attention.reference import Texts
 from kernels.tree_attention.cost import CutRule
 from kernels.tree_attention.cut import Span, cut
 from kernels.tree_attention.items import Item, ItemTable
+from kernels.tree_attention.reach import moved
 
 SPARE = 8  # blocks by which a row's own item may grow before a steady tree is cut anew
 
@@ -88,6 +89,12 @@ class Batch:
         """Rows."""
         return int(self.rows.shape[1])
 
+    def slots(self, where: Numbers) -> Numbers:
+        """`[rows]` int64, the rows' places in a cache that has block `b` at `where[b]`."""
+        block, offset = np.divmod(self.rows[2], self.block_size)
+        found: Numbers = where[block].astype(np.int64) * self.block_size + offset
+        return found
+
     def items(self, cost: CutRule, in_place: bool) -> tuple[list[Item], int]:
         """Work items of attention, and how many cached tokens need not be read again thanks to shared nodes.
 
@@ -101,13 +108,14 @@ class Batch:
         return items, sum(span.length for span in self.spans) - sum(item.end - item.begin for item in items)
 
 
-def to_device(batch: Batch, cost: CutRule, model: Model) -> tuple[StepInput, int]:
+def to_device(batch: Batch, cost: CutRule, model: Model, places: Sequence[Numbers] = ()) -> tuple[StepInput, int]:
     """Bring a batch to the device.
 
     Args:
         batch: the step's rows.
         cost: which shared nodes are worth an item of their own.
         model: that it is for.
+        places: of each block in the cache of each of the model's `windows`.
 
     Returns:
         The model's input, and how many cached tokens attention need not read again thanks to shared nodes.
@@ -115,16 +123,21 @@ def to_device(batch: Batch, cost: CutRule, model: Model) -> tuple[StepInput, int
     backend, device = model.backend, model.device
     items, shared_tokens = batch.items(cost, backend.in_place)
     rows = torch.from_numpy(batch.rows).to(device)
-    works = tuple(
-        sparse_work(batch, cost, model, reach.most)
-        if reach.most and any(span.length > reach.most for span in batch.spans)
-        else backend.prepare(items, batch.count, batch.block_size, device, reach.floors(batch.rows[1]))
-        for reach in model.reaches
-    )
+    works: list[Work | SparseWork] = []
+    for reach in model.reaches:
+        if reach.most and any(span.length > reach.most for span in batch.spans):
+            works.append(sparse_work(batch, cost, model, reach.most))
+            continue
+        floors, own = reach.floors(batch.rows[1]), reach in model.windows
+        seen: Sequence[Item] = items
+        if own:
+            seen = moved(items, floors, batch.block_size, places[model.windows.index(reach)])
+        works.append(backend.prepare(seen, batch.count, batch.block_size, device, floors, zones=not own))
     wanted = torch.from_numpy(batch.wanted).to(device)
     states = state_rows(batch.texts, device)
     tokens = rows[0] if batch.said is None else batch.said
-    return StepInput(tokens, rows[1], rows[2], wanted, works, states), shared_tokens
+    own_slots = tuple(torch.from_numpy(batch.slots(where)).to(device) for where in places)
+    return StepInput(tokens, rows[1], rows[2], wanted, tuple(works), states, own_slots), shared_tokens
 
 
 def sparse_work(batch: Batch, cost: CutRule, model: Model, most: int) -> SparseWork:

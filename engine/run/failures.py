@@ -76,12 +76,16 @@ class Failures:
             yield Output(request, 0, error=StepError("the model's output for this request is not a number"))
         blocks.update(self._scheduler.tree.clear())  # any of it may be affected
         unused = [block for block in blocks if not self._scheduler.allocator.refs[block]]
-        self._model.scrub([block * size + offset for block in unused for offset in range(size)])
+        slots = [block * size + offset for block in unused for offset in range(size)]
+        self._model.scrub(slots, [pool.slots(pool.free_places()) for pool in self._scheduler.windows.pools])
 
     def _stop_drafting(self, chunk: Chunk) -> None:
         sequence, new, draft = chunk
         sequence.draftable = False
         size, places = self._block_size, range(sequence.computed, sequence.computed + new + len(draft))
-        self._model.scrub([sequence.table[at // size] * size + at % size for at in places])
+        pools = self._scheduler.windows.pools
+        slots = [sequence.table[at // size] * size + at % size for at in places]
+        own = [[int(pool.where[slot // size]) * size + slot % size for slot in slots] for pool in pools]
+        self._model.scrub(slots, own)
         if self._scheduler.states.keeps:  # its state has advanced
             self._scheduler.restart(sequence)

@@ -9,7 +9,7 @@ How a step is recorded is a parameter: `record` on a GPU. `call_again` records n
 everything but the recording can be tested without a GPU.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -23,7 +23,7 @@ from engine.model.states import Rows
 from engine.run.batch import SPARE, Batch
 from kernels.tree_attention.buffers import Capacity, Scratch, Staging, WorkBuffers, resident_programs
 from kernels.tree_attention.cost import CutRule
-from kernels.tree_attention.items import Item
+from kernels.tree_attention.items import Item, ItemTable
 from kernels.tree_attention.plan import CapacityError, Tiling
 
 Replay = Callable[[], Tensor]  # computes the step from what its buffers hold now; its result lasts until the next call
@@ -103,7 +103,7 @@ class GraphCounts:
 class _Size:
     """Everything of one size of batch."""
 
-    rows: Tensor  # [4, size] int64: tokens, positions, slots, slots of recurrent states
+    rows: Tensor  # [4 + windows, size] int64: tokens, positions, slots, those of each window, and of recurrent states
     works: tuple[WorkBuffers, ...]  # of each of `Model.reaches`
     host: list[Staging]
     replay: Replay | None = None
@@ -118,7 +118,7 @@ class DecodeSteps:
         block_size: int,
         max_batch: int,
         longest: int,
-        spare: int,
+        spare: Sequence[int],
         capture: Capture,
         counts: GraphCounts,
     ) -> None:
@@ -128,7 +128,7 @@ class DecodeSteps:
             block_size: tokens per block.
             max_batch: most rows of a step.
             longest: most tokens of a sequence.
-            spare: first of `max_batch` slots that no block owns.
+            spare: first of `max_batch` slots that no block owns, in the cache of all tokens and in that of each window.
             capture: how a step is recorded.
             counts: are counted up.
         """
@@ -138,7 +138,7 @@ class DecodeSteps:
         self._longest = longest
         self._capture = capture
         self._pool: Any = None
-        self._spare = np.arange(spare, spare + max_batch)
+        self._spare = np.array(spare)[:, None] + np.arange(max_batch)
         self._spare_state = max(0, model.states.slots - 1)  # which no sequence has
         self._sizes: dict[int, _Size] = {}
         self._capacities = {size: self._capacity(size) for size in sizes(max_batch)}
@@ -152,12 +152,13 @@ class DecodeSteps:
         for size in sorted(self._capacities, reverse=True):
             self._recorded(size)
 
-    def run(self, batch: Batch, cost: CutRule) -> tuple[Tensor, int] | None:
+    def run(self, batch: Batch, cost: CutRule, places: Sequence[Any] = ()) -> tuple[Tensor, int] | None:
         """Compute a step of which the logits of every row are wanted, in order.
 
         Args:
             batch: the step's rows.
             cost: which shared nodes are worth an item of their own.
+            places: as of `to_device`.
 
         Returns:
             Logits `[rows, vocabulary]` float32, overwritten by the next step, and tokens that need not be read again;
@@ -174,24 +175,31 @@ class DecodeSteps:
         recorded = self._recorded(size)
         assert recorded.replay is not None
         items, shared_tokens = batch.known or batch.items(cost, in_place=False)
+        windows = self._model.windows
         try:
             for work, reach in zip(recorded.works, self._model.reaches, strict=True):
-                work.fill(items, rows, reach.floors(batch.rows[1]) if work.capacity.floors else None)
+                floors, seen = reach.floors(batch.rows[1]) if work.capacity.floors else None, items
+                if reach in windows:
+                    seen = seen if isinstance(seen, ItemTable) else ItemTable.of(seen, self._block_size)
+                    seen = seen if floors is None else seen.within(floors, self._block_size)
+                    seen = seen.moved(places[windows.index(reach)])
+                work.fill(seen, rows, floors)
         except CapacityError:
             self._counts.misses += 1
             return None
-        self._fill(recorded, batch)
+        self._fill(recorded, batch, places)
         self._counts.replays += 1
         return recorded.replay()[:rows], shared_tokens
 
-    def _fill(self, target: _Size, batch: Batch) -> None:
+    def _fill(self, target: _Size, batch: Batch, places: Sequence[Any]) -> None:
         """Bring the rows to the device; the last of them are padding."""
         count, size = batch.count, target.rows.shape[1]
-        values = np.zeros((4, size), dtype=np.int64)
+        values = np.zeros(target.rows.shape, dtype=np.int64)
         values[:3, :count] = batch.rows
-        values[2, count:] = self._spare[count:size]
-        values[3] = self._spare_state
-        values[3, : len(batch.texts)] = [text.slot for text in batch.texts]
+        values[3:-1, :count] = [batch.slots(where) for where in places] or 0
+        values[2:-1, count:] = self._spare[:, count:size]
+        values[-1] = self._spare_state
+        values[-1, : len(batch.texts)] = [text.slot for text in batch.texts]
         if target.host:
             target.host.reverse()
             target.host[0].send([values.reshape(-1)], [target.rows.view(-1)])
@@ -214,14 +222,14 @@ class DecodeSteps:
         works = tuple(
             WorkBuffers.empty(room, heads, self._block_size, device, self._scratch, tiling=tiling) for room in rooms
         )
-        rows = torch.zeros(4, size, dtype=torch.int64, device=device)
-        rows[2] = torch.from_numpy(self._spare[:size])
-        rows[3] = self._spare_state
-        host = [Staging.pinned([4 * size], torch.int64) for _ in range(2)] if device.type == "cuda" else []
+        rows = torch.zeros(3 + len(self._spare), size, dtype=torch.int64, device=device)
+        rows[2:-1] = torch.from_numpy(self._spare[:, :size])
+        rows[-1] = self._spare_state
+        host = [Staging.pinned([rows.numel()], torch.int64) for _ in range(2)] if device.type == "cuda" else []
         everyone = torch.arange(size, device=device)
         made = _Size(rows, works, host)
-        states = (Rows(None, 1, rows[3], goes_on=True, kept=True),)
-        step = StepInput(rows[0], rows[1], rows[2], everyone, works, states)
+        states = (Rows(None, 1, rows[-1], goes_on=True, kept=True),)
+        step = StepInput(rows[0], rows[1], rows[2], everyone, works, states, tuple(rows[3:-1]))
         logits = self._logits[:size]
         made.replay, self._pool = self._capture(lambda: model.forward(step, logits), self._pool)
         self._check(made, step)

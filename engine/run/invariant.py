@@ -19,6 +19,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -26,7 +27,7 @@ from engine.model.attention import attending
 from engine.model.backends import Score
 from engine.model.model import Model
 from engine.model.states import keeping
-from engine.run.batch import Batch
+from engine.run.batch import Batch, Numbers
 from engine.run.invariant_states import TileStates
 from engine.run.sampling import Draw, sample
 from kernels.attention.reference import attend
@@ -41,25 +42,27 @@ BATCH = 4096  # tokens of pieces read by one launch: few enough for a processor'
 
 
 @torch.inference_mode()
-def forward(model: Model, batch: Batch) -> Tensor:
-    """What `Model.forward` returns for a batch: `[wanted, vocabulary]` float32.
+def forward(model: Model, batch: Batch, own: Sequence[Numbers] = ()) -> Tensor:
+    """What `Model.forward` returns for a batch: `[wanted, vocabulary]` float32. `own`: the `places` of `to_device`.
 
     Rows of one sequence are in rising order, so a tile finds the keys of earlier rows in the cache.
     """
-    tables = [span.table for span in batch.spans for _ in range(span.new)]
+    views = [_seen_by(reach, model, batch, own) for reach in model.reaches]
     rows, asked = batch.count, batch.wanted.tolist()
     logits = torch.empty(len(batch.wanted), model.vocabulary, device=model.device)
     with _even_threads():
         for first in range(0, rows, ROWS):
             index = [min(row, rows - 1) for row in range(first, first + ROWS)]
             # Padding repeats the last row: it writes the same numbers to the same place.
-            tokens, positions, slots = torch.from_numpy(batch.rows[:, index]).to(model.device)
+            tokens, positions, _ = torch.from_numpy(batch.rows[:, index]).to(model.device)
             places = [place for place, row in enumerate(asked) if first <= row < first + ROWS]
             wanted = [asked[place] - first for place in places]
             padded = torch.tensor((wanted + [0] * ROWS)[:ROWS] if wanted else [0], device=model.device)
             last = min(first + ROWS, rows)
-            tile = (batch.rows[1, first:last].tolist(), slots, tables[first:last], batch.block_size)
-            contexts = [TileContext.of(model, *tile, reach) for reach in model.reaches]
+            at, contexts = batch.rows[1, first:last].tolist(), []
+            for reach, (slots, tables) in zip(model.reaches, views, strict=True):
+                tile = (torch.from_numpy(slots[index]).to(model.device), tables[first:last], batch.block_size)
+                contexts.append(TileContext.of(model, at, *tile, reach))
             states = None
             if model.states.slots:
                 states = TileStates.of(model.states, batch.texts, first, last, ROWS, model.device)
@@ -67,6 +70,15 @@ def forward(model: Model, batch: Batch) -> Tensor:
                 found = model.run(tokens, positions, padded)
             logits[places] = found[: len(places)]
     return logits
+
+
+def _seen_by(reach: Reach, model: Model, batch: Batch, own: Sequence[Numbers]) -> tuple[Numbers, list[Sequence[int]]]:
+    """The slots of a batch's rows, and each row's blocks, in the cache of the layers with some reach."""
+    if reach not in model.windows:
+        return batch.rows[2], [span.table for span in batch.spans for _ in range(span.new)]
+    where = own[model.windows.index(reach)]
+    tables = [(np.maximum(where[list(span.table)], 0).tolist(), span.new) for span in batch.spans]
+    return batch.slots(where), [table for table, new in tables for _ in range(new)]
 
 
 @contextmanager
@@ -144,13 +156,19 @@ class PieceBatch:
 
     @classmethod
     def of(
-        cls, model: Model, products: list[PieceProduct], positions: Tensor, size: int, floors: Tensor | None
+        cls,
+        model: Model,
+        products: list[PieceProduct],
+        positions: Tensor,
+        size: int,
+        cache_blocks: int,
+        floors: Tensor | None,
     ) -> "PieceBatch":
-        """For rows of a tile at these positions that see nothing before `floors`."""
+        """For rows of a tile at these positions that see nothing before `floors`, over a cache of so many blocks."""
         device, shape, width = model.device, model.shape, products[0].width
         pieces = products[:1] if len({product.blocks for product in products}) == 1 else products
         blocks = [(*piece.blocks, *piece.blocks[-1:] * width)[:width] for piece in pieces]
-        heads = torch.arange(shape.kv_heads, device=device)[:, None] * (model.cache.shape[3] // size)
+        heads = torch.arange(shape.kv_heads, device=device)[:, None] * cache_blocks
         each = _rows_of_a_product(model)
         rows = torch.tensor([(product.rows + product.rows[-1:] * each)[:each] for product in products], device=device)
         bias = None
@@ -181,7 +199,7 @@ class LayerContexts:
 class TileContext:
     """Attention of one tile: each row over its own prefix, piece by piece."""
 
-    cache: Tensor  # [layers, 2, kv_heads, slots, head_dim], see `engine.model.attention.PagedContext`
+    layers: Sequence[Tensor]  # [2, kv_heads, slots, head_dim] each, see `engine.model.attention.PagedContext`
     slots: Tensor  # [ROWS] int64
     launches: list[PieceBatch]
     parts: Tensor  # [most pieces * ROWS] int64, each row's pieces in order, as places in the rows of all launches
@@ -221,7 +239,8 @@ class TileContext:
                 batches.append(some + some[-1:] * (few - len(some)))
         at = torch.tensor(positions, device=model.device)
         bounds = None if reach == FULL else torch.tensor(lowest, device=model.device)
-        launches = [PieceBatch.of(model, products, at, size, bounds) for products in batches]
+        cache_blocks = model.cache_of(reach).shape[3] // size
+        launches = [PieceBatch.of(model, products, at, size, cache_blocks, bounds) for products in batches]
         places: list[dict[int, int]] = [{} for _ in positions]  # of each row: a piece's first block -> place
         for number, product in enumerate(product for products in batches for product in products):
             for place, row in enumerate(product.rows, start=number * each):
@@ -230,7 +249,7 @@ class TileContext:
         parts = torch.tensor([([place for _, place in sorted(found.items())] + [-1] * most)[:most] for found in places])
         parts = torch.cat([parts, parts[-1:].expand(ROWS - len(positions), -1)]).to(model.device).T  # as the last row
         return cls(
-            model.cache,
+            model.layers,
             slots,
             launches,
             parts.clamp(min=0).reshape(-1),
@@ -242,7 +261,7 @@ class TileContext:
 
     def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, score: Score) -> Tensor:
         """See `engine.model.attention.Context`. In float32; a piece that a row does not have adds 0."""
-        cached = self.cache[layer, 0], self.cache[layer, -1]
+        cached = self.layers[layer][0], self.layers[layer][-1]
         scales = self.scales[layer] if self.scales else UNSCALED
         store(key, value, cached[0], cached[1], self.slots, scales)
         score = score.of_scaled(scales)

@@ -6,13 +6,12 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from engine.cache.blocks import BlockAllocator
 from engine.errors import GraphError, LoadError
 from engine.model.model import Model
 from engine.run import invariant
 from engine.run.batch import Batch, to_device
 from engine.run.graphs import Capture, DecodeSteps, GraphCounts
-from engine.schedule.scheduler import Limits
+from engine.schedule.scheduler import Scheduler
 from kernels.tree_attention.cost import CutRule
 from kernels.tree_attention.cut import CutCost
 
@@ -37,14 +36,11 @@ class RunOptions:
 class Runner:
     """One model with a freshly allocated cache; make a new one for another cache."""
 
-    def __init__(
-        self, model: Model, allocator: BlockAllocator, limits: Limits, longest: int, options: RunOptions
-    ) -> None:
+    def __init__(self, model: Model, scheduler: Scheduler, longest: int, options: RunOptions) -> None:
         """
         Args:
-            model: its cache is allocated here: the allocator's blocks, and a slot per row of padding.
-            allocator: of the cache's blocks.
-            limits: of the scheduler.
+            model: its cache is allocated here: the scheduler's blocks, and a slot per row of padding.
+            scheduler: of the steps.
             longest: most tokens of a sequence.
             options: how steps are run.
         """
@@ -60,13 +56,15 @@ class Runner:
                 )
             model.compute_alike()
         self._model = model
-        slots = allocator.count * limits.block_size
-        # Padding of recorded steps has slots of its own.
-        model.allocate(slots + (limits.max_batch if capture else 0), limits.states + bool(capture))
+        allocator, limits, pools = scheduler.allocator, scheduler.limits, scheduler.windows.pools
+        self.places = [pool.where for pool in pools]
+        slots, *own = (count * limits.block_size for count in (allocator.count, *(pool.count for pool in pools)))
+        spare = limits.max_batch if capture else 0  # padding of recorded steps has slots of its own
+        model.allocate(slots + spare, limits.states + bool(capture), [count + spare for count in own])
         model.backend.use_zones(allocator.zone, allocator.count)
         self.decode: DecodeSteps | None = None
         if capture is not None:
-            sizes = (limits.block_size, limits.max_batch, longest, slots)
+            sizes = (limits.block_size, limits.max_batch, longest, (slots, *own))
             self.decode = DecodeSteps(model, *sizes, capture, options.counts)
 
     @property
@@ -97,13 +95,13 @@ class Runner:
         """
         if self.decode is not None:
             try:
-                found = self.decode.run(batch, self.cost)
+                found = self.decode.run(batch, self.cost, self.places)
             except GraphError as error:
                 self._without_graphs(error)
                 found = None
             if found is not None:
                 return found
         if self._invariant:
-            return invariant.forward(self._model, batch), 0
-        step, shared_tokens = to_device(batch, self.cost, self._model)
+            return invariant.forward(self._model, batch, self.places), 0
+        step, shared_tokens = to_device(batch, self.cost, self._model, self.places)
         return self._model.forward(step), shared_tokens

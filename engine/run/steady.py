@@ -250,15 +250,31 @@ class Steady:
         """Give each row a block for its token; whether there are enough without taking any away."""
         allocator, size = self._scheduler.allocator, self._scheduler.limits.block_size
         missing = np.flatnonzero(positions >= rows.room)
-        if len(missing) > allocator.free:
+        if len(missing) > allocator.free or not self._has_places(rows, positions):
             return False
         for row in missing.tolist():
             table = rows.sequences[row].table
             table.extend(allocator.follow(table[-1], 1) or allocator.allocate(1))
         rows.room[missing] += size
-        for row in np.flatnonzero(positions % size == 0).tolist():
+        begin = np.flatnonzero(positions % size == 0).tolist()  # of a block
+        for row in begin:
             rows.blocks[row] = rows.sequences[row].table[int(positions[row]) // size]
+        sequences = [rows.sequences[row] for row in begin]
+        ends = positions[begin].tolist()
+        self._scheduler.windows.extend_all(
+            [s for s, end in zip(sequences, ends, strict=True) if s.placed * size <= end]
+        )
         return True
+
+    def _has_places(self, rows: _Rows, positions: Numbers) -> bool:
+        """Whether layers that see a window alone have places for all blocks that begin with a row's token."""
+        windows = self._scheduler.windows
+        if not windows:
+            return True
+        begin = np.flatnonzero(positions % self._scheduler.limits.block_size == 0).tolist()
+        for row in begin:  # the token before may have to be computed once more
+            windows.move_on(rows.sequences[row], int(positions[row]) - 1)
+        return len(begin) <= windows.available
 
     # -- its tokens ----------------------------------------------------------------------------------------------
 

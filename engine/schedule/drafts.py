@@ -20,6 +20,7 @@ class Drafts:
         longest: int,
         drafter: Drafter,
         make_room: Callable[[int], bool],
+        shorten: Callable[[Sequence, int], None],
     ) -> None:
         """
         Args:
@@ -28,12 +29,14 @@ class Drafts:
             longest: tokens per sequence and step; 0: no drafts.
             drafter: proposes tokens.
             make_room: frees blocks by evicting unpinned ones if needed; returns whether that many are free.
+            shorten: takes from a sequence all but so many blocks.
         """
         self._allocator = allocator
         self._size = block_size
         self._longest = longest
         self._drafter = drafter
         self._make_room = make_room
+        self._shorten = shorten
         self._borrowers: list[Sequence] = []
 
     def plan(
@@ -71,8 +74,7 @@ class Drafts:
         for sequence in self._borrowers:
             needed = len(sequence.tokens) // self._size + 1
             if sequence.state is State.RUNNING and len(sequence.table) > needed:
-                self._allocator.release(sequence.table[needed:])
-                del sequence.table[needed:]
+                self._shorten(sequence, needed)
         self._borrowers.clear()
 
     def _lend(self, sequence: Sequence, count: int) -> int:

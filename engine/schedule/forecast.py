@@ -38,6 +38,11 @@ class Forecast:
         returned = np.cumsum(blocks) - blocks
         return max(0, int((running * (until // self._size) - returned).max()))
 
+    def within(self, newcomer: Sequence, span: int) -> int:
+        """Blocks that will be missing if `newcomer` joins, where none keeps more than the last `span` of them."""
+        until, blocks = self._with(newcomer)
+        return int(np.minimum(until // self._size, np.maximum(span - blocks, 0)).sum())
+
     def _with(self, sequence: Sequence) -> tuple[Numbers, Numbers]:
         until, blocks = self._end(sequence)
         place = int(np.searchsorted(self._until, until))

@@ -8,34 +8,21 @@ clients at once take turns (`engine.schedule.turns`): no client waits for anothe
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from functools import partial
 
 from engine.cache.blocks import BlockAllocator
 from engine.cache.prefix_tree import Match, PrefixTree
-from engine.cache.snapshots import Snapshots
 from engine.cache.tails import CopySlots, Tails
 from engine.schedule.counters import Counters
 from engine.schedule.drafts import Drafter, Drafts
 from engine.schedule.forecast import Forecast
-from engine.schedule.resumption import Resumption
+from engine.schedule.limits import Limits as Limits
+from engine.schedule.resumption import ANYWHERE, Bounds, Resumption
 from engine.schedule.sequence import FinishReason, Request, Sequence, State
 from engine.schedule.step import Chunk, Step
 from engine.schedule.tree_order import TreeOrder
 from engine.schedule.turns import Turns
 from kernels.tree_attention.cut import RUN_TOKENS
-
-
-@dataclass(frozen=True)
-class Limits:
-    """Sizes that the scheduler keeps to."""
-
-    block_size: int = 16  # tokens
-    max_batch: int = 256  # sequences
-    prefill_chunk: int = 512  # prompt tokens a step
-    lease_seconds: float = 120.0
-    max_draft: int = 0  # tokens drafted per sequence and step; 0: no speculation
-    max_waiting: int = 20_000  # sequences that wait; the core refuses more
-    states: int = 0  # slots of recurrent states, where the model has some; 0: two for each sequence of `max_batch`
 
 
 class Scheduler:
@@ -49,7 +36,7 @@ class Scheduler:
         knows_logits: Callable[[Sequence], bool] = lambda sequence: False,
         clock: Callable[[], float] = time.monotonic,
         drafter: Drafter = lambda decoding, budget: {},
-        snapshots: Snapshots | None = None,
+        bounds: Bounds = ANYWHERE,
     ) -> None:
         """
         Args:
@@ -60,21 +47,22 @@ class Scheduler:
                 computed.
             clock: seconds, for leases.
             drafter: proposes tokens behind the last ones of decoding sequences.
-            snapshots: of recurrent states, where the model has some.
+            bounds: where sequences may go on.
         """
         self.limits = limits
         self.allocator = BlockAllocator(blocks)
-        self.tree = PrefixTree(self.allocator, limits.block_size, snapshots)
-        self.states = Resumption(snapshots, limits.block_size)
+        self.allocator.on_free.extend(pool.forget for pool in bounds.windows)
+        self.tree = PrefixTree(self.allocator, limits.block_size, *bounds)
+        self.states = Resumption(bounds, limits.block_size)
+        self.windows = self.states.windows
         self.waiting = Turns()
         self.running = TreeOrder()
         self.counters = Counters()
         self._tails = Tails(copy)
         self._knows_logits = knows_logits
         self._clock = clock
-        self._drafts = Drafts(
-            self.allocator, limits.block_size, limits.max_draft, drafter, lambda blocks: self._make_room(blocks, False)
-        )
+        sizes, lend = (limits.block_size, limits.max_draft), partial(self._make_room, insist=False)
+        self._drafts = Drafts(self.allocator, *sizes, drafter, lend, self._shorten)
         self._forecast: Forecast | None = None  # of those that run; None: they have changed
         self._typical_output = 64.0  # tokens, running mean of finished sequences
 
@@ -94,7 +82,7 @@ class Scheduler:
         self._forecast = None
         self._grow()
         self._admit()
-        self._tails.copy()
+        self._copy_tails()
         # A step computes at most as many logits as a full batch has: scored prompts get what sampling leaves.
         scored = max(1, self.limits.max_batch - len(self.running))
         prefilling = [sequence for sequence in self.running if sequence.prefilling]
@@ -112,7 +100,8 @@ class Scheduler:
                 step.ready.append(sequence)
             elif new := shares.get(sequence, missing):
                 new = self.states.cut(sequence, new)
-                step.chunks.append(Chunk(sequence, new, drafts.get(sequence, ())))
+                new, draft = self.windows.fitted(sequence, new, drafts.get(sequence, ()))
+                step.chunks.append(Chunk(sequence, new, draft))
                 step.shared.append(common)
                 common = len(sequence.table)
         self.states.flush()
@@ -140,6 +129,7 @@ class Scheduler:
                 end = sequence.computed if not sequence.prefilling else sequence.computed // size * size
                 if end // size > before // size or not sequence.prefilling:
                     block = self._cache(sequence, end)
+                    self.states.keep(sequence, before)
                     if end == sequence.computed:
                         self.states.advance(sequence, block)
         self.states.flush()
@@ -199,9 +189,8 @@ class Scheduler:
             for block in sequence.table:
                 references[block] += 1
         assert references == self.allocator.refs.tolist()
-        if self.states.snapshots is not None:
-            self.states.snapshots.check_integrity([sequence.slot for sequence in self.running])
-            assert self.states.snapshots.blocks() <= {block for node in self.tree.nodes() for block in node.blocks}
+        cached = {block for node in self.tree.nodes() for block in node.blocks}
+        self.states.check_integrity(self.running.sequences, cached)
         held = {block for sequence in self.running for block in sequence.table}
         assert self.blocks_in_use() == len(held)
         for sequence in self.waiting:
@@ -219,16 +208,20 @@ class Scheduler:
         with the most running ones.
         """
         size = self.limits.block_size
+        for sequence in self.running if self.windows else ():
+            self.windows.move_on(sequence, sequence.computed)
         for sequence in sorted(self.running, key=lambda s: s.arrival):
-            if sequence.state is not State.RUNNING or len(sequence.tokens) <= len(sequence.table) * size:
-                continue
-            while not self._make_room(1, insist=True):
-                victim = self._victim()
-                self._preempt(victim)
-                if victim is sequence:
-                    break
-            else:
+            full = len(sequence.tokens) > len(sequence.table) * size
+            if full and self._give_way(sequence, lambda: self._make_room(1, insist=True)):
                 sequence.table.extend(self.allocator.follow(sequence.table[-1], 1) or self.allocator.allocate(1))
+            if self.windows.lacks(sequence) and self._give_way(sequence, lambda: self.windows.available > 0):
+                self.windows.extend(sequence, sequence.computed + 1)
+
+    def _give_way(self, sequence: Sequence, has_room: Callable[[], bool]) -> bool:
+        """Preempt others until there is room for a running sequence; or itself, if it is the next to go."""
+        while sequence.state is State.RUNNING and not has_room():
+            self._preempt(self._victim())
+        return sequence.state is State.RUNNING
 
     def _make_room(self, blocks: int, insist: bool) -> bool:
         """Evict until `blocks` are free; break leases only if the caller insists."""
@@ -243,7 +236,7 @@ class Scheduler:
 
     def _preempt(self, sequence: Sequence) -> None:
         """Release a sequence's blocks; it waits ahead of the others of its client, and is recomputed."""
-        self._tails.copy()  # what is cached must be there
+        self._copy_tails()  # what is cached must be there
         self._put_back(sequence, self._cache(sequence, sequence.computed))
         self.counters.preemptions += 1
 
@@ -260,12 +253,23 @@ class Scheduler:
         return max(self.running, key=lambda s: (self.waiting.client(s).rows, s.arrival))
 
     def _leave(self, sequence: Sequence, block: int) -> None:
-        """Release what a sequence holds; its computed tokens are cached up to `block`, or not (-1)."""
+        """Release what a sequence holds; its computed tokens are cached, the last in `block`, or not (-1)."""
         self._forecast = None
         self.states.end(sequence, block)
         self.running.remove(sequence)
         self.allocator.release(sequence.table)
         sequence.table = []
+
+    def _shorten(self, sequence: Sequence, blocks: int) -> None:
+        """Take from a sequence all but so many blocks."""
+        self.windows.shorten(sequence, blocks)
+        self.allocator.release(sequence.table[blocks:])
+        del sequence.table[blocks:]
+
+    def _copy_tails(self) -> None:
+        """Copy what sequences that started share in part."""
+        self._tails.copy()
+        self.windows.flush()
 
     # -- admission ------------------------------------------------------------------------------------------------
 
@@ -284,8 +288,9 @@ class Scheduler:
                 continue
             if len(self.running) >= self.limits.max_batch and not self._make_way(sequence):
                 break
-            while not (started := self._start(sequence)) and self._fair(sequence) and self._make_way(sequence):
-                pass
+            while not (started := self._start(sequence, computing)) and self._fair(sequence):
+                if not self._make_way(sequence):
+                    break
             if not started:
                 break
             if sequence.computed < sequence.prompt_length:
@@ -314,10 +319,9 @@ class Scheduler:
         done = other.computed // size  # the next block that `other` will complete
         return done < min(len(mine), len(theirs)) - 1 and mine[done] == theirs[done]
 
-    def _start(self, sequence: Sequence) -> bool:
-        """Admit a sequence if its blocks can be allocated."""
-        size = self.limits.block_size
-        tokens = sequence.tokens
+    def _start(self, sequence: Sequence, computing: list[Sequence]) -> bool:
+        """Admit a sequence if its blocks can be allocated. `computing`: those that run and compute their prompts."""
+        size, limits, tokens = self.limits.block_size, self.limits, sequence.tokens
         sequence.request.prompt_logprobs = sequence.request.prompt_logprobs if not sequence.scoring else []
         known = sequence.generated == 0 and not sequence.scoring and self._knows_logits(sequence)
         if self.states.full:
@@ -326,6 +330,8 @@ class Scheduler:
         match = self.tree.match(tokens, limit, sequence.request.path(size))
         match = self.states.within(sequence, match, limit)
         alone = not len(self.running)
+        if not alone and not self.windows.admits(sequence, match, limits.prefill_chunk, computing, self._expected()):
+            return False
         own = len(tokens) // size + 1 - len(match.blocks)  # room for the next token included: the last block is its own
         demand = own if alone else own + self._expected().growth(sequence)
         # Running sequences may use half the cache in any case: leases must not leave the engine idle.
@@ -341,7 +347,7 @@ class Scheduler:
             if match.source < 0 or not insist:
                 return False
             # The source itself may be in the way.
-            match, adopts, continues = Match([] if self.states.keeps else match.blocks), False, False
+            match, adopts, continues = Match(match.blocks if self.states.anywhere else []), False, False
             demand, own = demand + held_blocks - len(match.blocks), own + held_blocks - len(match.blocks)
             self.allocator.hold(match.blocks)
             if not self._make_room(demand, insist):
@@ -354,7 +360,7 @@ class Scheduler:
             target = sequence.table[len(match.blocks)] * size
             self._tails.note(match.source * size, target, match.copied)
             self.allocator.release([match.source])
-        self.states.begin(sequence, match)
+        self.states.begin(sequence, match, adopts)
         self._expected().add(sequence)
         self.waiting.start(sequence)
         sequence.state = State.RUNNING
@@ -389,4 +395,6 @@ class Scheduler:
     def _cache(self, sequence: Sequence, count: int, lease: float = 0.0) -> int:
         """Put the first `count` tokens of a running sequence into the tree; return the block of the last."""
         path = sequence.request.path(self.limits.block_size)
-        return self.tree.insert(sequence.tokens, count, sequence.table, lease, path)
+        blocks = self.tree.insert(sequence.tokens, count, sequence.table, lease, path, self.windows.since(sequence))
+        self.windows.lend(sequence, blocks, count)
+        return blocks[-1] if blocks else -1

@@ -157,6 +157,8 @@ class Sequence:
     slot: int = -1  # of its recurrent state while it runs, where the model has one
     marks: list[int] = field(default_factory=list)  # numbers of tokens behind which to leave a snapshot of it
     marked: int = 0  # tokens before the last snapshot
+    lows: list[int] = field(default_factory=list)  # first blocks that layers with a window need, see `Windows`
+    placed: int = 0  # blocks of the table that have had a place in those layers
     _said: Said | None = None
 
     @property

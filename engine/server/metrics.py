@@ -43,6 +43,7 @@ class EngineMetrics(Collector):
         }
         for name, (text, value) in gauges.items():
             yield GaugeMetricFamily(f"troop_engine_{name}", text, value)
+        yield from self._windows()
         saved = core.stats.shared_tokens * core.model.shape.token_bytes
         sums = {
             "tokens_computed": ("Prompt tokens that went through the model", counters.computed_tokens),
@@ -70,3 +71,18 @@ class EngineMetrics(Collector):
         for reason, value in sorted(counters.finished.items()):
             finished.add_metric([reason], value)
         yield finished
+
+    def _windows(self) -> Iterator[Metric]:
+        """Of layers that see a window alone."""
+        gauges = {
+            "window_blocks_total": "Blocks of layers that keep a window alone",
+            "window_blocks_used": "Blocks of these that running sequences need",
+            "window_token_bytes": "Bytes of a token's keys and values in these layers, in one process",
+        }
+        core, label = self._core, ["window"]
+        made = [GaugeMetricFamily(f"troop_engine_{name}", text, labels=label) for name, text in gauges.items()]
+        for pool, each in zip(core.scheduler.windows.pools, core.model.shape.window_bytes, strict=True):
+            for family, value in zip(made, (pool.count, pool.count - pool.available, each), strict=True):
+                family.add_metric([str(pool.reach.span)], value)
+        if core.scheduler.windows:
+            yield from made

@@ -3,6 +3,7 @@
 import logging
 import os
 import sys
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -14,6 +15,7 @@ from engine.core import Core
 from engine.errors import LoadError, RankError, one_line
 from engine.loop import EngineLoop
 from engine.model.backends import calibrate, use_tiles
+from engine.model.cache_shape import CacheSize, Needs
 from engine.model.memory import available, size
 from engine.model.model import Model, read_config
 from engine.model.shards import check_split
@@ -129,28 +131,34 @@ def build_core(settings: Settings, ranks: Ranks | None = None) -> Core:
         settings.max_waiting,
         states,
     )
-    most = settings.max_batch * (model.context_length + settings.block_size)  # more can never be used at once
     by_share = model.device.type == "cuda" and settings.cache_tokens is None and settings.cache_memory is None
     pool = states * model.shape.state_bytes
-    memory = settings.cache_memory or CPU_CACHE
-    tokens = settings.cache_tokens or min(most, (memory - pool) // model.shape.token_bytes)
+    memory, block = settings.cache_memory or CPU_CACHE, settings.block_size
+    most = settings.max_batch * (model.context_length + block) // block  # more can never be used at once
     if by_share:
-        tokens = first_cache(model, limits, max(0, (available(model.device) or 0) - pool))
-    blocks = tokens // settings.block_size
-    if blocks < 2:
-        raise LoadError(f"a cache of {tokens} tokens holds fewer than two blocks of {settings.block_size}")
+        cache = CacheSize(first_cache(model, limits, max(0, (available(model.device) or 0) - pool)) // block)
+    elif settings.cache_tokens:
+        cache = CacheSize(settings.cache_tokens // block)
+    else:
+        needs = Needs(limits.max_batch, limits.prefill_chunk, block, model.context_length)
+        cache = model.shape.fitting(memory - pool, needs, most)
+    if cache.blocks < 2:
+        raise LoadError(f"a cache of {cache.blocks * block} tokens holds fewer than two blocks of {block}")
+    limits = replace(limits, windows=cache.windows)
     try:
         # A tensor-parallel step sends commands to other processes, which no graph can record.
         graphs = settings.cuda_graphs and ranks is None and model.device.type == "cuda"
         capture = record if graphs and model.backend.name == "triton" else None
-        core = Core(model, tokenizer, blocks, limits, RunOptions(cost, capture, settings.batch_invariant))
+        core = Core(model, tokenizer, cache.blocks, limits, RunOptions(cost, capture, settings.batch_invariant))
         if by_share:
-            core.resize(min(most // settings.block_size, fit_cache(core, settings.gpu_memory_share)))
+            core.resize(*fit_cache(core, settings.gpu_memory_share, most))
     except (MemoryError, RuntimeError) as error:
         raise LoadError(f"the cache cannot be allocated ({one_line(error)}): {_smaller(settings)}") from error
     warm_up(core)
     count, kind = core.scheduler.allocator.count * settings.block_size, str(model.cache_dtype).removeprefix("torch.")
     _log.info("the KV cache holds %d tokens in %s, %s in this process", count, kind, size(model.cache_bytes))
+    for places, (reach, layers) in zip(core.limits.windows, model.shape.windows, strict=True):
+        _log.info("%d layers of it see %d tokens back and keep %d", layers, reach.span, places * block)
     return core
 
 

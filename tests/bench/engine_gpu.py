@@ -54,10 +54,16 @@ class Ceiling:
         self.heads, self.tiling, self.in_place = real.heads, real.tiling, real.in_place
 
     def prepare(
-        self, items: Sequence[Item], rows: int, block_size: int, device: torch.device, floors: Floors | None = None
+        self,
+        items: Sequence[Item],
+        rows: int,
+        block_size: int,
+        device: torch.device,
+        floors: Floors | None = None,
+        zones: bool = True,
     ) -> Work:
         """Planned as ever, so that the host does the same."""
-        return self._real.prepare(items, rows, block_size, device, floors)
+        return self._real.prepare(items, rows, block_size, device, floors, zones)
 
     def use_zones(self, zone: int, cache_blocks: int) -> None:
         """As the real one."""

@@ -48,19 +48,20 @@ class NoModel:
         self.context_length = 32_768
         self.end_tokens: frozenset[int] = frozenset()
         self.reaches = (FULL,)
+        self.windows: tuple[Any, ...] = ()
         self.layer_reaches = [0]
         heads = Heads(28, 4, 128, 2)
         self.backend = SimpleNamespace(
             name="triton", heads=heads, tiling=Tiling.of(heads), in_place=False,
             use_zones=lambda *_: None, prepare=lambda *_, **__: None,
         )  # fmt: skip
-        self.shape = SimpleNamespace(token_bytes=1, state_bytes=0)
+        self.shape = SimpleNamespace(token_bytes=1, state_bytes=0, places=lambda *_: ())
         self.cache = torch.empty(0)
         self.states = SimpleNamespace(slots=0, clear=lambda slot: None)
         generator = torch.Generator().manual_seed(0)
         self._logits = torch.randn(8192, VOCABULARY, generator=generator)
 
-    def allocate(self, slots: int, states: int = 0) -> None:
+    def allocate(self, slots: int, states: int = 0, windows: Any = ()) -> None:
         """There is no cache."""
 
     def copy(self, source: Any, target: Any) -> None:

@@ -103,8 +103,10 @@ class Guesses:
 
 
 def core_of(model: Model, tokenizer: Tokenizer, blocks: int, **more: Any) -> Core:
-    """A core with chunks of 19 tokens."""
-    return Core(model, tokenizer, blocks, Limits(block_size=8, prefill_chunk=19, **more), RunOptions(CutCost(0)))
+    """A core with chunks of 19 tokens, and with windows that do not hold all that is cached."""
+    windows = (12,) * len(model.windows)
+    limits = Limits(block_size=8, prefill_chunk=19, windows=windows, **more)
+    return Core(model, tokenizer, blocks, limits, RunOptions(CutCost(0)))
 
 
 def answers(core: Core, texts: list[list[int]]) -> list[list[int]]:

@@ -33,7 +33,9 @@ text half is served if that is a kind in the first table; the weights of the oth
 
 Limits that the tables do not show:
 
-- Layers with a window keep the keys of all tokens in the cache, as full layers do, but read only those in the window.
+- Layers with a window keep the keys of what their window may still see, in a pool of their own. A prompt goes on from a
+  cached prefix where the window before it is kept: behind an earlier prompt or answer, where prompts branched, and
+  elsewhere as long as the pool has room. Layers where an index chooses within a window keep all tokens.
 - Where an index chooses the tokens that each token attends to (DeepSeek V3.2, GLM-5), all keys and values stay in the
   cache, and the index's own keys beside them. Texts no longer than what is chosen, 2,048 tokens most often, are
   computed as full attention is. Longer ones share blocks of the cache, but each row reads the keys chosen for it on its

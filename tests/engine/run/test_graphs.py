@@ -185,9 +185,9 @@ def test_every_replay_launches_the_same(
         assert all(call == calls[0] for call in calls)
 
 
-def with_and_without(weights: Any, tokenizer: Tokenizer) -> tuple[Core, list[Any]]:
+def with_and_without(weights: Any, tokenizer: Tokenizer, windows: tuple[int, ...] = ()) -> tuple[Core, list[Any]]:
     """The core that records graphs, and what it and one without them write, that one's first."""
-    limits, found = Limits(block_size=8, prefill_chunk=64, max_batch=4), []
+    limits, found = Limits(block_size=8, prefill_chunk=64, max_batch=4, windows=windows), []
     for backend, capture in (("torch", None), ("triton", CAPTURE)):
         model = on_device(weights)
         model.use_attention(backend)
@@ -200,8 +200,9 @@ def test_graphs_of_layers_with_and_without_a_window(tokenizer: Tokenizer):
     """Sequences outgrow the window under the same graphs; one layer sees all, the other 9 tokens and a sink."""
     experts = {"num_local_experts": 2, "num_experts_per_tok": 1}
     weights = make_weights("GptOss", attention="eager", sliding_window=9, **experts)
-    core, found = with_and_without(weights, tokenizer)
+    core, found = with_and_without(weights, tokenizer, windows=(12,))
     assert len(core.model.reaches) == 2
+    assert [len(cache[0, 0, 0]) for cache in core.model.window_caches] == [12 * 8 + 4], "with four rows of padding"
     assert core.runner.decode is not None
     assert core.graphs.replays > 0
     assert found[0] == found[1]

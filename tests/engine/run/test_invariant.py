@@ -161,7 +161,8 @@ def test_a_row_attends_alike_alone_and_in_a_tile(tile: Any, shape: Any, dtype: t
     query = torch.randn(heads, len(rows), dim, generator=generator).to(dtype)
     model: Any = SimpleNamespace(
         shape=CacheShape(1, kv_heads, dim, dtype.itemsize, heads),
-        cache=cache,
+        layers=list(cache),
+        cache_of=lambda reach: cache,
         device=torch.device("cpu"),
         dtype=dtype,
         scales=(),

@@ -15,15 +15,15 @@ from engine.schedule.sequence import Output, Request, SamplingParams, State
 from engine.text.tokenizer import Tokenizer
 from kernels.tree_attention.cut import CutCost, Span, cut
 from tests.bench.host_steps import BLOCK, make_core
-from tests.engine.conftest import copy_into_engine
+from tests.engine.conftest import copy_into_engine, make_weights
 
 WAYS = {"rows": (sys.maxsize, False), "arrays": (1, False), "ahead": (1, True)}
 
 
 @pytest.fixture
 def start(weights: Any, tokenizer: Tokenizer) -> Callable[..., Core]:
-    def make(way: str, blocks: int = 300, **limits: Any) -> Core:
-        model = copy_into_engine(weights)
+    def make(way: str, blocks: int = 300, other: Any = None, **limits: Any) -> Core:
+        model = copy_into_engine(other or weights)
         least, ahead = WAYS[way]
         chosen = Limits(**({"block_size": 4, "prefill_chunk": 64, "max_batch": 16} | limits))
         return Core(model, tokenizer, blocks, chosen, RunOptions(CutCost(0), ahead=ahead, steady=least))
@@ -99,6 +99,23 @@ def test_aborted_requests_end_and_the_others_go_on(start: Callable[..., Core]):
             assert found[0][number] == expected.setdefault(number, found[0][number])
 
 
+@pytest.mark.parametrize("places", [130, 40])
+def test_windows_move_on_with_the_arrays(start: Callable[..., Core], places: int):
+    """Rows outgrow their windows; with 40 places for 10 rows, some are preempted, or start later."""
+    kinds = ["sliding_attention", "full_attention"]
+    weights = make_weights("Gemma3Text", attention="eager", sliding_window=9, layer_types=kinds)
+    expected = None
+    for way in WAYS:
+        core = start(way, other=weights, windows=(places,))
+        core.scheduler._typical_output = 0.0
+        found = played(core, mixed(), {9: asked(120, n=2)}, {})
+        expected = expected or found[0]
+        assert found[0] == expected
+        assert (core.steady.overtaken > 5) == (way == "ahead")
+        (pool,) = core.scheduler.windows.pools
+        assert pool.count == pool.available == places
+
+
 def test_where_blocks_run_out_others_give_way(start: Callable[..., Core]):
     expected = None
     for way in WAYS:
@@ -119,8 +136,8 @@ def test_graphs_get_items_that_are_cut_once_and_lengthened(monkeypatch: pytest.M
     assert decode is not None
     run, seen = decode.run, [0, 0]
 
-    def checked(batch: Batch, cost: Any) -> Any:
-        found = run(batch, cost)
+    def checked(batch: Batch, cost: Any, places: Any) -> Any:
+        found = run(batch, cost, places)
         if batch.known is None:
             return found
         rows, (table, shared_tokens) = core.scheduler.running, batch.known

@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.cache.snapshots import Snapshots
+from engine.schedule.resumption import Bounds
 from engine.schedule.scheduler import Limits, Scheduler
 from engine.schedule.sequence import Request, SamplingParams, Sequence, State
 from engine.schedule.step import Step
@@ -29,7 +30,7 @@ class Machine:
             self.knows_logits,
             clock=lambda: self.now,
             drafter=self.draft,
-            snapshots=self.snapshots,
+            bounds=Bounds(self.snapshots),
         )
         self.known: set[tuple[int, ...]] = set()
 
