@@ -2,6 +2,7 @@
 
 import base64
 import binascii
+import functools
 import hashlib
 import re
 from typing import Any
@@ -37,7 +38,7 @@ def app_key(settings: Settings) -> str:
 
 def app_auth(settings: Settings, ahead: float = 0.0) -> Auth.AppAuth:
     """The App, as it signs its requests. `ahead`: seconds by which GitHub's clock is ahead. Raises as `app_key`."""
-    key = app_key(settings)
+    key = _load(app_key(settings))
 
     def sign(claims: dict[str, Any]) -> str:
         moments = {name: claims[name] + int(ahead) for name in ("iat", "exp")}
@@ -100,7 +101,9 @@ def _decoded(text: str) -> str:
         return ""
 
 
-def _load(pem: str) -> object:
+@functools.lru_cache(maxsize=2)
+def _load(pem: str) -> Any:
+    """The key, once for each text: its numbers are checked as it is read, which takes longer than to sign."""
     return serialization.load_pem_private_key(pem.encode(), None)
 
 
