@@ -1,0 +1,34 @@
+"""A Python for the sandboxes of tests that has pytest and nothing else.
+
+What a machine's own `python3` has besides are often plugins of pytest, which take a second to load in each of the
+thousand runs of a repository's own tests.
+"""
+
+import atexit
+import functools
+import shutil
+import subprocess
+import sysconfig
+import tempfile
+import venv
+from importlib.metadata import files
+from pathlib import Path
+
+_DISTRIBUTIONS = ("pytest", "pluggy", "iniconfig", "packaging", "pygments")
+
+
+@functools.cache
+def lean_python() -> Path:
+    """The folder of its programs, to be the first on `PATH`. One for each process of the tests."""
+    folder = Path(tempfile.mkdtemp(prefix="troop-test-python-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    venv.create(folder, symlinks=True)
+    paths = sysconfig.get_paths("venv", {"base": str(folder), "platbase": str(folder), "installed_base": str(folder)})
+    for file in (file for name in _DISTRIBUTIONS for file in files(name) or () if file.parts[0] != ".."):
+        there = Path(paths["purelib"]) / file
+        there.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(file.locate(), there)
+    scripts = Path(paths["scripts"])
+    warm = (scripts / "python3", "-m", "pytest", "--help")  # and compiled by it
+    subprocess.run(warm, cwd=folder, env={}, capture_output=True, check=True)
+    return scripts
