@@ -6,13 +6,17 @@ thousand runs of a repository's own tests.
 
 import atexit
 import functools
+import os
 import shutil
 import subprocess
 import sysconfig
 import tempfile
 import venv
+from collections.abc import Iterator
 from importlib.metadata import files
 from pathlib import Path
+
+import pytest
 
 _DISTRIBUTIONS = ("pytest", "pluggy", "iniconfig", "packaging", "pygments")
 
@@ -32,3 +36,16 @@ def lean_python() -> Path:
     warm = (scripts / "python3", "-m", "pytest", "--help")  # and compiled by it
     subprocess.run(warm, cwd=folder, env={}, capture_output=True, check=True)
     return scripts
+
+
+def use_lean_python(patched: pytest.MonkeyPatch) -> None:
+    """`python3` is this Python."""
+    patched.setenv("PATH", os.pathsep.join([str(lean_python()), os.environ["PATH"]]))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def lean_path() -> Iterator[None]:
+    """For all tests of a file that imports it."""
+    with pytest.MonkeyPatch.context() as patched:
+        use_lean_python(patched)
+        yield

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import os
 import socket
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -23,7 +22,7 @@ from bot.worker.process import build_worker
 from tests.github.fixtures import settings_for
 from tests.github.server import GitHubServer
 from tests.integration.scenario import script
-from tests.lean_python import lean_python
+from tests.lean_python import use_lean_python
 from tests.patience import PATIENCE, eventually
 from tests.scripted import ScriptedEndpoint, scripted_endpoint
 from tests.services import free_port
@@ -105,7 +104,7 @@ async def running_service(github: GitHubServer, folder: Path, endpoint: str, **m
     github.set_hook(f"http://127.0.0.1:{port}/webhook", SECRET)
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr("bot.worker.lease.LONGEST_BEAT", 0.5)
-        patched.setenv("PATH", os.pathsep.join([str(lean_python()), os.environ["PATH"]]))
+        use_lean_python(patched)
         sockets = [socket.create_server(("127.0.0.1", each)) for each in (port, pages_port)]
         task = asyncio.create_task(server.serve(sockets))
         try:

@@ -15,10 +15,11 @@ from tests.github.server import GitHubServer
 from tests.integration.killed import check_nothing_paid_twice, settings_of
 from tests.integration.killed_run import POINTS
 from tests.integration.scenario import REPOSITORY, plant, script, start_run
+from tests.lean_python import lean_path
 from tests.patience import PATIENCE
 from tests.scripted import scripted_endpoint
 
-__all__ = ["github", "github_server"]
+__all__ = ["github", "github_server", "lean_path"]
 
 ROOT = Path(__file__).parents[2]
 

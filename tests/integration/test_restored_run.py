@@ -20,10 +20,11 @@ from tests.github.fixtures import github, github_server
 from tests.github.server import GitHubServer
 from tests.integration.killed import check_nothing_paid_twice, settings_of
 from tests.integration.scenario import REPOSITORY, plant, script, start_run
+from tests.lean_python import lean_path
 from tests.patience import PATIENCE
 from tests.scripted import scripted_endpoint
 
-__all__ = ["_postgres_socket", "github", "github_server", "postgres_url"]
+__all__ = ["_postgres_socket", "github", "github_server", "lean_path", "postgres_url"]
 
 
 async def halfway(settings: Settings, store: Store, run_id: int, file: Path) -> None:

@@ -23,8 +23,11 @@ from bot.records import Outcome
 from bot.scratch import ScratchFolder
 from bot.settings import ModelSettings, SandboxSettings
 from tests.bot.sample import report
+from tests.lean_python import lean_path
 from tests.patience import PATIENCE, until
 from tests.scripted import Mode, Script, ScriptedEndpoint, rules, scripted_endpoint
+
+__all__ = ["lean_path"]
 
 ROOT = Path(__file__).parents[3]
 ISSUE = "# add is wrong\n\n`add(1, 2)` gives -1, expected 3.\n"

@@ -21,8 +21,11 @@ from bot.git.workspace import Workspace
 from bot.records import Message, Price, Reply
 from bot.settings import ModelSettings, SandboxSettings, Settings, SolverSettings
 from bot.solver.stopping import with_rule
+from tests.lean_python import lean_path
 from tests.patience import PATIENCE
 from tests.scripted import ScriptedEndpoint, rules, scripted_endpoint
+
+__all__ = ["lean_path"]
 
 TEST = '<test path="t.py">\nfrom mod import add\nassert add(1, {}) == {}\n</test>'
 EDIT = '<edit path="mod.py">\n<<<<<<< SEARCH\n    return a - b\n=======\n    return a + {}\n>>>>>>> REPLACE\n</edit>'
