@@ -92,17 +92,21 @@ class GitHubChecks:
 
 
 def _of_run(run: Mapping[str, Any]) -> Check:
-    if run["status"] != "completed":
+    if run["status"] == "waiting":  # for a person, who has to allow a deployment
+        state = CheckState.OTHER
+    elif run["status"] != "completed":
         state = CheckState.PENDING
     else:
         state = CheckState.FAILED if run["conclusion"] in _FAILED else CheckState.OTHER
+    app = str((run.get("app") or {}).get("slug") or "")
     output = run.get("output") or {}
     said = [str(output[name]) for name in ("title", "summary", "text") if output.get(name)]
     return Check(
         name=str(run["name"]),
         state=state,
         id=int(run["id"]),
-        is_job=(run.get("app") or {}).get("slug") == "github-actions",
+        app=app,
+        is_job=app == "github-actions",
         said="\n".join(said),
         annotated=bool(output.get("annotations_count")),
     )

@@ -58,6 +58,7 @@ class GitHubReviews:
             body=found["body"] or "",
             at=datetime.fromisoformat(found["submitted_at"]),
             comments=tuple(comments),
+            dismissed=found["state"].upper() == "DISMISSED",
         )
 
     async def reply(self, repository: str, number: int, thread: int, marker: str, body: str) -> None:
@@ -90,13 +91,20 @@ class GitHubReviews:
 
 
 def _comment(one: dict[str, Any]) -> ReviewComment:
-    line = one.get("line") or one.get("original_line")
+    # Of lines that the change removes, the numbers are the old file's.
+    begins, ends = ("start_line", "line") if one.get("line") else ("original_start_line", "original_line")
+    line, first = (None if one.get("side") == "LEFT" else _number(one.get(name)) for name in (ends, begins))
     return ReviewComment(
         id=one["id"],
         thread=one.get("in_reply_to_id") or one["id"],
         author=one["user"]["login"],
         body=one["body"] or "",
         path=one["path"],
-        line=line if isinstance(line, int) and line > 0 else None,
+        line=line,
+        first=first if line and first and first < line else None,
         hunk=one.get("diff_hunk") or "",
     )
+
+
+def _number(line: Any) -> int | None:
+    return line if isinstance(line, int) and line > 0 else None

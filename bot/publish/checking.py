@@ -4,6 +4,7 @@ Every completed check arrives, since the last one that ends tells whether any fa
 no reader. What fails on the base commit as well is not ours, which is said once on the pull request.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
@@ -72,10 +73,18 @@ async def _failed(
     if any(check.state is CheckState.PENDING for check in found):
         return (), "checks are still running"
     at_base = await forge.checks(repository, base_commit)
-    before = {check.name for check in at_base if check.state is CheckState.FAILED}
-    if theirs := [check.name for check in failed if check.name in before]:
+    # Several Apps, and several workflows, may have checks of one name.
+    before = Counter((check.app, check.name) for check in at_base if check.state is CheckState.FAILED)
+    theirs, ours = list[str](), list[Check]()
+    for check in failed:
+        key = check.app, check.name
+        if before[key]:
+            before[key] -= 1
+            theirs.append(check.name)
+        else:
+            ours.append(check)
+    if theirs:
         await forge.comment(repository, number, CHECKS, messages.fail_before(theirs, base_commit))
-    ours = [check for check in failed if check.name not in before]
     if not ours:
         return (), "all failed checks fail on the base commit, too"
     ran = [check for place, check in enumerate(ours) if place >= MOST_CHECKS or await forge.ran(repository, check)]

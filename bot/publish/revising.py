@@ -13,7 +13,8 @@ from bot.sanitize import clean
 from bot.webhook import mention
 
 MOST_REMARKS = 30  # of one review; what is left out is said
-_HUNK_LINES = 12  # of the diff above a comment
+_HUNK_LINES = 12  # of the diff above a comment, beside the lines that it is about
+_MOST_LINES = 60
 
 
 async def by_review(forge: Forge, runs: Runs, command: ClaimedCommand) -> FollowedUp:
@@ -30,6 +31,8 @@ async def by_review(forge: Forge, runs: Runs, command: ClaimedCommand) -> Follow
     review = await forge.review(repository, number, command.comment_id)
     if review.author != command.sender:
         return FollowedUp(note="the review's author is not the sender")
+    if review.dismissed:
+        return FollowedUp(note="the review was dismissed")
     if review.requests_changes:
         await runs.judge(repository, number, Act.CHANGES_REQUESTED, command.sender)
     remarks, flags = remarks_of(review, await forge.own_login())
@@ -90,6 +93,7 @@ def remarks_of(review: Review, own_login: str) -> tuple[tuple[Remark, ...], tupl
     if review.requests_changes or review.comments or (said_to_us is not None and said_to_us.addressed):
         add(0, review.body)
     for comment in review.comments:
-        hunk = "\n".join(comment.hunk.splitlines()[-_HUNK_LINES:])
-        add(comment.thread, comment.body, path=comment.path, line=comment.line, hunk=hunk)
+        about = (comment.line or 0) - (comment.first or comment.line or 0)
+        hunk = "\n".join(comment.hunk.splitlines()[-min(_HUNK_LINES + about, _MOST_LINES) :])
+        add(comment.thread, comment.body, path=comment.path, line=comment.line, first=comment.first, hunk=hunk)
     return tuple(remarks), tuple(sorted(flags))

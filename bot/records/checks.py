@@ -18,6 +18,7 @@ class Check(Record):
 
     name: str
     state: CheckState
+    app: str = ""  # which reports it; "" for a status
     id: int = 0  # of a check run; 0: a status, which has no log
     is_job: bool = False  # of GitHub Actions, which keeps its log
     said: str = ""  # its title, summary and text; of a status, its description and where it leads

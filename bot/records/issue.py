@@ -24,6 +24,7 @@ class Feedback(Record):
     body: str
     path: str = ""  # the file that a review comment is about
     line: int | None = None  # of that file, counted from 1; None for all of it, and where the line is gone
+    first: int | None = None  # of several lines, of which `line` is the last
     hunk: str = ""  # the lines of the reviewed change that the comment stands below
     check: str = ""  # the name of a failed check; then nobody wrote the body: it is what the check printed
 

@@ -68,6 +68,7 @@ class ReviewComment(Record):
     path: str
     line: int | None
     hunk: str  # the end of the diff above it
+    first: int | None = None  # of several lines, of which `line` is the last
 
 
 class Review(Record):
@@ -79,3 +80,4 @@ class Review(Record):
     body: str
     at: datetime
     comments: tuple[ReviewComment, ...]
+    dismissed: bool = False

@@ -11,6 +11,7 @@ from tests.github.webhooks import Webhooks
 from tests.github.world import ApiError, Repository, World
 
 ACTIONS = "github-actions"
+WAITING = "waiting"  # for a person; in the place of a conclusion
 
 
 @dataclass
@@ -57,7 +58,7 @@ class Checks:
             each for each in self.runs.get(repository.full_name, []) if (each.sha, each.name) != (run.sha, run.name)
         ]
         self.runs[repository.full_name] = [*kept, run]
-        if not run.conclusion:
+        if run.conclusion in ("", WAITING):
             return
         about = {"id": run.id, "head_sha": run.sha, "status": "completed", "conclusion": run.conclusion}
         about |= {"check_suite": {"head_branch": branch}} if event == "check_run" else {"head_branch": branch}
@@ -91,8 +92,8 @@ class Checks:
             "id": run.id,
             "name": run.name,
             "head_sha": run.sha,
-            "status": "completed" if run.conclusion else "in_progress",
-            "conclusion": run.conclusion or None,
+            "status": "waiting" if run.conclusion == WAITING else "completed" if run.conclusion else "in_progress",
+            "conclusion": None if run.conclusion == WAITING else run.conclusion or None,
             "app": {"id": 15368 if run.app == ACTIONS else 7, "slug": run.app},
             "details_url": f"{self.payloads.web}/{repository.full_name}/runs/{run.id}",
             "output": output,

@@ -35,6 +35,8 @@ class ReviewComment:
     commit: str
     created_at: datetime
     in_reply_to: int | None = None
+    start_line: int | None = None
+    side: str = "RIGHT"
 
 
 class Reviews:
@@ -90,6 +92,8 @@ class Reviews:
         path: str = "",
         line: int = 1,
         in_reply_to: int | None = None,
+        start_line: int | None = None,
+        side: str = "RIGHT",
     ) -> ReviewComment:
         check_length("PullRequestReviewComment", "body", body, BODY_LIMIT)
         if in_reply_to is not None:
@@ -98,7 +102,17 @@ class Reviews:
                 raise ApiError(422, "Validation Failed")
             path, line = parent.path, parent.line
         comment = ReviewComment(
-            self.world.next_id(), review.id, user, body, path, line, head, self.world.now(), in_reply_to
+            self.world.next_id(),
+            review.id,
+            user,
+            body,
+            path,
+            line,
+            head,
+            self.world.now(),
+            in_reply_to,
+            start_line,
+            side,
         )
         self.comments.setdefault((repository.full_name, issue.number), []).append(comment)
         return comment
@@ -145,6 +159,9 @@ class Reviews:
             "path": comment.path,
             "line": None if moved else comment.line,
             "original_line": comment.line,
+            "start_line": None if moved else comment.start_line,
+            "original_start_line": comment.start_line,
+            "side": comment.side,
             "commit_id": comment.commit,
             "original_commit_id": comment.commit,
             "diff_hunk": hunk,

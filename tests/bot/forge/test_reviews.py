@@ -45,6 +45,16 @@ async def test_a_line_that_is_gone_is_the_one_that_was_commented(github: GitHubS
     assert comment.line == 2
 
 
+async def test_several_lines_have_a_first_and_removed_ones_no_number(github: GitHubServer, forge: GitHubForge) -> None:
+    several = {"body": "both", "path": "a.py", "line": 2, "start_line": 1}
+    comments = [several, {"body": "why gone?", "path": "a.py", "line": 1, "side": "LEFT"}]
+    review = github.review(REPO, 2, comments=comments, user="wendy")
+    for _ in range(2):
+        both, gone = (await forge.review(REPO, 2, review)).comments
+        assert [(one.first, one.line) for one in (both, gone)] == [(1, 2), (None, None)]
+        github.commit(REPO, {"a.py": "x = 3\n"}, branch=BRANCH)
+
+
 async def test_whose_pull_request_it_is(github: GitHubServer, forge: GitHubForge) -> None:
     state = await forge.pull_state(REPO, 2)
     assert (state.open, state.ours, state.branch, state.issue) == (True, True, BRANCH, 1)

@@ -15,6 +15,7 @@ from bot.records import Again, Cause, ClaimedCommand, Command, CommandName, Repo
 from tests.bot.publish.test_followup import MemoryRuns, Run
 from tests.bot.sample import FILES, REPO, alive, claimed_run, report
 from tests.github import GitHubServer
+from tests.github.checks import WAITING
 from tests.github.fixtures import forge_for
 
 BRANCH = "troop/issue-1-clamp-ignores-its-lower-bound"
@@ -126,6 +127,20 @@ async def test_while_one_still_runs_nothing_starts(scene: Scene) -> None:
     assert await scene.look() == "checks are still running"
     scene.check("slow", "success")
     assert await scene.look() == "run 8"
+
+
+async def test_one_that_waits_for_a_person_keeps_nothing_waiting(scene: Scene) -> None:
+    scene.check("test")
+    scene.check("deploy", WAITING)
+    assert await scene.look() == "run 8"
+
+
+async def test_checks_of_one_name_are_told_apart_by_their_app(scene: Scene) -> None:
+    scene.check("build", commit=scene.base, app="old-ci")
+    scene.check("build", app="old-ci", summary="as ever")
+    scene.check("build", app="new-ci", summary="broken now")
+    assert await scene.look() == "run 8"
+    assert scene.bodies() == {"build": "build\nbroken now"}
 
 
 async def test_what_fails_on_the_base_commit_too_is_not_ours_and_is_said_once(scene: Scene) -> None:
