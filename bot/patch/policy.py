@@ -319,6 +319,8 @@ _CHECKER_NAME = re.compile(
     r"\.(?:ya?ml|json5?|toml|[cm]?[jt]s|nix|config|properties|coffee)"
     r"|\.(?:bash|zsh|fish|curl|wget|screen|lvim|asdf|terraform|input|ctags|node_repl_|stackblitz|firebase|bazelisk)rc"
     r"|\.(?:profile|bash_profile|zprofile|zshenv|netrc|ctags|tmux\.conf|watchmanconfig|projectile|local\.vimrc|envrc\.\w+)"
+    r"|bunfig\.toml|\.pnp\.c?js|\.(?:direnvrc|autoenv|hgrc|rspec|pylintrc)|\.crush\.json|(?:site|user)customize\.py|.*\.pth"
+    r"|\.env\.(?!dist|example|sample|template)\w+|crontab|.*\.(?:service|timer)"
     r"|_(?:netrc|vimrc)|containerfile(?:\..*)?|\.gitpod\.dockerfile|replit\.nix|dotnet-tools\.json|\.platform\.app\.ya?ml"
     r"|(?:rake|guard|danger|fast|thor|brew|pod|cap|justfile|task)file|\.?justfile|(?:taskfile|\.?ci|pipeline)\.ya?ml"
 )

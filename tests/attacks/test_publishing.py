@@ -18,6 +18,7 @@ from tests.github.server import GitHubServer
         *(".appveyor.yml", ".drone.yml", ".husky/pre-commit", "web/.husky/pre-push", ".envrc", ".npmrc", "a/.npmrc"),
         *(".vscode/tasks.json", ".devcontainer/devcontainer.json", "action.yml", "tools/action.yaml", ".Husky/x"),
         *(".kiro/steering.md", "AGENT.md", ".junie/guidelines.md", ".cirrus.yml", ".woodpecker/a.yml"),
+        *("bunfig.toml", "sitecustomize.py", "lib/x.pth", ".pnp.cjs", ".env.local", ".pylintrc", ".rspec", "x.service"),
     ],
 )
 def test_attack_16_what_runs_elsewhere_is_refused_or_flagged(path: str):
@@ -25,7 +26,7 @@ def test_attack_16_what_runs_elsewhere_is_refused_or_flagged(path: str):
     assert len(judgement.refused + judgement.flagged) == 1
 
 
-@pytest.mark.parametrize("path", ["src/action.py", "docs/envrc.md", "vscode/tasks.json", "husky.py"])
+@pytest.mark.parametrize("path", ["src/action.py", "docs/envrc.md", "vscode/tasks.json", "husky.py", ".env.example"])
 def test_other_files_are_not(path: str):
     assert judge(patch({path: "x\n"})) == judge(patch({"a.py": "x\n"}))
 
