@@ -15,6 +15,7 @@ import click
 from pydantic import ValidationError
 
 from engine.errors import LoadError, one_line
+from engine.logs import LEVEL
 from engine.settings import REASONING_PARSERS, TOOL_PARSERS, Settings
 from engine.weights.checkpoint import look
 
@@ -89,6 +90,8 @@ def _origins(_: click.Context, __: click.Parameter, given: str) -> tuple[str, ..
          text="none: ignore the sampling defaults of the model's generation_config.json.")  # fmt: skip
 @click.option("--cors-origins", default="", metavar="ORIGIN,...", callback=_origins, show_default="none",
               help="Origins whose web pages may send requests, e.g. https://chat.example.org; * for any.")  # fmt: skip
+@_option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]), envvar=LEVEL, show_envvar=True,
+         text="The least that the engine logs of its own; of libraries it is warnings.")  # fmt: skip
 @_option("--follow-stdin", is_flag=True, text="End when standard input closes, with whoever started the engine.")
 @_option("--device", type=click.Choice(["auto", "cpu", "cuda"]))
 @_option("--dtype", type=click.Choice(["auto", "float32", "bfloat16", "float16"]),

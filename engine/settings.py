@@ -16,6 +16,7 @@ TOOL_PARSERS = (
 )  # fmt: skip
 REASONING_PARSERS = ("think", "seed", "mistral", "harmony")
 
+log_levels = Literal["debug", "info", "warning", "error"]
 type_names = Literal["auto", "float32", "bfloat16", "float16"]
 devices = Literal["auto", "cpu", "cuda"]
 backends = Literal["auto", "torch", "triton"]
@@ -37,6 +38,7 @@ class Settings(BaseModel):
     reasoning_parser: str = "auto"  # the same of thoughts
     generation_config: Literal["auto", "none"] = "auto"  # whether the model's sampling defaults apply
     cors_origins: tuple[str, ...] = ()  # from which web pages may send requests; `*`: any
+    log_level: log_levels = "info"  # of the engine's own lines; of libraries: warnings
     follow_stdin: bool = False  # end when standard input closes, as it does when the parent process ends
     device: devices = "auto"
     dtype: type_names = "auto"

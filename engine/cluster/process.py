@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import importlib.util
-import logging
 import os
 import secrets
 import signal
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import uvicorn
 
+from engine import logs
 from engine.errors import LoadError, one_line
 from engine.server.body import MAX_BODY, BodyLimit
 from engine.server.machine import Server, available_cores, follow_stdin, listen, model_name
@@ -31,7 +31,7 @@ MISSING = "--replicas needs the extra `cluster`: pip install '.[cluster]' in a c
 
 def serve(settings: Settings) -> int:
     """Serve until a signal ends it. Returns the exit status: 0 after a signal, 1 if the model cannot be served."""
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+    logs.begin(settings.log_level)
     if settings.follow_stdin:
         follow_stdin()
     listener = listen(settings.host, settings.port)

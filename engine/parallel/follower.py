@@ -4,7 +4,6 @@
 """
 
 import contextlib
-import logging
 import os
 import sys
 import threading
@@ -16,6 +15,7 @@ import torch
 import torch.distributed as dist
 import transformers
 
+from engine import logs
 from engine.errors import LoadError
 from engine.model.model import Model
 from engine.parallel.ranks import join, loads, open_store
@@ -26,7 +26,7 @@ ON_MODEL = {"use_attention", "allocate", "forward", "copy", "copy_window", "copy
 
 def main(argv: Sequence[str]) -> int:
     """Follow until rank 0 says stop or is gone. Returns the exit status."""
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+    logs.begin(os.environ.get(logs.LEVEL, "info"))
     transformers.utils.logging.disable_progress_bar()
     device, (rank, size, port, descriptor, parent) = argv[0], map(int, argv[1:])
     threading.Thread(target=_end_with, args=(parent,), daemon=True).start()

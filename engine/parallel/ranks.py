@@ -28,6 +28,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from engine import logs
 from engine.errors import LoadError, RankError
 
 logger = logging.getLogger(__name__)
@@ -246,7 +247,7 @@ class _Follower:
         self._fail = fail
         self.connection, theirs = Pipe()
         root = str(Path(__file__).parents[2])
-        environment = os.environ | {"PYTHONUNBUFFERED": "1"}
+        environment = os.environ | {"PYTHONUNBUFFERED": "1", logs.LEVEL: logs.level()}
         environment["PYTHONPATH"] = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
         if threads is not None:
             environment["OMP_NUM_THREADS"] = str(threads)

@@ -10,6 +10,7 @@ import torch
 import uvicorn
 from transformers.utils.logging import disable_progress_bar
 
+from engine import logs
 from engine.choices import WeightNumbers
 from engine.core import Core
 from engine.errors import LoadError, RankError, one_line
@@ -40,7 +41,7 @@ _log = logging.getLogger(__name__)
 
 def serve(settings: Settings) -> int:
     """Serve until a signal ends it. Returns the exit status: 0 after a signal, 1 if the model cannot be served."""
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+    logs.begin(settings.log_level)
     if not sys.stderr.isatty():
         disable_progress_bar()  # not in a log
     if settings.follow_stdin:

@@ -144,6 +144,27 @@ def test_origins_and_parsers(capsys: pytest.CaptureFixture[str]):
         assert arguments[0] in capsys.readouterr().err
 
 
+def test_the_level_of_the_log(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.delenv("TROOP_LOG_LEVEL", raising=False)
+    assert read([]).log_level == "info"
+    monkeypatch.setenv("TROOP_LOG_LEVEL", "warning")
+    assert read([]).log_level == "warning"
+    assert read(["--log-level", "debug"]).log_level == "debug"
+
+
+def test_the_log_has_our_lines_and_warnings_of_libraries():
+    command = (
+        "import logging; from engine import logs; logs.begin('debug'); print(logs.level())\n"
+        "for name in ('engine.core', 'kernels.native', 'library'): logging.getLogger(name).debug('line')\n"
+        "logging.getLogger('library').warning('line')"
+    )
+    done = subprocess.run([sys.executable, "-c", command], capture_output=True, text=True, check=True)
+    assert done.stdout == "debug\n"
+    assert done.stderr.splitlines() == [
+        "DEBUG engine.core: line", "DEBUG kernels.native: line", "WARNING library: line",
+    ]  # fmt: skip
+
+
 def test_the_cache_is_sized_once(capsys: pytest.CaptureFixture[str]):
     with pytest.raises(SystemExit) as end:
         read(["--cache-memory", "2GiB", "--cache-tokens", "2000"])

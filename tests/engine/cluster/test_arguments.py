@@ -12,7 +12,7 @@ CHANGED = {
     "model": "/models/x", "model_cache": Path("/cache"), "served_model_name": "x", "host": "::1", "port": 9,
     "tool_parser": "hermes", "reasoning_parser": "think", "generation_config": "none",
     "cors_origins": ("https://a.example", "https://b.example"), "follow_stdin": True, "device": "cpu",
-    "dtype": "float32", "quantization": "int8", "weights": "native",
+    "dtype": "float32", "quantization": "int8", "weights": "native", "log_level": "debug",
     "cache_dtype": "fp8_e4m3", "tensor_parallel": 2, "threads": 3, "block_size": 8,
     "cache_tokens": 100, "gpu_memory_share": 0.5, "max_model_len": 77, "max_batch": 9, "max_waiting": 8,
     "prefill_chunk": 16, "speculation": "off", "max_draft": 5, "batch_invariant": True, "lease_seconds": 1.5,
@@ -22,7 +22,7 @@ CHANGED = {
 
 @pytest.fixture(autouse=True)
 def _no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("TROOP_ENGINE_API_KEY", "TROOP_MODEL_CACHE"):
+    for name in ("TROOP_ENGINE_API_KEY", "TROOP_MODEL_CACHE", "TROOP_LOG_LEVEL"):
         monkeypatch.delenv(name, raising=False)
 
 
