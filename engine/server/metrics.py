@@ -82,7 +82,8 @@ class EngineMetrics(Collector):
         core, label = self._core, ["window"]
         made = [GaugeMetricFamily(f"troop_engine_{name}", text, labels=label) for name, text in gauges.items()]
         for pool, each in zip(core.scheduler.windows.pools, core.model.shape.window_bytes, strict=True):
+            window, chunk = pool.reach.window, pool.reach.chunk
             for family, value in zip(made, (pool.count, pool.count - pool.available, each), strict=True):
-                family.add_metric([str(pool.reach.span)], value)
+                family.add_metric([f"chunk of {chunk}" if chunk else str(window)], value)
         if core.scheduler.windows:
             yield from made

@@ -8,6 +8,7 @@ import torch
 
 from engine.core import Core
 from engine.model.cache_shape import CacheSize
+from engine.server.metrics import EngineMetrics
 from engine.warmup import warm_up
 from kernels.tree_attention.reach import FULL, Reach
 from tests.engine.conftest import make_weights
@@ -115,6 +116,17 @@ def test_what_is_not_finite_is_cleaned_out_of_the_windows(make_core: Callable[..
     assert any(output.error for _ in range(3) for output in core.step())
     core.scheduler.check_integrity()
     check(core, model, [text], 4)
+
+
+def test_metrics_say_what_windows_hold(make_core: Callable[..., Core]):
+    core = make_core(other=made("gemma3"), windows=(14,))
+    core.submit(greedy(prompts(1, 40, 5)[0], 4))
+    core.step()
+    lines = EngineMetrics(core).render().decode().splitlines()
+    assert 'troop_engine_window_blocks_total{window="17"} 14.0' in lines
+    (used,) = [line for line in lines if line.startswith("troop_engine_window_blocks_used{")]
+    assert 3 <= float(used.split()[-1]) <= 9
+    assert 'troop_engine_window_token_bytes{window="17"} 256.0' in lines
 
 
 def test_the_largest_step_is_tried_in_a_small_pool(make_core: Callable[..., Core]):
