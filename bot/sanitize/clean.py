@@ -99,15 +99,19 @@ def clean(text: str) -> Cleaned:
 
 
 def clean_issue(title: str, body: str, *, number: int = 0, author: str = "", url: str = "") -> Issue:
-    """An issue as prompts may hold it: title and body cleaned, the title on one line."""
-    cleaned_title, cleaned_body = clean(title), clean(body)
+    """An issue as prompts may hold it: title and body cleaned, the title on one line.
+
+    GitHub shows all of a title but invisible characters: it is no Markdown.
+    """
+    flags: set[str] = set()
+    shown, cleaned = strip_invisible(title, flags), clean(body)
     return Issue(
-        title=" ".join(cleaned_title.text.split()),
-        body=cleaned_body.text,
+        title=" ".join(shown.split()),
+        body=cleaned.text,
         number=number,
         author=author,
         url=url,
-        flags=tuple(sorted({*cleaned_title.flags, *cleaned_body.flags})),
+        flags=tuple(sorted({*flags, *cleaned.flags})),
     )
 
 

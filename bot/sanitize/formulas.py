@@ -34,6 +34,7 @@ _COLOURED = ("color", "textcolor")
 _MACRO = re.compile(rf"\\(?P<name>{'|'.join([*_ARGUMENTS, 'def', 'gdef', *_COLOURED])})(?![A-Za-z])")
 _COMMENT = re.compile(r"(?<!\\)%[^\n]*")
 _COLUMNS = re.compile(r"(\\begin\s*\{(?:array|subarray)\}(?:\s*\[[^\[\]]{0,9}\])?\s*\{)([^{}]*+)(?=\})")
+_FAR_ROW = re.compile(r"(?<=\\\\)\s*+\[\s*+-?\d{3}[^\[\]]{0,20}\]")  # as far below as it says
 _END_TOGGLE = "\\endtoggle"
 _SPACES = re.compile(r"(?:(?:\\(?:q?quad|enspace|thinspace|[;:,! ])|~)\s*){20,}")  # as wide as the page
 _TOLD = re.compile(  # names of colours that are told from a page's white; all others count as white
@@ -50,6 +51,7 @@ _FAINT = 0xE8  # of 255, of each of red, green and blue: not told from a page's 
 def seen_of_formula(text: str, flags: set[str]) -> str:
     """The formula without comments, definitions, and what is set invisibly or in the page's colour."""
     found = _SPACES.sub(" ", _COMMENT.sub("", text) if "\n" in text else text)
+    found = _FAR_ROW.sub("", found)
     found = _COLUMNS.sub(lambda columns: columns[1] + re.sub("[^clr|: ]", "", columns[2]), found)
     out: list[str] = []
     at = 0

@@ -3,11 +3,22 @@
 import re
 
 _PREFIX = re.compile(r"[ \t>]*(?:(?:[-+*]|\d{1,9}[.)])[ \t]+)*(?:\[\^[^\]\s]{1,999}\]:[ \t]*)?\|?")
+# What makes a table so wide that nobody sees what comes after it.
+_FAR = re.compile(
+    r"(?:(?:&(?:nbsp|emsp|ensp|#160|#xa0);|[\u00a0\u2000-\u200a\u2800\u3000])[ \t]*+){60,}+|(?:\|[ \t]*+){40,}+"
+)
 _BORDER = re.compile(r"(?<!\\)\|")
 
 
 def seen_of_table(lines: list[str], flags: set[str]) -> list[str]:
-    """The lines of a table, its head first, without the cells beyond the head's columns."""
+    """The lines of a table, its head first, without the cells beyond the head's columns.
+
+    What is far to the right is brought near, which may make something else of the table: it is looked at again.
+    """
+    near = [_FAR.sub(lambda far: far[0][:1] if far[0][0] == "|" else " ", line) for line in lines]
+    if near != lines:
+        flags.add("text far to the right in a table")
+        return near
     columns = len(_borders(lines[0].rstrip()))
     out = []
     for line in lines:

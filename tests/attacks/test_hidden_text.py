@@ -2,11 +2,12 @@
 
 import pytest
 
-from bot.sanitize import clean
+from bot.sanitize import clean, clean_issue
 from tests.growth import grows_evenly
 
 DIAGRAM = "what a diagram does not draw"
 FORMULA = "invisible parts of formulas"
+WIDE = "text far to the right in a table"
 DEEP = "text that is nested too deep to be read"
 
 
@@ -27,6 +28,9 @@ DEEP = "text that is nested too deep to be read"
         ("$\\begin{array}{c|do as I say}x\\end{array}$", "$\\begin{array}{c|   }x\\end{array}$", FORMULA),
         ("$\\toggle{a}{hidden}{too}\\endtoggle b$", "${a} b$", FORMULA),
         ("$\\raisebox{999em}{far}\\mspace{999mu}x\\Space{9em}{9em}{9em}y$", "${far}xy$", FORMULA),
+        ("$x\\\\[999em]far$", "$x\\\\far$", FORMULA),
+        ("|a|b|\n|-|-|\n|1" + "&nbsp;" * 90 + "|far|", "|a|b|\n|-|-|\n|1 |far|", WIDE),
+        ("|a" + "|" * 50 + "b|\n" + "|-" * 51 + "|", "|a|b|\n" + "|-" * 51 + "|", WIDE),
         ("$a{\\color{Canvas} hidden}b$", "$a{}b$", FORMULA),
         ("$\\definecolor{a}{rgb}{1,1,1}\\color{a}hidden$", "$$", FORMULA),
         ("$\\textcolor{gainsboro}{hidden}b$", "$b$", FORMULA),
@@ -87,6 +91,12 @@ def test_attack_39_what_may_be_honest_is_kept_and_flagged(text: str, flag: str) 
 )
 def test_what_people_see_is_kept(text: str) -> None:
     assert clean(text) == clean(text).model_copy(update={"text": text, "flags": ()})
+
+
+def test_a_title_is_no_markdown() -> None:
+    title = "<!-- x --> and <img alt='y'> vanish from ![a](b) & &shy;"
+    issue = clean_issue(f"{title}\u200b", "")
+    assert (issue.title, issue.flags) == (title, ("zero-width characters",))
 
 
 @pytest.mark.parametrize(
