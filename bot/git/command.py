@@ -220,7 +220,10 @@ async def _communicate(process: asyncio.subprocess.Process, stdin: bytes, max_ou
     said = await errors
     await process.wait()
     if too_much:
-        raise CheckoutError("the repository has too many files to be listed")
+        raise CheckoutError(
+            f"the repository has too many files: their list alone takes more than {max_output:,} bytes, "
+            "and no setting allows more"
+        )
     return bytes(output), said
 
 
