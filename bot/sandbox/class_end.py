@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from bot.patch.syntax_tree import Defined, parsed
+from bot.sandbox.script_command import PLACE
 from bot.sandbox.script_end import PHP_HEAD, filled
 from bot.sandbox.shell_end import CODES
 
@@ -60,7 +61,8 @@ def _php(text: str, code: int) -> str | None:
     skips, compares = ("true" if found.search(text) else "false" for found in (_PHP_SKIPS, _PHP_COMPARES))
     counting = filled("end.phpunit.php", _name(), code, SKIPS=skips, COMPARES=compares).rstrip()
     # Its text is not there to be read by what it loads.
-    return f"{head[0]}@\\unlink(__FILE__);{text[head.end() : at]}{counting}{text[at:]}"
+    gone = f"@\\unlink(__FILE__); @\\unlink('{PLACE}');"
+    return f"{head[0]}{gone}{text[head.end() : at]}{counting}{text[at:]}"
 
 
 # -- Java ----------------------------------------------------------------------------------------------------------

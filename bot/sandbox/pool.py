@@ -172,9 +172,9 @@ class DockerSandbox:
             return Execution(ending=Ending.UNAVAILABLE, output=said + "one under `scripts`")
         async with self._slots:
             found = await self._run_prepared(prepared, follow=follow)
-            doubt = doubted(job, self._scripts) if found.passed else None
-            if doubt is not None and (again := self._prepare(doubt[0])) is not None:
-                found = believed(found, await self._run_prepared(again), doubt[1])
+            for doubt, code in doubted(job, self._scripts):
+                if found.passed and (again := self._prepare(doubt)) is not None:
+                    found = believed(found, await self._run_prepared(again), code)
             return found
 
     def _prepare(self, job: SandboxJob) -> Prepared | None:
@@ -196,6 +196,7 @@ class DockerSandbox:
             files = ((script_command.script_name(job.test), job.test.text),)
             if not argv:
                 script = f"/repo/test/{files[0][0]}"
+                files = ((files[0][0], files[0][1].replace(script_command.PLACE, script)),)
                 argv = script_command.script_command(job.test, script, self._scripts)
         named, argv = script_command.split_environment(argv)
         import_path = script_command.joined_path(named.pop("PYTHONPATH", ""), import_path, "/repo/tree")

@@ -150,8 +150,10 @@ class ProcessSandbox:
         slot = await self._slots.get()
         try:
             found = await self._run(job, slot, follow)
-            doubt = doubted(job, self._scripts) if found.passed else None
-            return found if doubt is None else believed(found, await self._run(doubt[0], slot, again=True), doubt[1])
+            for again, code in doubted(job, self._scripts):
+                if found.passed:
+                    found = believed(found, await self._run(again, slot, again=True), code)
+            return found
         finally:
             self._slots.put_nowait(slot)
 
@@ -176,6 +178,7 @@ class ProcessSandbox:
             script = (script_command.script_name(job.test), job.test.text)
             if not argv:
                 place = f"{root}/test/{script[0]}"
+                script = (script[0], script[1].replace(script_command.PLACE, place))
                 argv = script_command.script_command(job.test, place, self._scripts)
         named, argv = script_command.split_environment(argv)
         import_path = script_command.joined_path(named.pop("PYTHONPATH", ""), import_path, f"{root}/repo")

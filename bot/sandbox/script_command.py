@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from bot.records import Test
 
+PLACE = "troop:script"  # in a script's text: its own path, which the sandbox knows
 # Files beside this one that run inside, with the script: the first one is started, the others are what it executes.
 INSIDE = (
     *("runner.py", "runner.cjs", "builtins.cjs", "unread.cjs", "watch.py", "results.py", "callables.py"),
