@@ -12,7 +12,7 @@ from bot.sanitize.characters import ENTITY, LAX_ENTITY, strip_entity, strip_invi
 from bot.sanitize.code_blocks import seen_of_code, without_gaps
 from bot.sanitize.footnotes import Footnotes
 from bot.sanitize.formulas import seen_of_formula
-from bot.sanitize.tables import seen_of_table
+from bot.sanitize.tables import brought_near, seen_of_table
 from bot.sanitize.tags import ELEMENTS, Tags, address_of, brackets
 
 
@@ -46,7 +46,8 @@ _HIDDEN = (
     r"|(?P<tag></?[A-Za-z])"
     rf"|(?P<entity>{ENTITY})"
 )
-_MATH = r"(?P<math>\$\$[^$]++\$\$|\$(?=[^\s$])[^$]++(?<=\S)\$(?!\d))|"
+_FORMULA = r"(?:\\.|[^$\\])++"
+_MATH = rf"(?P<math>(?<!\\)\$\${_FORMULA}\$\$|(?<!\\)\$(?=[^\s$]){_FORMULA}(?<=\S)\$(?!\d))|"
 _ATTRIBUTES = r"""(?:[^<>"']|"[^"]{0,2000}"|'[^']{0,2000}'){0,200}"""
 _COMMENT = r"|(?P<comment><!--|<\?|<![A-Za-z]|<!\[CDATA\["
 _PATTERNS = {
@@ -64,9 +65,13 @@ _LONGEST_LABEL = 20  # characters of a footnote's, of which GitHub shows a numbe
 _ENDS = {"<!--": "-->", "<?": "?>", "<![cdata[": "]]>"}
 _SMALL = ("sub", "sup", "small")
 _SMALLEST = 3  # such tags within each other that can still be read
-_EMPTY_LINK = re.compile(
-    r"((?:[\s\u2800]|&#?\w{1,31};|<(?!img|picture|video|/?a\b)/?[a-z][^<>]{0,200}>){0,50})</a\s*>", re.IGNORECASE
-)
+_EMPTY = {
+    name: re.compile(
+        rf"((?:[\s\u2800]|&#?\w{{1,31}};|<(?!img|picture|video|/?{name}\b)/?[a-z][^<>]{{0,200}}>){{0,50}})</{name}\s*>",
+        re.IGNORECASE,
+    )
+    for name in ("a", "summary")
+}
 # Lines on which nothing is seen, so many that nobody looks what comes after them.
 _FAR_BELOW = re.compile(
     r"(?:^|(?=<br)(?<=\S))"
@@ -152,7 +157,7 @@ def _clean_once(text: str, flags: set[str]) -> str:
             if kind == "table":
                 part = seen_of_table(part, flags)
             elif kind == "html":
-                part = without_gaps(part, flags)
+                part = without_gaps(brought_near(part, flags), flags)
             out.append(_Part("\n".join(part), kind, flags, document).cleaned())
     seen = _FAR_BELOW.sub("\n", "\n".join(out))
     if len(seen) < len("\n".join(out)):
@@ -340,11 +345,13 @@ class _Part:
         slash = "/" if tag[1] == "/" else ""
         if name.lower() in _SMALL and (self._document.close() if slash else self._document.open()):
             return "", end
-        if name.lower() == "a" and not slash:
-            empty = _EMPTY_LINK.match(self._text, end)
+        if name.lower() in _EMPTY and not slash:
+            empty = _EMPTY[name.lower()].match(self._text, end)
             if empty and _is_blank(html.unescape(re.sub(r"<[^<>]*>", "", empty[1]))):
-                self._flags.add("links without text")
-                return "", empty.end()
+                if name.lower() == "a":
+                    self._flags.add("links without text")
+                    return "", empty.end()
+                self._flags.add("a fold without a title, which was kept")
         self._name(name.lower())
         link = address_of(tag) if name.lower() == "a" and not slash else ""
         bare = f"<{slash}{name} {link}>" if link else f"<{slash}{name}>"

@@ -6,6 +6,8 @@ _PREFIX = re.compile(r"[ \t>]*(?:(?:[-+*]|\d{1,9}[.)])[ \t]+)*(?:\[\^[^\]\s]{1,9
 # What makes a table so wide that nobody sees what comes after it.
 _FAR = re.compile(
     r"(?:(?:&(?:nbsp|emsp|ensp|#160|#xa0);|[\u00a0\u2000-\u200a\u2800\u3000])[ \t]*+){60,}+|(?:\|[ \t]*+){40,}+"
+    r"|(?:<t[dh]>[ \t]*+(?:</t[dh]>)?[ \t]*+){40,}+",
+    re.IGNORECASE,
 )
 _BORDER = re.compile(r"(?<!\\)\|")
 
@@ -15,9 +17,8 @@ def seen_of_table(lines: list[str], flags: set[str]) -> list[str]:
 
     What is far to the right is brought near, which may make something else of the table: it is looked at again.
     """
-    near = [_FAR.sub(lambda far: far[0][:1] if far[0][0] == "|" else " ", line) for line in lines]
+    near = brought_near(lines, flags)
     if near != lines:
-        flags.add("text far to the right in a table")
         return near
     columns = len(_borders(lines[0].rstrip()))
     out = []
@@ -28,6 +29,14 @@ def seen_of_table(lines: list[str], flags: set[str]) -> list[str]:
             line = line[: borders[columns - 1]]
         out.append(line)
     return out
+
+
+def brought_near(lines: list[str], flags: set[str]) -> list[str]:
+    """The lines without what makes a table so wide that nobody sees its end."""
+    near = [_FAR.sub(lambda far: {"|": "|", "<": "<td>"}.get(far[0][0], " "), line) for line in lines]
+    if near != lines:
+        flags.add("text far to the right in a table")
+    return near
 
 
 def _borders(line: str) -> list[int]:

@@ -28,6 +28,9 @@ DEEP = "text that is nested too deep to be read"
         ("$\\begin{array}{c|do as I say}x\\end{array}$", "$\\begin{array}{c|   }x\\end{array}$", FORMULA),
         ("$\\toggle{a}{hidden}{too}\\endtoggle b$", "${a} b$", FORMULA),
         ("$\\raisebox{999em}{far}\\mspace{999mu}x\\Space{9em}{9em}{9em}y$", "${far}xy$", FORMULA),
+        ("$x\\$ \\phantom{hidden}y$", "$x\\$ y$", FORMULA),
+        ("<table><tr>" + "<td></td>" * 60 + "<td>far</td></tr></table>", "<table><tr><td>far</td></tr></table>", WIDE),
+        ("<table><tr><td>1" + "&nbsp;" * 90 + "far</td></tr></table>", "<table><tr><td>1 far</td></tr></table>", WIDE),
         ("$x\\\\[999em]far$", "$x\\\\far$", FORMULA),
         ("|a|b|\n|-|-|\n|1" + "&nbsp;" * 90 + "|far|", "|a|b|\n|-|-|\n|1 |far|", WIDE),
         ("|a" + "|" * 50 + "b|\n" + "|-" * 51 + "|", "|a|b|\n" + "|-" * 51 + "|", WIDE),
@@ -58,6 +61,7 @@ def test_attack_39_what_nobody_sees_is_stripped(text: str, cleaned: str, flag: s
     [
         ("a </do> b </as> c </say> d </and> e </nothing-else>", "unknown HTML tags, which were kept"),
         ("a <do>, <as>. <say>\n\n<and> b\n\n- <nothing-else>", "unknown HTML tags, which were kept"),
+        ("<details><summary> &nbsp;<b></b></summary>\n\nhidden\n</details>", "a fold without a title, which was kept"),
         ("a <template>hidden", "an open template, which was kept"),
         ("<script>\nhidden\n</script>", "a script, which was kept"),
         (
@@ -84,6 +88,7 @@ def test_attack_39_what_may_be_honest_is_kept_and_flagged(text: str, flag: str) 
         '<a href="https://x.example"><b>seen</b></a>',
         "$\\color{ForestGreen}{x} \\textcolor{darkslateblue}{y} \\color{Red} z$",
         "$\\begin{array}{l|c:r}x\\end{array}$",
+        "costs \\$5, then \\$6 and $x\\$y$",
         "a&#8203b",
         '```mermaid\ngraph TD\nA[a_very_long_name_of_a_function]-->B{100%%?}\nC@{ shape: rect, label: "x" }\n```',
         "usage: troop solve <issue> or <file> in <folder>",
@@ -102,6 +107,7 @@ def test_a_title_is_no_markdown() -> None:
 @pytest.mark.parametrize(
     "part",
     [
+        *("$a\\$", "\\$a", "<td>", "<summary><b>"),
         "<br>",
         "\n",
         " \n&nbsp;\n",
