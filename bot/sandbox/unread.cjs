@@ -12,7 +12,22 @@ const HARMLESS = new RegExp(
   "(?:createRequire|fileURLToPath|dirname)\\(\\s*(?:import\\.meta\\.(?:url|filename)|__filename)\\s*\\)"
   + "|new URL\\([^()]*,\\s*import\\.meta\\.url\\s*\\)|import\\.meta\\.(?:dirname|resolve)|argv\\.slice\\b", "g");
 const CHECKS = /\bassert|\bexpect|\bexit|\bthrow\b|\bfail/;
+const SET = /(?:^|[;{}(,])\s*([A-Za-z_$][\w$]*)\s*(?:=(?![=>])|\+\+|--|[-+*/%|&?^<>]{1,3}=(?!=))/gm;
 const COMPILING = ["Script", "SourceTextModule", "compileFunction", "runInContext", "runInNewContext", "runInThisContext"];
+
+// Strict code tells nobody whom it calls what it was called with (`f.caller.arguments`). Not a script that sets variables
+// which it does not declare, or that is no strict code otherwise.
+const strict = (content) => {
+  const declares = (name) => {
+    const word = `(?<![\\w$])${name.replace(/\$/g, "\\$&")}(?![\\w$])`;
+    return new RegExp(`\\b(?:let|const|var)\\b[^;=\\n]*${word}`).test(content);
+  };
+  if (/\barguments\.callee|\.caller\b|\bthis\b/.test(content)) return content;
+  for (const [, name] of content.matchAll(SET)) if (!declares(name)) return content;
+  const other = `"use strict";${content.startsWith("#!") ? "//" : ""}${content}`;
+  try { new (require("vm").Script)(Module.wrap(other)); } catch (_) { return content; }
+  return other;
+};
 
 module.exports = (source, script, { byCandidate, changed, tell }) => {
   // What a candidate compiles under the name of another file is the candidate's.
@@ -44,7 +59,7 @@ module.exports = (source, script, { byCandidate, changed, tell }) => {
   Module.prototype._compile = function (content, name, ...rest) {
     if (name === script && !staying && !imports) remove();
     noted(name);
-    return apply(compile, this, [content, name, ...rest]);
+    return apply(compile, this, [name === script ? strict(content) : content, name, ...rest]);
   };
   if (!staying && imports) {
     // The first module that is imported runs first.

@@ -25,11 +25,19 @@ FORMS = {
     "throw": f"{REQUIRE}if (add(2, 2) !== 4) throw new Error('wrong');\n",
     "called": f"{REQUIRE}const {{ call = (f) => f() }} = require(process.cwd() + '/core.js');\n"
     "call(() => assert.strictEqual(add(2, 2), 4));\n",
+    "by a function": f"#!/usr/bin/env node\n{REQUIRE}let n = 0;\n"
+    "function check(sum, a, b) { n += 1; assert.strictEqual(add(a, b), sum); }\ncheck(4, 2, 2); check(3, 1, 2);\n",
+    "by a function that declares nothing": f"{REQUIRE}count = 0;\n"
+    "function check(a, b, sum) { count += 1; assert.equal(add(a, b), sum); }\ncheck(2, 2, 4);\n",
     "includes": f"{REQUIRE}assert.ok([4].includes(add(2, 2)));\n",
     "json": f"{REQUIRE}assert.strictEqual(JSON.stringify(add(2, 2)), '4');\n",
     "begins": f"{REQUIRE}assert.ok(String(add(2, 2)).startsWith('4'));\n",
 }
 ATTACKS = {
+    "asks what its caller was called with": (
+        "by a function",
+        "exports.add = function add() { const by = add.caller; return by ? by.arguments[0] : 5; };",
+    ),
     "exits at import": ("assert", "process.exit(0);"),
     "exits when it is called": ("assert", "exports.add = () => process.exit(0);"),
     "exits later": ("promise", "exports.add = () => new Promise(() => setTimeout(() => process.exit(0), 5));"),
