@@ -24,7 +24,7 @@ from engine.model.fused_ops import Ops
 from engine.model.latents import latents_of
 from engine.model.rotary import Tables, fetch
 from kernels.attention.reference import attend
-from kernels.kv_store.reference import Scales
+from kernels.kv_store.reference import UNSCALED, Scales
 from kernels.rope_store.reference import rotate
 from kernels.sparse_attention.reference import Texts, attend_chosen, choose
 from kernels.tree_attention.reach import FULL, Reach
@@ -115,14 +115,22 @@ class PagedContext:
         chosen: Tensor | None = None,
     ) -> Tensor:
         """See `Context`; with `tables`, queries and keys are not rotated yet. `chosen` as `choose` returned it."""
-        keys, values = self.cache[layer][0], self.cache[layer][-1]
         if self.scales:
             return self._attend_scaled(layer, query, key, value, score, chosen)
         if tables is None:
-            self.ops.store(key, value, keys, values, self.slots[layer])
+            self._store(layer, key, value, UNSCALED)
         else:
-            query = self.ops.rope_store(query, key, value, tables, keys, values, self.slots[layer])
+            caches = self.cache[layer][0], self.cache[layer][-1]
+            query = self.ops.rope_store(query, key, value, tables, *caches, self.slots[layer])
         return self._attend(layer, query.transpose(0, 1), score, chosen)
+
+    def _store(self, layer: int, key: Tensor, value: Tensor, scales: Scales) -> None:
+        """Bring the rows' keys and values to the cache."""
+        cache, slots = self.cache[layer], self.slots[layer]
+        if len(cache) > 1:
+            self.ops.store(key, value, cache[0], cache[1], slots, scales)
+        else:
+            self.ops.store(key, None, cache[0], None, slots, scales)
 
     def _attend(self, layer: int, query: Tensor, score: Score, chosen: Tensor | None) -> Tensor:
         """`[rows, heads, value]` of queries `[rows, heads, head_dim]`, over what is in the cache."""
@@ -145,9 +153,8 @@ class PagedContext:
         """The same in a cache of scaled numbers. Scores and output are linear in keys and values, so that they are
         scaled back instead.
         """
-        keys, values = self.cache[layer][0], self.cache[layer][-1]
         scales = self.scales[layer]
-        self.ops.store(key, value, keys, values, self.slots[layer], scales)
+        self._store(layer, key, value, scales)
         output = self._attend(layer, query.transpose(0, 1), score.of_scaled(scales), chosen)
         return output if scales.value == 1 else output.mul_(scales.value)
 

@@ -27,18 +27,25 @@ UNSCALED = Scales()
 
 
 def store(
-    key: Tensor, value: Tensor, key_cache: Tensor, value_cache: Tensor, slots: Tensor, scales: Scales = UNSCALED
+    key: Tensor,
+    value: Tensor | None,
+    key_cache: Tensor,
+    value_cache: Tensor | None,
+    slots: Tensor,
+    scales: Scales = UNSCALED,
 ) -> None:
     """Write one step's keys and values into the cache, in place.
 
     Args:
-        key, value: `[kv_heads, tokens, head_dim]`, any strides.
+        key, value: `[kv_heads, tokens, head_dim]`, any strides. `None` for values, and their cache, where keys are
+            values, too.
         key_cache, value_cache: `[kv_heads, slots, head_dim]`, changed at `slots` and nowhere else.
         slots: `[tokens]` int64, distinct.
         scales: of a cache of 8-bit numbers.
     """
     for new, cache, scale in ((key, key_cache, scales.key), (value, value_cache, scales.value)):
-        bits(cache).index_copy_(1, slots, bits(rounded(new, cache.dtype, scale)))
+        if new is not None and cache is not None:
+            bits(cache).index_copy_(1, slots, bits(rounded(new, cache.dtype, scale)))
 
 
 def rounded(x: Tensor, dtype: torch.dtype, scale: float) -> Tensor:

@@ -7,7 +7,12 @@ from kernels.rope_store.triton import launch
 
 
 def store(
-    key: Tensor, value: Tensor, key_cache: Tensor, value_cache: Tensor, slots: Tensor, scales: Scales = UNSCALED
+    key: Tensor,
+    value: Tensor | None,
+    key_cache: Tensor,
+    value_cache: Tensor | None,
+    slots: Tensor,
+    scales: Scales = UNSCALED,
 ) -> None:
     """See `reference.store`. The device is a GPU (or Triton's interpreter).
 

@@ -203,16 +203,19 @@ class Rotation(NamedTuple):
 
 def launch(
     key: Tensor,
-    value: Tensor,
+    value: Tensor | None,
     key_cache: Tensor,
-    value_cache: Tensor,
+    value_cache: Tensor | None,
     slots: Tensor,
     rotation: Rotation | None = None,
     scales: Scales = UNSCALED,
 ) -> None:
     """Start the kernel; without a rotation, keys and values are only written into the cache, which then may hold 8-bit
-    numbers.
+    numbers. Without values, keys alone are.
     """
+    kinds = 2
+    if value is None or value_cache is None:  # whose programs are not started then
+        kinds, value, value_cache = 1, key, key_cache
     kv_heads, tokens, dim = key.shape
     wanted = (kv_heads, key_cache.shape[1], dim)
     if key.shape != value.shape or key_cache.shape != wanted or value_cache.shape != wanted:
@@ -229,7 +232,7 @@ def launch(
         query, cos, sin, out = (_dense(each) for each in rotation)
         heads, rotary = query.shape[0], cos.shape[-1]
     group = min(HEADS, triton.next_power_of_2(max(heads, kv_heads)))
-    parts = triton.cdiv(heads, group) + 2 * triton.cdiv(kv_heads, group)
+    parts = triton.cdiv(heads, group) + kinds * triton.cdiv(kv_heads, group)
     _rope_store[(tokens, parts)](
         query,
         key,

@@ -1,6 +1,13 @@
+from typing import Any
+
+import pytest
 import torch
 
+from kernels.kv_store import reference, triton
 from kernels.kv_store.reference import copy_slots, store
+from tests.kernels.interpreting import DEVICE, interpret
+
+interpret()
 
 
 def test_store_writes_its_slots_and_nothing_else():
@@ -13,6 +20,16 @@ def test_store_writes_its_slots_and_nothing_else():
     untouched = [slot for slot in range(20) if slot not in (0, 4, 19)]
     assert key_cache[:, untouched].isnan().all()
     assert value_cache[:, untouched].isnan().all()
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("way", [reference, triton], ids=["torch", "triton"])
+def test_keys_that_are_values_are_stored_once(way: Any):
+    cache = torch.zeros(1, 20, 48, device=DEVICE)
+    slots, key = torch.tensor([4, 19, 0], device=DEVICE), torch.randn(1, 3, 48, device=DEVICE)
+    way.store(key, None, cache, None, slots)
+    assert torch.equal(cache[:, slots], key)
+    assert torch.count_nonzero(cache) == key.numel()
 
 
 def test_copy_moves_every_layer_and_head():
