@@ -37,7 +37,7 @@ from engine.model.experts import kept_weights
 from engine.model.features import field
 from engine.model.fuse import fuse, merge_linears
 from engine.model.indexers import few_chosen, keep_indexers, masks_for
-from engine.model.latents import keep_latents
+from engine.model.latents import Latents, keep_latents
 from engine.model.masks import HOLLOW, HollowChoices, NoProducts, looking
 from engine.model.positions import at_positions
 from engine.model.quantized_linear import quantized_linears
@@ -132,16 +132,23 @@ def pass_gate(inner: Any, vocabulary: int, longest: int) -> Passed:
 def _try_all(inner: Any, vocabulary: int, longest: int) -> Passed:
     device, _ = _place(inner)
     indexers = keep_indexers(inner)
-    keep_latents(inner, NAME)
+    latents = keep_latents(inner, NAME)
     states = _states_of(inner, vocabulary)
     reaches = _try_masks(inner, vocabulary, longest, HollowStates(states.outputs))
     count = _affordable(inner, device, longest)
     tokens = torch.arange(1, count + 1, device=device) * 7919 % vocabulary
     with few_chosen(indexers, count // CHOSEN):  # the trial is shorter than what a real model chooses
-        return _try_numbers(inner, tokens, vocabulary, reaches, states)
+        return _try_numbers(inner, tokens, vocabulary, reaches, states, latents)
 
 
-def _try_numbers(inner: Any, tokens: Tensor, vocabulary: int, reaches: Sequence[Reach], states: TrialStates) -> Passed:
+def _try_numbers(
+    inner: Any,
+    tokens: Tensor,
+    vocabulary: int,
+    reaches: Sequence[Reach],
+    states: TrialStates,
+    latents: Sequence[Latents],
+) -> Passed:
     """Trials 2 to 4."""
     _, dtype = _place(inner)
     positions = torch.arange(len(tokens), device=tokens.device)
@@ -173,7 +180,6 @@ def _try_numbers(inner: Any, tokens: Tensor, vocabulary: int, reaches: Sequence[
         _check_rounding(found, reference, natural, dtype)
     if len(reaches) != len(probe.shapes):
         raise UnsupportedModelError("attention outside of transformers' attention interface")
-    latents = keep_latents(inner, NAME)
     shared = max(each.rank for each in latents) if latents and len(latents) == len(probe.shapes) else 0
     room = Room.over(probe.shapes or [NO_HEADS], shared)
     largest = tuple((key.item(), value.item()) for key, value in probe.largest)
