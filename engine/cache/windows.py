@@ -21,6 +21,8 @@ from kernels.tree_attention.reach import Reach
 
 Numbers = np.ndarray[Any, Any]
 
+KEPT = 8  # of so many places, one is left to what prompts may go on from: their siblings would find nothing else
+
 
 class WindowPool:
     """The places of one kind of layers. Not thread-safe: only the engine's thread calls it."""
@@ -56,6 +58,11 @@ class WindowPool:
     def available(self) -> int:
         """Places that can be had."""
         return self.count - self._pinned
+
+    @property
+    def spare(self) -> int:
+        """Places that can be had without those that are kept for prompts to go on from, an eighth of all at most."""
+        return self.available - min(len(self._kept), self.count // KEPT)
 
     def first(self, position: int) -> int:
         """Index of the first block that the token at `position` sees."""

@@ -12,7 +12,7 @@ from contextlib import ExitStack, contextmanager
 import numpy as np
 
 from engine.cache.prefix_tree import Match
-from engine.cache.windows import WindowPool
+from engine.cache.windows import KEPT, WindowPool
 from engine.schedule.forecast import Forecast
 from engine.schedule.sequence import Sequence
 
@@ -61,7 +61,7 @@ class Windows:
             for other in computing:
                 kept = other.placed - min(other.lows, default=0)
                 needed += max(0, min(len(other.table) - other.placed, span - kept))
-            if needed + forecast.within(sequence, span) > pool.available:
+            if needed + forecast.within(sequence, span) > pool.available - pool.count // KEPT:
                 return False
         return True
 
@@ -106,8 +106,9 @@ class Windows:
         return min((pool.available for pool in self.pools), default=0)
 
     def room(self, sequence: Sequence) -> int:
-        """Tokens behind those that are computed which can have a place."""
-        return (sequence.placed + self.available) * self._size - sequence.computed
+        """Tokens behind those that are computed which can have a place, as many as have one at least."""
+        spare = max(0, min((pool.spare for pool in self.pools), default=0))
+        return (sequence.placed + spare) * self._size - sequence.computed
 
     def extend(self, sequence: Sequence, end: int) -> None:
         """Give places to a sequence's blocks of its first `end` tokens."""

@@ -191,6 +191,15 @@ def test_siblings_begin_where_the_prompt_ends():
     assert machine.scheduler.counters.computed_tokens == 31, "the prompt is computed once"
 
 
+def test_siblings_leave_the_window_of_their_prompt_alone():
+    """Where more of them wait than the pool has places for, those that run would take it."""
+    machine = Machine(1000, Limits(4, prefill_chunk=64), [(Reach(window=16), 50)])
+    for first in (0, 100, 200):
+        machine.submit([*range(first, first + 90)], 40, n=16)
+    machine.finish_all()
+    assert machine.scheduler.counters.computed_tokens <= 3 * 90 + 90
+
+
 def test_prompts_that_branch_share_what_they_have_in_common():
     machine = Machine(400, Limits(4, prefill_chunk=64), [(Reach(window=12), 100)])
     root = list(range(40))
