@@ -196,7 +196,7 @@ class DockerSandbox:
             files = ((script_command.script_name(job.test), job.test.text),)
             if not argv:
                 script = f"/repo/test/{files[0][0]}"
-                files = ((files[0][0], files[0][1].replace(script_command.PLACE, script)),)
+                files = ((files[0][0], script_command.placed(files[0][1], script, f"{images.ROOT}/")),)
                 argv = script_command.script_command(job.test, script, self._scripts)
         named, argv = script_command.split_environment(argv)
         import_path = script_command.joined_path(named.pop("PYTHONPATH", ""), import_path, "/repo/tree")

@@ -178,7 +178,7 @@ class ProcessSandbox:
             script = (script_command.script_name(job.test), job.test.text)
             if not argv:
                 place = f"{root}/test/{script[0]}"
-                script = (script[0], script[1].replace(script_command.PLACE, place))
+                script = (script[0], script_command.placed(script[1], place, f"{root}/test/."))
                 argv = script_command.script_command(job.test, place, self._scripts)
         named, argv = script_command.split_environment(argv)
         import_path = script_command.joined_path(named.pop("PYTHONPATH", ""), import_path, f"{root}/repo")

@@ -10,10 +10,11 @@ from typing import NamedTuple
 
 from bot.records import Test
 
-PLACE = "troop:script"  # in a script's text: its own path, which the sandbox knows
+# In a script's text: its own path, which the sandbox knows, and how paths of files of ours begin.
+PLACE, BESIDE = "troop:script", "troop:beside/"
 # Files beside this one that run inside, with the script: the first one is started, the others are what it executes.
 INSIDE = (
-    *("runner.py", "runner.cjs", "builtins.cjs", "unread.cjs", "watch.py", "results.py", "callables.py"),
+    *("runner.py", "runner.cjs", "builtins.cjs", "unread.cjs", "unseen.cjs", "watch.py", "results.py", "callables.py"),
     *(
         "guard.py",
         "questions.py",
@@ -73,6 +74,11 @@ def script_command(test: Test, script: str, scripts: Mapping[str, tuple[str, ...
         command = _KNOWN.get(ending, ())
     filled = tuple(part.replace("{script}", script) for part in command)
     return filled if not command or any("{script}" in part for part in command) else (*filled, script)
+
+
+def placed(text: str, place: str, beside: str) -> str:
+    """The script's text for that place. `beside`: how paths of the files inside begin."""
+    return text.replace(PLACE, place).replace(BESIDE, beside)
 
 
 class Provable(NamedTuple):

@@ -10,6 +10,7 @@ import secrets
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
+from bot.sandbox.script_command import BESIDE
 from bot.sandbox.shell_end import CODES, LONGEST
 
 _ENDS = Path(__file__).parent / "ends"
@@ -22,6 +23,7 @@ _RUBY_ITSELF = re.compile(
     r"\bDATA\b|(?:read|open|realpath|system|spawn|popen\w*|load)\b[^\n]*(?:__FILE__|\$0|PROGRAM_NAME)"
 )
 _PERL_ITSELF = re.compile(r"(?:open|system|exec|qx|`)[^\n]*(?:\$0|__FILE__)|FindBin")
+_TYPESCRIPT_ITSELF = re.compile(r"\b__filename\b|\bimport\.meta\b|\bargv\b")
 _PHP_ITSELF = re.compile(
     r"(?:file|open|exec|system|read|include|require)\w*\b[^\n]*(?:__FILE__|argv\[0\]|SCRIPT_FILENAME)"
 )
@@ -166,7 +168,9 @@ def _typescript(text: str, code: int, _: Sequence[str]) -> str | None:
     controls = [f"() => {of_assert[1]}.{method}({one}, {other})" for method in used] if of_assert else []
     if of_assert and f"{of_assert[1]}.ok(" in text:
         controls.append(f"() => {of_assert[1]}.ok(false)")
-    begin = filled("begin.ts", name, code).rstrip()
+    stays = _TYPESCRIPT_ITSELF.search(text) is not None
+    same = f"const {name}_same = () => true;" if stays else f'import {name}_same from "{BESIDE}unseen.cjs";'
+    begin = filled("begin.ts", name, code, SAME=same).rstrip()
     return _behind_comments(ended, begin) + "\n" + filled("end.ts", name, code, CONTROLS=", ".join(controls))
 
 

@@ -1,5 +1,6 @@
 """Attack 25 on test scripts in languages without a runner of ours: what a script loads ends it with success."""
 
+import asyncio
 import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -85,6 +86,8 @@ async def test_a_right_candidate_passes(sandbox: ProcessSandbox, path: str) -> N
             "func troopMain() {{ troopExit(0) }}\n\nfunc troopExit(code int) {{\n\tif code == 0 {{\n\t\tcode = {}\n",
         ),
         ("t.ts", "import 'x';\nprocess.exit(0);\n", "leave({});"),
+        ("t.ts", "import 'x';\n", '_same from "troop:beside/unseen.cjs"; let '),
+        ("t.ts", "import 'x';\nconsole.log(__filename);\n", "_same = () => true; let "),
         ("t.sh", ". ./shunit2\n", None),  # it would not reach the end either
         ("t.sh", "exec true\n", None),
         ("t.php", "<p><?= 1 ?></p>", None),
@@ -104,6 +107,32 @@ async def test_the_end_of_each_language(path: str, text: str, end: str | None) -
     assert not doubted(job.model_copy(update={"changes": ()}), {}), "the base commit has no reason to end it"
     other = {Path(path).suffix: ("other", "{script}")}
     assert not Path(path).suffix or not doubted(job, other), "another program may take it for no script"
+
+
+UNSEEN = Path(__file__).parents[2] / "bot/sandbox/unseen.cjs"
+
+
+@pytest.mark.parametrize(
+    ("candidate", "same"),
+    [
+        ("exports.add = (a, b) => a + b;", True),
+        (
+            "const a = require('assert'), { equal } = a; a.equal = (x, y) => typeof x === 'number' || equal(x, y);",
+            False,
+        ),
+        ("const { is } = Object; Object.is = (x, y) => typeof x === 'number' || is(x, y);", False),
+        ("if (require('fs').existsSync(process.argv[1])) Object.is = null;", True),
+    ],
+)
+async def test_a_script_in_typescript_is_gone_and_judged_by_what_was_there(
+    candidate: str, same: bool, tmp_path: Path
+) -> None:
+    if shutil.which("node") is None:
+        pytest.skip("no node")
+    script = f"const same = require({str(UNSEEN)!r}); {candidate} process.exit(same() ? 77 : 78);"
+    (tmp_path / "script.cjs").write_text(script)
+    node = await asyncio.create_subprocess_exec("node", tmp_path / "script.cjs")
+    assert await node.wait() == (77 if same else 78)
 
 
 NODE_TEST = """

@@ -1,1 +1,1 @@
-let @NAME@_failed = false; { const emit = process.emit; (process as any).emit = function (this: any, event: any) { if (event === "uncaughtException" || event === "unhandledRejection") @NAME@_failed = true; return (emit as any).apply(this, arguments); }; }
+@SAME@ let @NAME@_failed = false; { const emit = process.emit; (process as any).emit = function (this: any, event: any) { if (event === "uncaughtException" || event === "unhandledRejection") @NAME@_failed = true; return (emit as any).apply(this, arguments); }; }

@@ -5,7 +5,7 @@ function @NAME@(status?: any): any {
   const leave = (code: number): never => (process as any).reallyExit(code);
   const given = status === undefined ? process.exitCode : status;
   if (given && given !== "0") leave(Number(given) || 1);
-  if (@NAME@_failed) leave(@OTHER@);
+  if (@NAME@_failed || !@NAME@_same()) leave(@OTHER@);
   for (const failing of [@CONTROLS@] as Array<() => void>) {
     let failed = false;
     try { failing(); } catch (_) { failed = true; }
