@@ -12,9 +12,8 @@ _DEFINITION = re.compile(r"^([ >]*\[(?:[^\[\]\\]|\\.){1,999}\]:(?:[ \t]*+\n)?+[ 
 # Block structure only: inline rules are not needed, and take more than linear time.
 # GitHub's parser has no limit of nesting; this one sees what is in something deeper than all that can be read.
 _blocks = MarkdownIt("commonmark", {"html": True, "maxNesting": 100}).enable("table").disable("inline")
-_DEEPEST = (
-    40  # tokens within each other that can still be read: lists, of which each has two, then fill the page's width
-)
+# Tokens within each other that can still be read: lists, of which each has two, then fill the page's width.
+_DEEPEST = 40
 
 
 def parsed(text: str) -> tuple[list[Token], dict[str, Any]]:

@@ -8,9 +8,8 @@ _ARGUMENTS = (
     | dict.fromkeys(("ref", "eqref"), "h")  # of a label that is nowhere
     | dict.fromkeys(("bbox", "unicode"), "")
     | dict.fromkeys(("llap", "rlap", "clap", "mathllap", "mathrlap", "mathclap", "smash"), "k")  # over or beside others
-    | dict.fromkeys(
-        ("kern", "mkern", "hskip", "mskip", "vskip", "hspace", "vspace", "mspace"), "h"
-    )  # as far away as they say
+    # As far away as they say.
+    | dict.fromkeys(("kern", "mkern", "hskip", "mskip", "vskip", "hspace", "vspace", "mspace"), "h")
     | dict.fromkeys(("raise", "lower", "moveleft", "moveright", "raisebox"), "h")
     | dict.fromkeys(("tiny", "Tiny", "scriptscriptstyle"), "")
     | dict.fromkeys(("colorbox", "enclose"), "hk")

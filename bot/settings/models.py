@@ -152,7 +152,7 @@ class SolverSettings(BaseModel):
     """Of the selection."""
     wrong_at_most: float = Field(1.0, ge=0, le=1)
     """Share of wrong pull requests that is taken: less likely winners are not published; 1: all are."""
-    confidence_shift: float = Field(1.3, ge=-10, le=10)
+    confidence_shift: float = Field(1.1, ge=-10, le=10)
     """Added to the log-odds that a winner is right; the default is of planted bugs, `troop eval` prints others."""
 
     def stop_rule(self) -> str:
