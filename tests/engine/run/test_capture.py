@@ -233,14 +233,14 @@ def test_a_copy_that_is_still_under_way_is_not_overwritten(stagings: int):
     rows = torch.zeros(4, 8, dtype=torch.int64)
     size = _Size(rows, work, [staging([32], torch.int64) for _ in range(stagings)])
     steps: Any = DecodeSteps.__new__(DecodeSteps)
-    steps._spare, steps._spare_state = torch.arange(100, 108).numpy(), 0
+    steps._spare, steps._spare_state = torch.arange(100, 108).numpy()[None], 0
     seen: list[tuple[list[int], list[int]]] = []
     with device:
         for step in range(5):
             numbers = torch.full((3, 4), step).numpy()
             batch: Any = SimpleNamespace(rows=numbers, count=4, said=None, texts=())
             work.fill([Item(0, 4, [step, step + 1], 0, 16)], 4)
-            steps._fill(size, batch)
+            steps._fill(size, batch, ())
             device.queue.append(lambda: seen.append((rows[:, 0].tolist(), work.blocks[:2].tolist())))
         device.catch_up(len(device.queue))
     assert seen == [([step, step, step, 0], [step, step + 1]) for step in range(5)]
