@@ -13,6 +13,7 @@ from bot.sandbox.doubted import believed, doubted
 from bot.sandbox.failing_test import with_failing
 from bot.sandbox.process import ProcessSandbox
 from bot.settings import SandboxSettings
+from tests.attacks.configured import configured
 from tests.patience import PATIENCE
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -156,13 +157,10 @@ async def test_attack_25_a_runner_of_tests_that_passes_whatever_fails_is_no_vote
         pytest.skip("no node")
     (tmp_path / "core.js").write_text("exports.add = () => 0;\n")
     scripts = {".test.js": ("node", "--test", "{script}")}
-    opened = await ProcessSandbox.open(SandboxSettings(kind="process", concurrency=1), tmp_path, scripts=scripts)
-    try:
-        changes = (FileChange(path="core.js", text=CORES[core]),)
-        job = SandboxJob(changes=changes, test=Test(path="it.test.js", text=NODE_TEST), timeout=PATIENCE)
-        assert (await opened.run(job)).passed is (core == "right")
-    finally:
-        await opened.close()
+    changes = (FileChange(path="core.js", text=CORES[core]),)
+    job = SandboxJob(changes=changes, test=Test(path="it.test.js", text=NODE_TEST), timeout=PATIENCE)
+    async with configured(tmp_path, scripts) as sandbox:
+        assert (await sandbox.run(job)).passed is (core == "right")
 
 
 @pytest.mark.parametrize(

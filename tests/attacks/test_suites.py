@@ -9,8 +9,7 @@ import pytest
 
 from bot.records import FileChange, SandboxJob, Test
 from bot.sandbox.doubted import doubted
-from bot.sandbox.process import ProcessSandbox
-from bot.settings import SandboxSettings
+from tests.attacks.configured import configured
 from tests.patience import PATIENCE
 
 SUITE = """const { describe, it } = require("node:test");
@@ -72,14 +71,11 @@ async def test_attack_25_a_suite_that_is_judged_by_something_else_is_no_vote(
         pytest.skip("no node")
     (tmp_path / "core.js").write_text("exports.add = () => 0;\n")
     scripts = {".test.js": ("sh", "-c", "cp {script} copy.test.js && node --test copy.test.js")}
-    opened = await ProcessSandbox.open(SandboxSettings(kind="process", concurrency=1), tmp_path, scripts=scripts)
-    try:
-        changes = (FileChange(path="core.js", text=core),)
-        found = await opened.run(
+    changes = (FileChange(path="core.js", text=core),)
+    async with configured(tmp_path, scripts) as sandbox:
+        found = await sandbox.run(
             SandboxJob(changes=changes, test=Test(path="it.test.js", text=SUITE), timeout=PATIENCE)
         )
-    finally:
-        await opened.close()
     assert found.passed is honest, found
 
 
