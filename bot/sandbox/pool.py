@@ -172,7 +172,7 @@ class DockerSandbox:
             return Execution(ending=Ending.UNAVAILABLE, output=said + "one under `scripts`")
         async with self._slots:
             found = await self._run_prepared(prepared, follow=follow)
-            for doubt, code in doubted(job, self._scripts):
+            for doubt, code in doubted(job, self._scripts) if found.passed else ():
                 if found.passed and (again := self._prepare(doubt)) is not None:
                     found = believed(found, await self._run_prepared(again), code)
             return found

@@ -150,7 +150,7 @@ class ProcessSandbox:
         slot = await self._slots.get()
         try:
             found = await self._run(job, slot, follow)
-            for again, code in doubted(job, self._scripts):
+            for again, code in doubted(job, self._scripts) if found.passed else ():
                 if found.passed:
                     found = believed(found, await self._run(again, slot, again=True), code)
             return found

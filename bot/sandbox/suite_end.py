@@ -64,19 +64,9 @@ def _with_end(source: Source, path: str, called: Sequence["Node"], begin: str, e
     excused = {one for found in _SET.findall(text) for one in found if one}
     if _EXTENDS.search(text):
         excused.update(_MATCHERS)
-    preamble = filled(
-        "suite.js",
-        name,
-        0,
-        KEY=key,
-        PLACE=PLACE,
-        EXCUSED=json.dumps(sorted(excused)),
-        TESTS=str(len(called)),
-        REQUIRED=""
-        if begin == "data"
-        else ", ".join(f'require("{name}")' for name in dict.fromkeys(_REQUIRED.findall(text))),
-        END=end,
-    )
+    required = [] if begin == "data" else [f'require("{one}")' for one in dict.fromkeys(_REQUIRED.findall(text))]
+    words = {"EXCUSED": json.dumps(sorted(excused)), "TESTS": str(len(called)), "REQUIRED": ", ".join(required)}
+    preamble = filled("suite.js", name, 0, KEY=key, PLACE=PLACE, END=end, **words)
     return _changed(source, path, called, _placed(begin, preamble, key), f'globalThis.{name}("{key}", ')
 
 
