@@ -141,14 +141,23 @@ def _provided(path: list[str], name: str) -> bool:
     return any(os.path.exists(os.path.join(entry, place)) for entry in path for place in (name, f"{name}.py"))
 
 
+def _code_of(place: str) -> Any:
+    """Of a file of ours: what `seal.sh` compiled, where it did so with this version of Python."""
+    try:
+        from _frozen_importlib_external import SourcelessFileLoader  # is there already; `importlib` takes a while
+
+        return SourcelessFileLoader("", f"{place}c").get_code("")
+    except (ImportError, OSError):
+        with open(place, "rb") as file:
+            return compile(file.read(), place, "exec", dont_inherit=True)
+
+
 def _beside(*files: str) -> dict[str, Any]:
     """What other files of ours define, each of which is handed what those before it do."""
     names: dict[str, Any] = {}
     for name in files:
-        place = __file__.replace("runner", name)
-        with open(place, "rb") as file:
-            names = {**names, "__name__": name, "__builtins__": __builtins__}
-            exec(compile(file.read(), place, "exec", dont_inherit=True), names)  # noqa: S102 - ours
+        names = {**names, "__name__": name, "__builtins__": __builtins__}
+        exec(_code_of(__file__.replace("runner", name)), names)  # noqa: S102 - ours
     return names
 
 

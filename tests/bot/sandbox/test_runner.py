@@ -1,6 +1,7 @@
 """The runner under every Python that is here, from 3.8 on."""
 
 import os
+import py_compile
 import shutil
 import subprocess
 import sys
@@ -10,8 +11,10 @@ import pytest
 
 from bot.sandbox import runner
 from bot.sandbox.outcome import Words
+from bot.sandbox.script_command import INSIDE
 from tests.patience import PATIENCE
 
+RUNNER = Path(runner.__file__)
 KEY, NONCE = "0ff1ce" * 5 + "00", "5ec4e7" * 5 + "01"
 SECRET = Words(KEY, NONCE)
 ALONE = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}  # the plugins of Troop's own tests take seconds to import
@@ -30,7 +33,12 @@ def _pythons() -> list[str]:
 
 
 def run(
-    python: str, folder: Path, script: str, changed: tuple[str, ...] = (), module: tuple[str, ...] = ()
+    python: str,
+    folder: Path,
+    script: str,
+    changed: tuple[str, ...] = (),
+    module: tuple[str, ...] = (),
+    started: Path = RUNNER,
 ) -> tuple[str, int, str]:
     """The proof, the exit code and the output; of `-m module` where there is one."""
     (folder / "script").mkdir(exist_ok=True)
@@ -40,7 +48,7 @@ def run(
     read, write = os.pipe()
     try:
         done = subprocess.run(
-            [python, runner.__file__, str(write), str(folder / "changed"), str(folder)]
+            [python, str(started), str(write), str(folder / "changed"), str(folder)]
             + (["-m", *module] if module else [str(path)]),
             input=(KEY + NONCE).encode(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, pass_fds=(write,),
             cwd=folder, env={"PATH": os.defpath, "PYTHONDONTWRITEBYTECODE": "1"} | ALONE, timeout=PATIENCE,
@@ -227,3 +235,19 @@ def test_a_changed_file_may_replace_code_of_the_repository_alone(
     assert (" void " not in report) == proved, report
     if proved:
         assert (said, exit_code) == (f"{NONCE} 0\n", 0), shown
+
+
+def test_what_the_sandbox_compiled_is_executed_by_the_python_that_it_is_for(tmp_path: Path) -> None:
+    for name in INSIDE:
+        shutil.copy(RUNNER.with_name(name), tmp_path / name)
+    guard, compiled = tmp_path / "guard.py", tmp_path / "guard.pyc"
+    (tmp_path / "mod.py").touch()
+
+    def proof() -> str:
+        return told(run(sys.executable, tmp_path, "import mod", changed=("mod.py",), started=tmp_path / "runner.py")[0])
+
+    py_compile.compile(str(guard), str(compiled))
+    guard.write_text("raise SystemExit('compiled anew')")
+    assert proof() == f"{NONCE} 0\n"
+    compiled.write_bytes(b"none" + compiled.read_bytes()[4:])  # as of another version
+    assert proof() == ""
