@@ -19,6 +19,8 @@ ONLY_AST = 0x400  # of compile(): `ast.PyCF_ONLY_AST`, without the milliseconds 
 LOOK, RECEIVER, FAILED, RAISED, BEGAN = "look", "receiver", "failed", "raised", "began"
 COMPARED, FIRST, SECOND, METHOD = "compared", "first", "second", "method"
 BROKE, HELD, ENTERED, LEFT = "broke", "held", "entered", "left"  # of assertions and `with`, by the lines of these
+LEAVING = "leaving"
+EXITS = {"exit", "quit", "SystemExit"}
 _MARK = "__troop_check__"  # in the place of the constant, until the code is compiled
 _JUDGING = ("Assert", "With", "AsyncWith", "If", "Return")
 _OPERATORS = {"Eq": "==", "NotEq": "!=", "Lt": "<", "LtE": "<=", "Gt": ">", "GtE": ">=", "In": "in"}
@@ -35,6 +37,7 @@ _DECORATORS = frozenset((
 # Names by which the script has what is in modules of the tree; `guard.py` fills it. A candidate's decorator is no
 # reason to look away, but for one that compiles.
 OF_TREE: set[str] = set()
+EXITING: set[str] = set()  # names by which it exits: `leaving.py`
 MEANT: set[int] = set()  # lines of assertions that fail whatever happens: `meant.py`
 _COMPILING = ("jit", "compile", "kernel", "vectorize", "script", "trace", "cuda", "parallel")
 _SUSPENDED = ("xfail", "expectedFailure", "skip", "fixture", "flaky")
@@ -89,6 +92,8 @@ def checked(nodes: list[Any], top: bool = True) -> list[Any]:
         _visit(node, top=top)
         if _kind(node) in _JUDGING or (_kind(node) == "Expr" and _kind(node.value) == "Call"):
             found.append(_statement(LOOK, node))
+        if _kind(node) == "Raise" and getattr(node.exc, "id", "") in EXITING:
+            found.append(_statement(LEAVING, node))
         found.append(_told(node) if _kind(node) == "Assert" and node.lineno not in MEANT else node)
         if _kind(node) in ("With", "AsyncWith"):
             found.append(_statement(LEFT, node, str(node.lineno)))
@@ -152,6 +157,8 @@ def _compared(node: Any, loose: bool) -> Any:
 def _called(node: Any, judges: bool) -> None:
     """Arguments of what asserts are compared; where a statement judges, the last one comes before what is called."""
     name = _names(node.func)[0].lower()
+    if _names(node.func)[0] in EXITING:
+        _leaves(node)
     if "assert" in name or "equal" in name:
         how = "!=" if "not" in name else "=="
         node.args = [one if _kind(one) == "Starred" else _check(how, one, one, True) for one in node.args]
@@ -167,6 +174,17 @@ def _called(node: Any, judges: bool) -> None:
         node.args[-1] = _check(LOOK, node.args[-1], node.args[-1])
         if _kind(test) == "Name":  # after the arguments, of which one may be what changes it
             node.args[-1] = _check(RECEIVER, node.args[-1], node.args[-1], _at(_ast.Name(test.id, _ast.Load()), test))
+
+
+def _leaves(node: Any) -> None:
+    """The call of what exits tells so once its arguments are known."""
+    last = node.args[-1] if node.args else node.keywords[-1] if node.keywords else None
+    if last is None:
+        node.func = _check(LEAVING, node.func, node.func)
+    elif _kind(last) in ("Starred", "keyword"):
+        last.value = _check(LEAVING, last.value, last.value)
+    else:
+        node.args[-1] = _check(LEAVING, last, last)
 
 
 def _watched(node: Any) -> None:

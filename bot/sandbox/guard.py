@@ -25,9 +25,10 @@ if TYPE_CHECKING:
     # Handed in by `runner.py`.
     from bot.sandbox.agreeing import agreeing
     from bot.sandbox.callables import entries, plugins_of_pytest
-    from bot.sandbox.checked import COMPARED, MEANT, OF_TREE, ONLY_AST, checked, with_constant
+    from bot.sandbox.checked import COMPARED, EXITING, MEANT, OF_TREE, ONLY_AST, checked, with_constant
     from bot.sandbox.forks import forking
     from bot.sandbox.handed import beginning, handed
+    from bot.sandbox.leaving import exits_of, leaving
     from bot.sandbox.meant import meant_to_fail, wildcards
     from bot.sandbox.questions import chained, questions, swallowing
     from bot.sandbox.surroundings import constants, surroundings_of, uses_mocks
@@ -259,6 +260,7 @@ def _parsing(
         tree = compile(source, script, "exec", ONLY_AST, dont_inherit=True)
         OF_TREE.update(_of_tree(tree, provided))
         MEANT.update(meant_to_fail(tree))
+        EXITING.update(exits_of(tree))
         expected.update(handed(tree, source))
         return tree
 
@@ -284,7 +286,7 @@ def guarded(
     sign: Callable[[bytes], int],
     changed: set[str],
     provided: Callable[[str], bool],
-) -> tuple[Any, Callable[[object], None]] | None:
+) -> tuple[Any, Callable[[object, SystemExit | None], None]] | None:
     """The program with checks in it, for the namespace, and the last check, of an exit code; None for no program.
 
     `provided`: whether the tree has a module of that name.
@@ -310,13 +312,16 @@ def guarded(
     doing = questions(compare, foreign, changed, void, failures, lambda: look(often))
     noting, swallowed = swallowing(changed)
     begun, note, missing = beginning(expected)
-    check = _checking(compare, ask, (forking(script, changed), note), doing, noting, begun)
+    left, ended_itself = leaving(script)
+    check = _checking(compare, ask, (forking(script, changed), note), doing, noting, begun, left)
 
     def complete(code: Any) -> Any:
         return with_constant(code, types.MethodType(check, 0))
 
-    def last(code: object) -> None:
+    def last(code: object, ended: SystemExit | None) -> None:
         look(everything)
+        if code == 0 and ended is not None and not ended_itself(ended):
+            void("the script did not end itself")
         if code == 0 and failures[0]:
             void("a test failed")
         if code == 0 and swallowed():

@@ -34,11 +34,13 @@ if TYPE_CHECKING:
 
 _WORD = 32  # hexadecimal digits of the key by which `results.py` signs, and of the nonce that follows
 _GUARD = (
-    *("callables", "meant", "nearby", "agreeing", "checked", "handed", "questions", "forks", "surroundings", "guard"),
+    *("callables", "meant", "nearby", "agreeing", "checked", "handed", "leaving", "questions", "forks", "surroundings"),
+    "guard",
 )
 _MARKS = "fctp"
 _DIGITS = b"0123456789abcdef"
 _traceback_of = BaseException.__dict__["__traceback__"].__get__  # a class of exceptions may have another
+_low_byte = int.__and__  # of what is no number, though it may say so, it raises `TypeError`
 _code = [0]  # what the script ended with
 
 
@@ -119,6 +121,17 @@ def _cut_short(traceback: TracebackType | None, main: dict[str, object], changed
                 return True
         traceback = traceback.tb_next
     return False
+
+
+def _exit_code(error: SystemExit) -> int:
+    """As the interpreter has it; what is neither a number nor None is shown."""
+    if error.code is None:
+        return 0
+    try:
+        return _low_byte(error.code, 0xFF)  # type: ignore[arg-type]
+    except TypeError:
+        print(error.code, file=sys.stderr)
+        return 1
 
 
 def _below(error: BaseException) -> TracebackType | None:
@@ -277,18 +290,21 @@ def _execute(
             runpy._run_module_as_main(arguments[0])  # type: ignore[attr-defined] # what `-m` itself calls
             return 0
 
-    code = _ending_of(run, program, main.__dict__, changed)
+    code, error = _ending_of(run, program, main.__dict__, changed)
     if guard is not None:
-        last(code)
+        last(code, error)
     return code
 
 
 def _ending_of(
     run: Callable[[], int] | None, program: CodeType | None, main: dict[str, Any], changed: set[str]
-) -> int | str:
-    """The exit code of the program, or of what runs the module; or `cut`. A fork does not come to an end: by how it
-    ends, whoever made it would learn what the script makes of an answer."""
+) -> tuple[int | str, SystemExit | None]:
+    """The exit code of the program, or of what runs the module; or `cut`. And what it ended with, if it raised that.
+
+    A fork does not come to an end: by how it ends, whoever made it would learn what the script makes of an answer.
+    """
     code: int | str = 0
+    ended: SystemExit | None = None
     getpid, kill, owner = os.getpid, os.kill, os.getpid()
     try:
         if run is not None:
@@ -298,13 +314,9 @@ def _ending_of(
     except SystemExit as error:
         if getpid() != owner:
             kill(getpid(), 9)
-        if error.code is None or error.code == 0:
-            code = "cut" if _cut_short(_below(error), main, changed) else 0
-        elif isinstance(error.code, int):
-            code = error.code & 0xFF
-        else:
-            code = 1
-            print(error.code, file=sys.stderr)
+        code, ended = _exit_code(error), error
+        if code == 0 and _cut_short(_below(error), main, changed):
+            code = "cut"
     except BaseException as error:
         if getpid() != owner:
             kill(getpid(), 9)
@@ -314,7 +326,7 @@ def _ending_of(
         sys.excepthook(type(error), error.with_traceback(traceback), traceback)
     if getpid() != owner:
         kill(getpid(), 9)
-    return code
+    return code, ended
 
 
 if __name__ == "__main__":

@@ -26,6 +26,7 @@ INSIDE = (
         "nearby.py",
         "meant.py",
         "surroundings.py",
+        "leaving.py",
     ),
 )
 _KNOWN: dict[str, tuple[str, ...]] = {
