@@ -3,6 +3,7 @@
 Pull request, comments, console and pages show the same sentences. Neutralise them before they go to GitHub.
 """
 
+from collections.abc import Sequence
 from typing import assert_never
 
 from bot.publish.messages.own_tests import of_winner
@@ -241,6 +242,15 @@ def _parting(verdict: Verdict) -> str:
     return f"Two behaviours remain: {one} passes test {first} and fails {second}, {other} the other way round."
 
 
+def _on_base(base: Sequence[bool | None]) -> str:
+    """What became of tests on the base commit, of which none fails there and one passes at least."""
+    passed, unknown = base.count(True), base.count(None)
+    if unknown:
+        return f"{passed:,} {verb(passed, 'passes', 'pass')} on the base commit and {unknown:,} could not be run"
+    who = {1: "it passes", 2: "both pass"}.get(passed, "all pass")
+    return f"{who} on the base commit"
+
+
 def _why_nobody(verdict: Verdict, abstention: Abstention) -> str:
     tests = len(verdict.ballot.tests)
     match abstention.cause:
@@ -253,7 +263,7 @@ def _why_nobody(verdict: Verdict, abstention: Abstention) -> str:
             return f"No candidate is credible: {which} could {'not ' if tests == 1 else ''}be run."
         case NoWinner.NOT_REPRODUCED:
             which = "the only test does not reproduce" if tests == 1 else f"none of the {tests:,} tests reproduces"
-            return f"No candidate is credible: {which} the bug, since it passes on the base commit or could not be run."
+            return f"No candidate is credible: {which} the bug, since {_on_base(verdict.ballot.base)}."
         case NoWinner.DECLINED:
             words = f' In its words: "{abstention.said}"' if abstention.said else ""
             return f"The model was asked to choose among the best, and found that none resolves the issue.{words}"

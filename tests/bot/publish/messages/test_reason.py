@@ -394,13 +394,17 @@ def test_own_tests_that_were_meant_to_run_and_did_not_are_said_everywhere() -> N
         (
             ballot("+", "+"),
             Abstention(cause=NoWinner.NOT_REPRODUCED),
-            "No candidate is credible: the only test does not reproduce the bug, since it passes on the base commit or "
-            "could not be run.",
+            "No candidate is credible: the only test does not reproduce the bug, since it passes on the base commit.",
+        ),
+        (
+            ballot("+++", "+++"),
+            Abstention(cause=NoWinner.NOT_REPRODUCED),
+            "No candidate is credible: none of the 3 tests reproduces the bug, since all pass on the base commit.",
         ),
         (
             ballot("+?", "++"),
             Abstention(cause=NoWinner.NOT_REPRODUCED),
-            "No candidate is credible: none of the 2 tests reproduces the bug, since it passes on the base commit or "
+            "No candidate is credible: none of the 2 tests reproduces the bug, since 1 passes on the base commit and 1 "
             "could not be run.",
         ),
         (
