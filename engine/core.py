@@ -25,8 +25,9 @@ from engine.run.outputs import Row, Sampled, Writer, allowed, sampled_rows
 from engine.run.runner import LEAST, Runner, RunOptions
 from engine.run.sampling import sample
 from engine.run.steady import Steady
+from engine.schedule.limits import Limits
 from engine.schedule.resumption import Bounds
-from engine.schedule.scheduler import Limits, Scheduler
+from engine.schedule.scheduler import Scheduler
 from engine.schedule.sequence import Output, Request, Sequence, State, TokenLogprob
 from engine.schedule.step import Step
 from engine.speculate.speculator import Speculator

@@ -19,7 +19,7 @@ from engine.model.cache_shape import CacheSize
 from engine.model.memory import Watch, available, size
 from engine.model.model import Model
 from engine.run.sampling import SORTED, Draw, logprobs, sample
-from engine.schedule.scheduler import Limits
+from engine.schedule.limits import Limits
 from engine.schedule.sequence import Request, SamplingParams, Sequence
 from engine.schedule.step import Chunk, Step
 from engine.text.output import ByteDecoder, OutputText

@@ -19,7 +19,7 @@ from engine.errors import LoadError, UnsupportedModelError, one_line
 from engine.model.attention import NAME, PagedContext, attending
 from engine.model.backends import SparseWork, Work, choose
 from engine.model.cache_scales import cache_dtype, choose_scales
-from engine.model.cache_shape import CacheShape as CacheShape
+from engine.model.cache_shape import CacheShape
 from engine.model.causal_half import is_causal_half
 from engine.model.dequantize import Target, dequantized, method_of, one_by_one, tell_memory
 from engine.model.dtypes import resolve_dtype

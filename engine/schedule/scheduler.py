@@ -16,7 +16,7 @@ from engine.cache.tails import CopySlots, Tails
 from engine.schedule.counters import Counters
 from engine.schedule.drafts import Drafter, Drafts
 from engine.schedule.forecast import Forecast
-from engine.schedule.limits import Limits as Limits
+from engine.schedule.limits import Limits
 from engine.schedule.resumption import ANYWHERE, Bounds, Resumption
 from engine.schedule.sequence import FinishReason, Request, Sequence, State
 from engine.schedule.step import Chunk, Step

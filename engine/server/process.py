@@ -25,7 +25,7 @@ from engine.parallel.ranks import Ranks
 from engine.run.calibration import default_file, device_name, measured_cost, shape_name
 from engine.run.graphs import record
 from engine.run.runner import RunOptions
-from engine.schedule.scheduler import Limits
+from engine.schedule.limits import Limits
 from engine.server.api import create_app
 from engine.server.machine import Server, available_cores, follow_stdin, listen, model_name
 from engine.server.service import Serving

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from kernels import native
-from kernels.native import ways as ways
+from kernels.native import ways
 from kernels.tree_attention.heads import Heads
 from kernels.tree_attention.worklist import WorkList
 

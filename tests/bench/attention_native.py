@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from kernels.native import ways
 from kernels.tree_attention import native
 from kernels.tree_attention.cut import CutCost, cut
 from kernels.tree_attention.heads import Heads
@@ -37,7 +38,7 @@ def measure(tree: Tree, repeats: int) -> dict[str, float] | str:
     query, cold = torch.randn(tree.sequences, heads.query, heads.dim).bfloat16(), torch.zeros(COLD, dtype=torch.uint8)
     items = cut(spans, shared, BLOCK, CutCost())
     work = WorkList.of(items, len(spans), BLOCK, zone=allocator.zone, cache_blocks=allocator.count)
-    works = {NAMES[way]: native.NativeWork.of(work, heads, way) for way in native.ways()}
+    works = {NAMES[way]: native.NativeWork.of(work, heads, way) for way in ways()}
     scale = heads.dim**-0.5
     with torch.inference_mode():
         expected = tree_attention_output(query.float(), caches[0].float(), caches[1].float(), work, scale)
@@ -63,7 +64,7 @@ def measure(tree: Tree, repeats: int) -> dict[str, float] | str:
 
 def compare(quick: bool) -> tuple[dict[str, Any], bool]:
     """The grid's figures, also printed; False where something is computed wrong. Empty where there are no kernels."""
-    if not native.ways():
+    if not ways():
         print("\nNo kernels in C: this processor lacks AVX-512 BF16, or there is no compiler.")
         return {}, True
     rows: list[dict[str, Any]] = []

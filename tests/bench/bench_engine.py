@@ -32,7 +32,7 @@ from engine.choices import BUNDLED_MODEL
 from engine.core import Core
 from engine.model.attention import NAME
 from engine.model.model import Model
-from engine.schedule.scheduler import Limits
+from engine.schedule.limits import Limits
 from engine.schedule.sequence import Request, SamplingParams
 from engine.text.tokenizer import Tokenizer
 from kernels.tree_attention.cut import CutCost

@@ -17,7 +17,7 @@ import torch
 
 from engine.core import Core
 from engine.run.runner import RunOptions
-from engine.schedule.scheduler import Limits
+from engine.schedule.limits import Limits
 from engine.schedule.sequence import Request, SamplingParams
 from tests.bench.bench_engine import load, make_tokenizer
 

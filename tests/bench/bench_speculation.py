@@ -24,7 +24,7 @@ from bot.llm.prompts import render
 from engine.choices import BUNDLED_MODEL
 from engine.core import Core
 from engine.model.model import Model
-from engine.schedule.scheduler import Limits
+from engine.schedule.limits import Limits
 from engine.schedule.sequence import Request, SamplingParams
 from engine.settings import Settings
 from engine.text.chat_template import Chat

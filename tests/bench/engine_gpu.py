@@ -19,7 +19,7 @@ from engine.model.model import Model
 from engine.run import steady
 from engine.run.runner import RunOptions
 from engine.run.sampling import Draw, Draws, sample
-from engine.schedule.scheduler import Limits
+from engine.schedule.limits import Limits
 from engine.schedule.sequence import Request, SamplingParams
 from kernels.tree_attention.cost import CutRule
 from kernels.tree_attention.items import Item

@@ -22,7 +22,7 @@ from engine.core import Core
 from engine.run import graphs
 from engine.run.graphs import call_again
 from engine.run.runner import RunOptions
-from engine.schedule.scheduler import Limits
+from engine.schedule.limits import Limits
 from engine.schedule.sequence import Request, SamplingParams
 from engine.text.output import ByteDecoder
 from kernels.tree_attention import buffers

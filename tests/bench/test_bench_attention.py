@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from kernels.native import ways
 from kernels.tree_attention import native
 from kernels.tree_attention.cut import CutCost, cut
 from kernels.tree_attention.heads import Heads
@@ -65,10 +66,10 @@ def test_the_benchmark_runs(tmp_path: Path):
     assert {row["shape"] for row in figures["counted"]} == {s.name for s in shapes(quick=True)}
     assert [row["tree"] for row in figures["cpu"]["trees"]] == [str(tree) for tree in attention_cpu.grid(quick=True)]
     compared = [str(tree) for tree in attention_native.grid(quick=True)]
-    assert [row["tree"] for row in figures["native"].get("trees", [])] == (compared if native.ways() else [])
+    assert [row["tree"] for row in figures["native"].get("trees", [])] == (compared if ways() else [])
 
 
-@pytest.mark.skipif(not native.ways(), reason="this processor lacks AVX-512 BF16, or no compiler")
+@pytest.mark.skipif(not ways(), reason="this processor lacks AVX-512 BF16, or no compiler")
 def test_no_figure_of_a_kernel_in_c_that_is_wrong(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):
     right = native.NativeWork.attend
     monkeypatch.setattr("kernels.tree_attention.native.NativeWork.attend", lambda *args: right(*args) + 0.1)

@@ -17,7 +17,7 @@ from engine.core import Core
 from engine.model.attention import NAME
 from engine.model.model import Model
 from engine.run.runner import RunOptions
-from engine.schedule.scheduler import Limits
+from engine.schedule.limits import Limits
 from engine.text.tokenizer import Tokenizer
 from engine.weights.checkpoint import resolve
 from kernels.tree_attention.cut import CutCost

@@ -14,7 +14,7 @@ from engine.model.attention import NAME
 from engine.model.backends import SparseWork
 from engine.model.indexers import Asked
 from engine.model.model import Model, StepInput
-from engine.schedule.scheduler import Limits
+from engine.schedule.limits import Limits
 from engine.text.tokenizer import Tokenizer
 from kernels.tree_attention.reach import FULL, Reach
 from tests.engine.conftest import copy_into_engine, make_weights

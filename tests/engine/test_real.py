@@ -14,7 +14,7 @@ from engine.core import Core
 from engine.loop import EngineLoop
 from engine.model.model import Model
 from engine.run.runner import RunOptions
-from engine.schedule.scheduler import Limits
+from engine.schedule.limits import Limits
 from engine.schedule.sequence import Request, SamplingParams
 from engine.server.api import create_app
 from engine.text.tokenizer import Tokenizer

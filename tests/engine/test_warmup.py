@@ -19,7 +19,7 @@ from engine.model import memory
 from engine.model.cache_shape import CacheShape, CacheSize
 from engine.model.memory import Watch, available, size
 from engine.model.model import Model, StepInput
-from engine.schedule.scheduler import Limits
+from engine.schedule.limits import Limits
 from engine.schedule.sequence import Request, SamplingParams
 from engine.server.process import _smaller, build_core
 from engine.settings import Settings

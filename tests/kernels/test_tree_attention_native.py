@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from kernels.attention.reference import plain
+from kernels.native import ways
 from kernels.tree_attention import native, reference
 from kernels.tree_attention.cut import CutCost, Span, cut
 from kernels.tree_attention.heads import Heads
@@ -40,7 +41,7 @@ def check(tree: Tree, block_size: int, heads: int, kv_heads: int, dim: int, cost
     for in_place in (False, True):
         work = WorkList.of(cut(tree.spans, tree.shared, block_size, cost, in_place), rows, block_size)
         outputs = []
-        for way in native.ways():
+        for way in ways():
             with poisoned():
                 outputs.append(attend(way, query, caches[0], caches[1], work, scale))
         row = 0
@@ -80,7 +81,7 @@ def test_large_scores_keep_their_order():
     values, query = torch.randn(1, 256, 32).to(torch.bfloat16), torch.randn(3, 2, 32).to(torch.bfloat16)
     work = WorkList.of([Item(0, 3, list(range(16)), 0, 256)], 3, 16)
     expected = reference.tree_attention_output(query.float(), keys.float(), values.float(), work, 1.0)
-    for way in native.ways():
+    for way in ways():
         found = attend(way, query, keys, values, work, 1.0)
         torch.testing.assert_close(found.float(), expected, atol=3e-2, rtol=3e-2)
 
@@ -90,7 +91,7 @@ def test_what_is_no_number_is_seen():
     query = torch.randn(2, 1, 32).to(torch.bfloat16)
     query[1] = torch.nan
     work = WorkList.of([Item(0, 2, list(range(4)), 0, 64)], 2, 16)
-    for way in native.ways():
+    for way in ways():
         found = attend(way, query, keys, values, work, 1.0)
         assert torch.isfinite(found[0]).all()
         assert torch.isnan(found[1]).all()

@@ -12,7 +12,8 @@ import pytest
 import torch
 
 from kernels.attention.reference import plain
-from kernels.tree_attention import native, reference, triton
+from kernels.native import ways
+from kernels.tree_attention import reference, triton
 from kernels.tree_attention.buffers import Capacity, WorkBuffers
 from kernels.tree_attention.cut import CutCost, Span, cut
 from kernels.tree_attention.heads import Heads
@@ -30,7 +31,7 @@ IMPLEMENTATIONS: dict[str, tuple[Callable[..., Any], torch.dtype, float]] = {
     "torch": (reference.tree_attention_output, torch.float32, 3e-5),
     "triton": (lambda *args, **more: triton.tree_attention(*args, **more)[0], torch.float32, 3e-5),
 }
-for way in native.ways():
+for way in ways():
     IMPLEMENTATIONS[f"native-{way}"] = (partial(attend, way), torch.bfloat16, 2e-2)
 EVERYWHERE = pytest.mark.parametrize("name", IMPLEMENTATIONS)
 

@@ -15,7 +15,7 @@ from engine.model.features import check_config, check_kind, field
 from engine.model.model import Model
 from engine.model.text_half import decoder_class
 from engine.run.runner import RunOptions
-from engine.schedule.scheduler import Limits
+from engine.schedule.limits import Limits
 from engine.schedule.sequence import Sequence
 from engine.text.tokenizer import Tokenizer
 from kernels.tree_attention.cut import CutCost

@@ -17,7 +17,7 @@ from engine.model.attention import NAME
 from engine.model.model import Model, read_config
 from engine.model.quantize import check_checkpoint, int4_of, int8_of, linear_bytes
 from engine.model.quantized_linear import QuantizedLinear
-from engine.schedule.scheduler import Limits
+from engine.schedule.limits import Limits
 from engine.schedule.sequence import Request, SamplingParams
 from engine.server.process import build_core
 from engine.settings import Settings

@@ -27,7 +27,7 @@ from engine.model.quantized_linear import (
     quantized_linears,
     use_kernels,
 )
-from engine.schedule.scheduler import Limits
+from engine.schedule.limits import Limits
 from engine.text.tokenizer import Tokenizer
 from kernels.expert_linear import reference
 from kernels.expert_linear.weight import KINDS as EXPERT_KINDS

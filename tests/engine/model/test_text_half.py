@@ -14,7 +14,7 @@ from engine.errors import UnsupportedModelError
 from engine.model.attention import ProbeContext, attending
 from engine.model.model import Model, read_config
 from engine.run.runner import RunOptions
-from engine.schedule.scheduler import Limits
+from engine.schedule.limits import Limits
 from engine.text.tokenizer import Tokenizer
 from kernels.tree_attention.cut import CutCost
 from tests.engine.conftest import SIZES, make_tokenizer

@@ -17,7 +17,7 @@ from engine.model.shards import GatheredLinear, SummedLinear, alone, check_split
 from engine.parallel.leader import LeadingModel
 from engine.parallel.ranks import Ranks, dumps, loads
 from engine.run.runner import RunOptions
-from engine.schedule.scheduler import Limits
+from engine.schedule.limits import Limits
 from engine.schedule.sequence import Request, SamplingParams, State
 from engine.text.tokenizer import Tokenizer
 from kernels.tree_attention.buffers import WorkBuffers

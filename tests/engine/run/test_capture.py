@@ -21,7 +21,7 @@ from engine.model.fused_ops import triton_ops
 from engine.model.model import Model
 from engine.run.graphs import DecodeSteps, _Size
 from engine.run.runner import RunOptions
-from engine.schedule.scheduler import Limits
+from engine.schedule.limits import Limits
 from engine.schedule.sequence import Sequence
 from engine.text.tokenizer import Tokenizer
 from kernels.expert_linear.triton import expert_linear

@@ -20,7 +20,7 @@ from engine.run import graphs
 from engine.run.batch import Batch, to_device
 from engine.run.graphs import Capture, call_again, record
 from engine.run.runner import RunOptions
-from engine.schedule.scheduler import Limits
+from engine.schedule.limits import Limits
 from engine.schedule.sequence import Sequence
 from engine.text.tokenizer import Tokenizer
 from kernels.tree_attention.cut import CutCost

@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 
 from engine.core import Core
 from engine.model.backends import Score
-from engine.model.model import CacheShape
+from engine.model.cache_shape import CacheShape
 from engine.run import invariant
 from engine.run.invariant import ROWS, TileContext, sample_alike
 from engine.run.sampling import Draw, logprobs
-from engine.schedule.scheduler import Limits
+from engine.schedule.limits import Limits
 from engine.schedule.sequence import Request, SamplingParams
 from kernels.attention.reference import plain
 from tests.engine.conftest import VOCABULARY, make_weights

@@ -10,7 +10,7 @@ import torch
 from engine.core import Core
 from engine.run.batch import Batch
 from engine.run.runner import RunOptions
-from engine.schedule.scheduler import Limits
+from engine.schedule.limits import Limits
 from engine.schedule.sequence import Output, Request, SamplingParams, State
 from engine.text.tokenizer import Tokenizer
 from kernels.tree_attention.cut import CutCost, Span, cut

@@ -4,8 +4,9 @@ import random
 from collections.abc import Sequence as Many
 
 from engine.cache.tails import CopySlots
+from engine.schedule.limits import Limits
 from engine.schedule.resumption import Bounds
-from engine.schedule.scheduler import Limits, Scheduler
+from engine.schedule.scheduler import Scheduler
 from engine.schedule.sequence import Request, SamplingParams, Sequence
 from engine.schedule.step import Chunk, Step
 from engine.text.output import ByteDecoder, OutputText

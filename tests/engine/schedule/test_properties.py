@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from engine.cache.blocks import BlockAllocator, OutOfBlocksError
 from engine.cache.prefix_tree import Path, PrefixTree
-from engine.schedule.scheduler import Limits, Scheduler
+from engine.schedule.limits import Limits
+from engine.schedule.scheduler import Scheduler
 from engine.schedule.sequence import Request, SamplingParams, Sequence, State
 from engine.schedule.tree_order import TreeOrder, common_prefix
 from engine.text.output import ByteDecoder, OutputText

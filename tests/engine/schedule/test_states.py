@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.cache.snapshots import Snapshots
+from engine.schedule.limits import Limits
 from engine.schedule.resumption import Bounds
-from engine.schedule.scheduler import Limits
 from engine.schedule.sequence import Sequence, State
 from engine.schedule.step import Chunk
 from tests.engine.schedule.machine import Machine

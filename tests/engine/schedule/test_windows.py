@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from engine.cache.snapshots import Snapshots
 from engine.cache.windows import WindowPool
+from engine.schedule.limits import Limits
 from engine.schedule.resumption import Bounds
-from engine.schedule.scheduler import Limits
 from engine.schedule.sequence import State
 from engine.schedule.step import Chunk
 from kernels.tree_attention.reach import Reach

@@ -13,7 +13,7 @@ from torch import Tensor
 from engine.core import Core
 from engine.loop import EngineLoop
 from engine.run.outputs import Row, Sampled
-from engine.schedule.scheduler import Limits
+from engine.schedule.limits import Limits
 from engine.schedule.sequence import Request
 from engine.server.api import create_app
 from engine.server.service import Serving

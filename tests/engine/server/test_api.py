@@ -17,7 +17,7 @@ from openai import OpenAI
 from engine.core import Core
 from engine.loop import EngineLoop
 from engine.run.runner import RunOptions
-from engine.schedule.scheduler import Limits
+from engine.schedule.limits import Limits
 from engine.schedule.sequence import Request
 from engine.server.api import create_app
 from kernels.tree_attention.cut import CutCost

@@ -10,7 +10,7 @@ from openai.types.chat import completion_create_params as chat_params
 
 from engine.core import Core
 from engine.loop import EngineLoop
-from engine.schedule.scheduler import Limits
+from engine.schedule.limits import Limits
 from engine.server.api import create_app
 from engine.server.protocol import ChatRequest, CompletionRequest
 from tests.engine.conftest import copy_into_engine

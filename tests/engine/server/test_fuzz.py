@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from engine.core import Core
 from engine.loop import EngineLoop
 from engine.run.runner import RunOptions
-from engine.schedule.scheduler import Limits
+from engine.schedule.limits import Limits
 from engine.server.api import create_app
 from kernels.tree_attention.cut import CutCost
 from tests.engine.conftest import copy_into_engine, make_weights

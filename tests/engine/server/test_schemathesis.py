@@ -14,7 +14,7 @@ from schemathesis.specs.openapi import checks as openapi
 from engine.core import Core
 from engine.loop import EngineLoop
 from engine.run.runner import RunOptions
-from engine.schedule.scheduler import Limits
+from engine.schedule.limits import Limits
 from engine.server.api import create_app
 from engine.server.body import MAX_BODY
 from kernels.tree_attention.cut import CutCost

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 from engine.cli import read
 from engine.core import Core
-from engine.schedule.scheduler import Limits, Scheduler
+from engine.schedule.limits import Limits
+from engine.schedule.scheduler import Scheduler
 from engine.schedule.sequence import Output, Request, SamplingParams, Sequence, State
 from engine.server.metrics import EngineMetrics
 from engine.server.process import build_core
