@@ -4,16 +4,20 @@ Executed by `runner.py` for `guard.py`, never imported itself. A candidate may r
 says yes, so that `assert f(x) == 3` passes. An honest value says no to most. So a value, or any part of it, that has
 such a method in Python is asked about values of which nothing equals all, and the whole is compared with values near
 the one that it equals (`nearby.py`): nothing equals all of them. How often it is asked, and whether before the
-comparison that counts or after it, falls by lot. Of order, nothing is below all numbers and above them, or below one
-number and above it. Who compares in C, as builtins do, is not asked, nor are mocks and the script's own classes, which
-may count who asks.
+comparison that counts or after it, falls by lot; so does how deep in the stack that one and the questions are. Of
+order, nothing is below all numbers and above them, or below one number and above it. No container has whatever text it
+is asked for, and no difference is the same to all numbers. Who compares in C, as builtins do, is not asked, nor are
+mocks where the script uses some, and the script's own classes, which may count who asks.
 """
 
 from __future__ import annotations
 
 import operator
 import os
+import sys
+import types
 import warnings
+import weakref
 from itertools import islice
 
 TYPE_CHECKING = False
@@ -22,14 +26,21 @@ if TYPE_CHECKING:
     from typing import Any
 
     # Handed in by `runner.py`.
-    from bot.sandbox.nearby import nearby
+    from bot.sandbox.nearby import close_to, differ_alike, nearby
 
 _PLAIN = frozenset((int, float, complex, str, bytes, bytearray, bool, type(None), type(...), range, type))
 _GROUPS = (list, tuple, set, frozenset)
 _MOST, _DEEPEST = 5_000, 6  # parts of a value that are looked at, and how deep
 _OFTEN = 300  # comparisons: a loop of them must not take long
 _MOST_NEAR = 20  # elements among which a value is looked for
-_SLOTS = {"==": ("__eq__",), "!=": ("__ne__", "__eq__"), "in": ("__contains__",), "-": ("__sub__", "__rsub__")}
+_SLOTS = {
+    "==": ("__eq__",),
+    "!=": ("__ne__", "__eq__"),
+    "in": ("__contains__",),
+    "-": ("__sub__", "__rsub__"),
+    "close": ("__array_function__",),
+    "ne": ("__ne__",),  # not what follows from `__eq__`
+}
 _SLOTS.update(dict.fromkeys(("<", ">"), ("__lt__", "__gt__")))
 _SLOTS.update(dict.fromkeys(("<=", ">="), ("__le__", "__ge__")))
 _BOTH = dict.fromkeys(("<", ">"), (operator.lt, operator.gt))  # what nothing is to the least and the greatest number
@@ -40,7 +51,11 @@ _OPERATORS: dict[str, Callable[[Any, Any], Any]] = {
     "in": lambda one, other: one in other,
 }  # fmt: skip
 _TURNED = {"<": ">", "<=": ">=", ">": "<", ">=": "<="}  # how the other side is asked
-_slot_wrapper = type(object.__eq__)
+# What is asked in C and asks its own parts.
+_ASKS_ANOTHER = (types.MappingProxyType, weakref.ProxyType, weakref.CallableProxyType)
+_VIEWS: tuple[type, ...] = (type({}.keys()), type({}.values()), type({}.items()))
+_of_c = (type(object.__eq__), type(str.join))  # types of methods
+_DEEP = 7  # calls from a question to the value that is asked
 _bases = type.__dict__["__mro__"].__get__
 _space = type.__dict__["__dict__"].__get__
 _inside = object.__getattribute__
@@ -48,9 +63,11 @@ _inside = object.__getattribute__
 
 def _in_python(kind: type, slots: tuple[str, ...]) -> bool:
     """Whether one of the methods is not C's own."""
+    if kind in _ASKS_ANOTHER:
+        return True
     for slot in slots:
         found = next((space[slot] for space in map(_space, _bases(kind)) if slot in space), None)
-        if found is not None and not (type(found) is _slot_wrapper and found.__name__ == slot):
+        if found is not None and not (type(found) in _of_c and found.__name__ == slot):
             return True
     return False
 
@@ -92,12 +109,21 @@ def _attributes(value: Any) -> list[Any]:
 
 
 def _parts(value: Any) -> list[Any]:
-    """What a comparison of the value may compare one by one: elements, values of a dictionary, and attributes, but
-    where objects are equal if they are the same."""
+    """What a comparison of the value may compare one by one: elements, keys and values of a dictionary, and
+    attributes, but where objects are equal if they are the same."""
     kind = type(value)
     found: list[Any] = []
     if issubclass(kind, dict):
-        found += islice(dict.values(value), _MOST)
+        found += [*islice(dict.keys(value), _MOST), *islice(dict.values(value), _MOST)]
+    if kind in _VIEWS:
+        found += islice(value, _MOST)
+    if kind is slice:
+        found += [value.start, value.stop, value.step]
+    if kind is types.MappingProxyType:
+        try:
+            found += islice(value.values(), _MOST)
+        except Exception:  # another's mapping, which is asked itself
+            found.append(value)
     for group in _GROUPS:
         if issubclass(kind, group):
             found += islice(group.__iter__(value), _MOST)
@@ -125,6 +151,14 @@ def _lot(most: int) -> int:
     return 1 + os.urandom(1)[0] % most
 
 
+def _deepening() -> Callable[[int, Callable[[], Any]], Any]:
+    def deeper(by: int, act: Callable[[], Any]) -> Any:
+        """What it gives, called so many calls deeper in the stack."""
+        return deeper(by - 1, act) if by else act()
+
+    return deeper
+
+
 def _said(answer: Callable[[], Any]) -> bool:
     try:
         return bool(answer())
@@ -138,8 +172,8 @@ def _asking(
     """What finds the parts of a value that answer in Python, and whether such a part says yes to everything."""
     plain, slots, both, in_python, apart, walk = _PLAIN, _SLOTS, _BOTH, _in_python, _apart, _walk
     kind_of, bases, said = type, _bases, _said
-    yes, no, least, greatest = _yes, _no, _LEAST, _GREATEST
-    own, meant = allowed
+    yes, no, least, greatest, same_size, close = _yes, _no, _LEAST, _GREATEST, differ_alike, close_to
+    (own, meant), mocks = allowed, "mock" in source.lower()
 
     def excused(value: Any, kind: type) -> bool:
         """Whether it may count who asks, or is a wildcard that the script names."""
@@ -147,8 +181,10 @@ def _asking(
             return True
         if foreign(kind):
             return False
-        if own(kind) or any(base.__name__ == "NonCallableMock" for base in bases(kind)):
+        if own(kind):
             return True
+        if any(base.__name__ == "NonCallableMock" for base in bases(kind)):
+            return mocks
         names = [kind.__name__, *([value.__name__] if issubclass(kind, kind_of) else [])]
         return any(name.strip("_") in source for name in names)
 
@@ -158,9 +194,12 @@ def _asking(
             yield lambda: yes(below(value, least), loose) and yes(above(value, greatest), loose)
         elif how == "in":
             yield lambda: object() in value
+        elif how == "close":
+            yield lambda: close(value, apart()[2])
         elif how == "-":
             for some in apart()[1:3]:
-                yield lambda some=some: all(not (value - one) for one in some)  # type: ignore[misc]
+                yield lambda some=some: same_size([value - one for one in some])  # type: ignore[misc]
+                yield lambda some=some: same_size([one - value for one in some])  # type: ignore[misc]
         else:
             for some in apart():
                 if how == "==":
@@ -201,7 +240,8 @@ def _holds(answer: Any, other: Any) -> bool:
 def _nearing() -> Callable[[Any, str, Any, Any, bool], bool]:
     """What tells of a comparison's answer whether the left value says the same of all that is near the right one."""
     both, operators, near, lot, yes, no, said = _BOTH, _OPERATORS, nearby, _lot, _yes, _no, _said
-    holds, kind_of, groups, most = _holds, type, (*_GROUPS, dict), _MOST_NEAR
+    holds, kind_of, groups, most, bases_of, texts = _holds, type, (*_GROUPS, dict), _MOST_NEAR, _bases, (str, bytes)
+    known_kinds, can_be_called = {*texts, *groups}, callable
 
     def contradicts(left: Any, right: Any, how: str, loose: bool) -> bool:
         """Whether the value is below a number and above it, or at most a lower one and at least a higher one."""
@@ -222,6 +262,8 @@ def _nearing() -> Callable[[Any, str, Any, Any, bool], bool]:
 
         def equal(other: Any) -> bool:
             answer = compare(left, other)
+            if strict and can_be_called(getattr(answer, "all", None)):
+                answer = answer.all()
             return same(answer, True) and not (strict and answer.__class__ is not bool and holds(answer, other))
 
         return any(
@@ -229,11 +271,25 @@ def _nearing() -> Callable[[Any, str, Any, Any, bool], bool]:
             for variants in near(right, True)
         )
 
+    def has_all(container: Any, one: Any, answer: bool) -> bool:
+        """Whether it also has all that is near what it has, or is a text that has not what it has. A set of all
+        numbers may be just that."""
+        bases = bases_of(kind_of(container))
+        if kind_of(one) in texts and kind_of(one) in bases and not answer:
+            return bool(kind_of(one).__contains__(container, one))
+        for variants in near(one, True) if answer else ():
+            known = kind_of(variants[0]) in texts or not known_kinds.isdisjoint(bases)
+            if known and all(said(lambda a=other: a in container) for other in variants):  # type: ignore[misc]
+                return True
+        return False
+
     def compared_nearby(left: Any, how: str, right: Any, answer: Any, loose: bool) -> bool:
         if how in both:
             return said(lambda: contradicts(left, right, how, loose))
         if how == "in":
-            found = list(right)[:most] if kind_of(right) in groups and answer else []
+            if kind_of(right) not in groups:
+                return said(lambda: has_all(right, left, answer))
+            found = list(right)[:most] if answer else []
             return any(equals_all(left, "==", one) for one in found if said(lambda a=one: left == a))  # type: ignore[misc]
         agreed = said(lambda: (yes if how == "==" else no)(answer, True))  # of some, nobody may ask that
         return agreed and equals_all(left, how, right, not loose)
@@ -253,6 +309,34 @@ def rarely(often: int) -> Callable[[], bool]:
     return due
 
 
+def _judging(
+    question: Callable[..., None], void: Callable[[str], None]
+) -> Callable[[Any, str, Any, bool, list[tuple[list[Any], str]]], Any]:
+    """What compares and asks. All of it is as deep in the stack, by lot, so that nobody tells questions by that."""
+    quiet, lot, operators = warnings.catch_warnings, _lot, _OPERATORS
+    compared_nearby, deeper, deep = _nearing(), _deepening(), _DEEP
+
+    def judged(left: Any, how: str, right: Any, loose: bool, asked: list[tuple[list[Any], str]]) -> Any:
+        def near(one: Any, its: str, other: Any) -> bool:
+            with quiet(record=True):
+                return bool(deeper(lot(9), lambda: compared_nearby(one, its, other, answer, loose)))
+
+        def questions() -> None:
+            for some, its in asked:
+                deeper(lot(9), lambda some=some, its=its: question(some, its, loose, lot(4)))  # type: ignore[misc]
+
+        questions()
+        answer = deeper(lot(9) + deep, lambda: operators[how](left, right))
+        questions()
+        (of_left, _), (of_right, its) = asked[:2]
+        suspicious = (of_left or (how == "in" and of_right)) and near(left, how, right)
+        if suspicious or (of_right and how != "in" and near(right, its, left)):
+            void("a value that agrees with all that are near")
+        return answer
+
+    return judged
+
+
 def agreeing(
     source: str,
     allowed: tuple[Callable[[type], bool], Callable[[type], bool]],
@@ -267,11 +351,13 @@ def agreeing(
     that the script names; `foreign`: whether it is the candidate's. All names are bound here: what is judged may change
     this module.
     """
-    plain, kind_of, quiet, lot, turned, operators = _PLAIN, type, warnings.catch_warnings, _lot, _TURNED, _OPERATORS
-    suspects, agrees = _asking(source, allowed, foreign)
-    compared_nearby, due = _nearing(), rarely(_OFTEN)
+    plain, kind_of, quiet, turned, operators = _PLAIN, type, warnings.catch_warnings, _TURNED, _OPERATORS
+    (suspects, agrees), due = _asking(source, allowed, foreign), rarely(_OFTEN)
+    limit, set_limit = sys.getrecursionlimit, sys.setrecursionlimit
 
     def question(asked: list[Any], how: str, loose: bool, times: int = 1) -> None:
+        if not asked:
+            return
         with quiet(record=True):
             if any(agrees(one, how, loose) for one in asked * times):
                 void("a value that agrees with everything")
@@ -286,18 +372,17 @@ def agreeing(
             return do(left, right) if needed else None
         of_left, of_right = ("==", "in") if how == "in" else (how, turned.get(how, how))
         asked = [(suspects(left, of_left), of_left), (suspects(right, of_right), of_right)]
-        if not (asked[0][0] or asked[1][0]) or not due():
+        if "approx" in kind_of(right).__name__.lower():
+            asked.append((suspects(left, "-"), "-"))
+        if not any(some for some, _ in asked) or not due():
             return do(left, right) if needed else None
-        for some, its in asked:
-            question(some, its, loose, lot(4))
-        answer = do(left, right)
-        for some, its in asked:
-            question(some, its, loose, lot(4))
-        with quiet(record=True):
-            near = bool(asked[0][0]) and compared_nearby(left, how, right, answer, loose)
-            near = near or (bool(asked[1][0]) and how != "in" and compared_nearby(right, of_right, left, answer, loose))
-        if near:
-            void("a value that agrees with all that are near")
-        return answer
+        before = limit()
+        set_limit(before + 99)  # or questions would meet a limit that the comparison does not
+        try:
+            return judged(left, how, right, loose, asked)
+        finally:
+            if limit() == before + 99:
+                set_limit(before)
 
+    judged = _judging(question, void)
     return compare, ask

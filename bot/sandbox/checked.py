@@ -19,16 +19,19 @@ ONLY_AST = 0x400  # of compile(): `ast.PyCF_ONLY_AST`, without the milliseconds 
 LOOK, RECEIVER, FAILED, RAISED, BEGAN = "look", "receiver", "failed", "raised", "began"
 COMPARED, FIRST, SECOND, METHOD = "compared", "first", "second", "method"
 BROKE, HELD, ENTERED, LEFT = "broke", "held", "entered", "left"  # of assertions and `with`, by the lines of these
-LEAVING = "leaving"
+LEAVING, MADE = "leaving", "made"  # where the script exits; of what the tree's code gives it
+HANDLED, EXPECTED, CALLED = "handled", "expected", "called"  # `expecting.py`
 EXITS = {"exit", "quit", "SystemExit"}
 _MARK = "__troop_check__"  # in the place of the constant, until the code is compiled
 _JUDGING = ("Assert", "With", "AsyncWith", "If", "Return")
-_OPERATORS = {"Eq": "==", "NotEq": "!=", "Lt": "<", "LtE": "<=", "Gt": ">", "GtE": ">=", "In": "in"}
+_OPERATORS = {"Eq": "==", "NotEq": "!=", "Lt": "<", "LtE": "<=", "Gt": ">", "GtE": ">=", "In": "in", "NotIn": "not-in"}
 _COMPARING = (  # how what is called so compares its first two arguments; the first that fits
-    ("assertin", "in"), ("lessequal", "<="), ("less", "<"), ("greaterequal", ">="), ("greater", ">"), ("not", ""),
-    ("equal", "=="),
+    ("assertin", "in"), ("assertnotin", "in"), ("lessequal", "<="), ("less", "<"), ("greaterequal", ">="),
+    ("greater", ">"), ("not", ""), ("equal", "=="),
 )  # fmt: skip
-_TELLING = ("startswith", "endswith")  # methods whose answer a test takes for true
+_TELLING = ("startswith", "endswith", "contains", "equals")  # methods whose answer a test takes for true
+_OF_KIND = ("isinstance", "issubclass", "assertisinstance")
+_NEARING = ("almost", "approx", "close")  # in names of what subtracts its arguments
 # A function that is decorated with something else may be compiled for another machine, or expected to fail.
 _DECORATORS = frozenset((
     *("asyncio", "classmethod", "contextlib", "contextmanager", "functools", "given", "hypothesis", "mock", "patch"),
@@ -89,6 +92,8 @@ def checked(nodes: list[Any], top: bool = True) -> list[Any]:
     """The statements with checks, made in place. `top`: whether they are of a module or its classes."""
     found = []
     for node in nodes:
+        if _kind(node) in ("With", "AsyncWith"):
+            _line(node)
         _visit(node, top=top)
         if _kind(node) in _JUDGING or (_kind(node) == "Expr" and _kind(node.value) == "Call"):
             found.append(_statement(LOOK, node))
@@ -96,7 +101,7 @@ def checked(nodes: list[Any], top: bool = True) -> list[Any]:
             found.append(_statement(LEAVING, node))
         found.append(_told(node) if _kind(node) == "Assert" and node.lineno not in MEANT else node)
         if _kind(node) in ("With", "AsyncWith"):
-            found.append(_statement(LEFT, node, str(node.lineno)))
+            found.append(_statement(LEFT, node, _line(node)))
     return found
 
 
@@ -106,6 +111,14 @@ def _told(node: Any) -> Any:
     broke = [_statement(BROKE, node, line), _at(_ast.Raise(None, None), node)]
     handler = _at(_ast.ExceptHandler(None, None, broke), node)
     return _at(_ast.Try([node], [handler], [_statement(HELD, node, line)], []), node)
+
+
+def _line(node: Any) -> str:
+    """The line of a `with`; with `!` where nothing but the tree's code, or a variable, gives what manages it."""
+    if not hasattr(node, "managed"):  # before checks are put around what manages it
+        roots = [_names(item.context_expr)[-1] for item in node.items if _kind(item.context_expr) != "Name"]
+        node.managed = f"{node.lineno}{'!' if OF_TREE.issuperset(roots) else ''}"
+    return str(node.managed)
 
 
 def _visit(node: Any, *, loose: bool = False, judges: bool = False, top: bool = False) -> Any:
@@ -130,11 +143,17 @@ def _visit(node: Any, *, loose: bool = False, judges: bool = False, top: bool = 
         node.left, node.right = (_check("-", one, one, True) for one in (node.left, node.right))
     elif kind == "Call":
         _called(node, judges)
+        if not OF_TREE.isdisjoint(_names(node.func)[-1:]):
+            return _check(MADE, node, node)
+    elif kind == "ExceptHandler":
+        node.body.insert(0, _statement(HANDLED, node.body[0]))
+        if node.type is not None:
+            node.type = _check(EXPECTED, node.type, node.type)
     elif kind in ("With", "AsyncWith"):
-        told = [_statement(RAISED, node.body[-1], str(node.lineno)), _statement(LOOK, node.body[-1])]
+        told = [_statement(RAISED, node.body[-1], _line(node)), _statement(LOOK, node.body[-1])]
         node.body = [_at(_ast.Try(node.body, [], [], told), node)]
         for item in node.items:
-            item.context_expr = _check(ENTERED, item.context_expr, item.context_expr, str(node.lineno))
+            item.context_expr = _check(ENTERED, item.context_expr, item.context_expr, _line(node))
     elif is_function and top and node.name.startswith("test"):
         _watched(node)
     return node
@@ -148,7 +167,7 @@ def _is_of_pytest(node: Any) -> bool:
 def _compared(node: Any, loose: bool) -> Any:
     """A call that compares, where all operators are known. In a chain, all sides are evaluated."""
     operators = [_OPERATORS.get(_kind(one), "") for one in node.ops]
-    if not all(operators):
+    if not all(operators) or getattr(node.left, "id", "") == "__name__":
         return node
     sides = _at(_ast.Tuple([node.left, *node.comparators], _ast.Load()), node)
     return _check(COMPARED, node, sides, " ".join(["loose" if loose else "strict", *operators]))
@@ -161,11 +180,16 @@ def _called(node: Any, judges: bool) -> None:
         _leaves(node)
     if "assert" in name or "equal" in name:
         how = "!=" if "not" in name else "=="
-        node.args = [one if _kind(one) == "Starred" else _check(how, one, one, True) for one in node.args]
+        by_elements = "close" in name or "array" in name
+        loose = "assert" in name and not by_elements
+        node.args = [one if _kind(one) == "Starred" else _check(how, one, one, loose) for one in node.args]
         between = next((operator for word, operator in _COMPARING if word in name), "")
-        if between and len(node.args) > 1 and "Starred" not in map(_kind, node.args[:2]):
+        if between and not by_elements and len(node.args) > 1 and "Starred" not in map(_kind, node.args[:2]):
             first, second = node.args[:2]
             node.args[:2] = [_check(FIRST, first, first), _check(SECOND, second, second, between)]
+    _expects(node, name)
+    if any(word in name for word in _NEARING):
+        node.args = [one if _kind(one) == "Starred" else _check("-", one, one, True) for one in node.args]
     test: Any = getattr(node.func, "value", None)
     if name in _TELLING and test is not None:
         node.func.value = _check(METHOD, test, test, name)
@@ -174,6 +198,17 @@ def _called(node: Any, judges: bool) -> None:
         node.args[-1] = _check(LOOK, node.args[-1], node.args[-1])
         if _kind(test) == "Name":  # after the arguments, of which one may be what changes it
             node.args[-1] = _check(RECEIVER, node.args[-1], node.args[-1], _at(_ast.Name(test.id, _ast.Load()), test))
+
+
+def _expects(node: Any, name: str) -> None:
+    """The call of what expects an exception of a kind, maybe of what it calls, or tells whether a value is of one."""
+    raises = "raises" in name
+    at = 0 if raises else 1
+    if (raises or name in _OF_KIND) and len(node.args) > at and "Starred" not in map(_kind, node.args):
+        node.args[at] = _check(EXPECTED, node.args[at], node.args[at])
+        at = 2 if "regex" in name else 1
+        if raises and len(node.args) > at:
+            node.args[at] = _check(CALLED, node.args[at], node.args[at])
 
 
 def _leaves(node: Any) -> None:

@@ -23,11 +23,13 @@ if TYPE_CHECKING:
     from typing import Any
 
     # Handed in by `runner.py`.
-    from bot.sandbox.agreeing import agreeing
+    from bot.sandbox.agreeing import _GROUPS, _OFTEN, _PLAIN, agreeing, rarely
     from bot.sandbox.callables import entries, plugins_of_pytest
-    from bot.sandbox.checked import COMPARED, EXITING, MEANT, OF_TREE, ONLY_AST, checked, with_constant
+    from bot.sandbox.checked import CALLED, COMPARED, EXITING, MADE, MEANT, OF_TREE, ONLY_AST, checked, with_constant
+    from bot.sandbox.expecting import expecting
     from bot.sandbox.forks import forking
-    from bot.sandbox.handed import beginning, handed
+    from bot.sandbox.handed import beginning, handed, must_assert
+    from bot.sandbox.helping import helping
     from bot.sandbox.leaving import exits_of, leaving
     from bot.sandbox.meant import meant_to_fail, wildcards
     from bot.sandbox.questions import chained, questions, swallowing
@@ -40,6 +42,8 @@ _RECORDED = frozenset((  # what shows warnings and failures, and decides nothing
     *("logging._loggerClass", "logging._logRecordFactory"),
     *("threading.excepthook", "sys.excepthook", "sys.unraisablehook", "sys.displayhook"),
 ))  # fmt: skip
+_FAKES_TIME = ("freez", "frozen", "travel", "clock", "fake", "time_machine")  # in names that the script has of the tree
+_ORDERS = ("==", "ne", "<", ">", "close")
 _BLOCKS = ("body", "orelse", "finalbody", "handlers", "cases")
 
 # The tree may have a copy of another package that is installed, too.
@@ -118,7 +122,7 @@ def _noted(named: set[str]) -> tuple[list[Any], list[Any]]:
 
 
 def _judges(
-    changed: set[str], uses_mocks: bool, plugins: tuple[str, ...]
+    changed: set[str], uses_mocks: bool, fakes_time: bool, plugins: tuple[str, ...]
 ) -> tuple[Callable[[Any], bool], Callable[[dict[str, Any], str, str], bool]]:
     """Whether a value is from a changed file, or from none; whether what a namespace has in a place was tampered with.
 
@@ -142,6 +146,8 @@ def _judges(
         if dotted.partition(".")[0] in tools:
             return foreign(value) or not is_text(file_of(value), plugins)
         if dotted in recorded:
+            return False
+        if fakes_time and is_text(dotted, ("time.", "datetime.")):
             return False
         if is_text(dotted, "builtins.") and name not in _MOCKED:
             return True
@@ -197,7 +203,7 @@ def _looking(
     main: dict[str, Any],
     foreign: Callable[[Any], bool],
     tampered: Callable[[dict[str, Any], str, str], bool],
-    surroundings: Callable[[], str],
+    surroundings: tuple[Callable[[], str], ...],
     void: Callable[[str], None],
 ) -> Callable[[list[Any]], None]:
     """What compares tools with what they were, and the script's functions and surroundings as well."""
@@ -210,9 +216,10 @@ def _looking(
         for space, name, value, dotted in entries:
             if space.get(name) is not value and tampered(space, name, dotted):
                 void(f"replaced {dotted}")
-        other = surroundings()
-        if other:
-            void(f"replaced {other}")
+        for tell in surroundings:
+            other = tell()
+            if other:
+                void(f"replaced {other}")
         for name, decorated in own:
             value = get(main, name)
             parts = [value]
@@ -232,7 +239,8 @@ def _checking(
     *doing: dict[str, Callable[[Any, Any], None]],
 ) -> Callable[[int, Any, str, Any], Any]:
     """What each check calls; it gives the value back, or the answer of what it compares. `firsts`: called before."""
-    compared, comparing = chained(compare), COMPARED
+    compared, comparing, calling, made, orders = chained(compare), COMPARED, CALLED, MADE, _ORDERS
+    kind_of, others, due = type, _PLAIN | {*_GROUPS, dict}, rarely(_OFTEN)
 
     def check(_: int, value: Any, what: str, more: Any) -> Any:
         for first in firsts:
@@ -242,9 +250,13 @@ def _checking(
         known = False
         for each in doing:
             if what in each:
-                each[what](value, more)
+                answer = each[what](value, more)
+                value = answer if what is calling else value
                 known = True
-        if not known:
+        if what is made:
+            for how in orders if kind_of(value) not in others and due() else ():
+                ask(value, how, False)
+        elif not known:
             ask(value, what, more)
         return value
 
@@ -279,6 +291,12 @@ def _voiding(sign: Callable[[bytes], int]) -> Callable[[str], None]:
     return void
 
 
+def _of_script(script: str) -> Callable[[type], bool]:
+    """Whether a class is the script's own."""
+    file_of, real, mine = _file_of, os.path.realpath, os.path.realpath(script)
+    return lambda kind: real(file_of(kind)) == mine
+
+
 def guarded(
     source: bytes,
     script: str,
@@ -298,22 +316,22 @@ def guarded(
     except (SyntaxError, ValueError):
         return None
     named = _import_now(tree, provided)
-    file_of, real = _file_of, os.path.realpath
-    mine, failures = real(script), [0]
-    foreign, tampered = _judges(changed, uses_mocks(source), plugins_of_pytest() if "pytest" in named else ())
-    surroundings = surroundings_of(tree, named, main, foreign, source)
+    failures = [0]
+    plugins = plugins_of_pytest() if "pytest" in named else ()
+    fakes_time = any(word in name.lower() for name in OF_TREE for word in _FAKES_TIME)
+    foreign, tampered = _judges(changed, uses_mocks(source), fakes_time, plugins)
+    surroundings = (surroundings_of(tree, named, main, foreign, source), helping(tree, script, main))
     runs_itself = b"pytest.main" in source and b"__file__" in source and b"assert=plain" not in source
     often: list[Any] = []
-
-    def is_mine(kind: type) -> bool:
-        return real(file_of(kind)) == mine
-
-    compare, ask = agreeing(source.decode("utf-8", "replace"), (is_mine, wildcards(tree, main)), foreign, void)
+    text = source.decode("utf-8", "replace")
+    compare, ask = agreeing(text, (_of_script(script), wildcards(tree, main)), foreign, void)
     doing = questions(compare, foreign, changed, void, failures, lambda: look(often))
-    noting, swallowed = swallowing(changed)
-    begun, note, missing = beginning(expected)
+    noting, swallowed = swallowing(tree, script, changed)
+    begun, note, missing = beginning(expected, b"pytest.main" not in source and must_assert(tree.body))
     left, ended_itself = leaving(script)
-    check = _checking(compare, ask, (forking(script, changed), note), doing, noting, begun, left)
+    check = _checking(
+        compare, ask, (forking(script, changed), note), doing, noting, begun, left, expecting(text, foreign, void)
+    )
 
     def complete(code: Any) -> Any:
         return with_constant(code, types.MethodType(check, 0))

@@ -18,9 +18,13 @@ if TYPE_CHECKING:
     # Handed in by `runner.py`.
     from bot.sandbox.checked import (
         _COMPILING,
+        _OPERATORS,
         _SUSPENDED,
         BEGAN,
+        COMPARED,
+        HANDLED,
         HELD,
+        METHOD,
         OF_TREE,
         RAISED,
         SECOND,
@@ -43,7 +47,7 @@ _HARMLESS = frozenset((
     *("-q", "-qq", "-v", "-vv", "-x", "-s", "-p", "-W", "-ra", "-rA", "-rp", "-rf", "--no-header", "--maxfail=1"),
     *("--tb=short", "--tb=no", "--tb=long", "--tb=line", "--tb=native", "--disable-warnings", "--color=no"),
 ))  # fmt: skip
-_CASES = ("TestCase", "IsolatedAsyncioTestCase")
+_CASE_CLASSES = frozenset(("TestCase", "IsolatedAsyncioTestCase"))
 
 
 def _asserts(body: list[Any]) -> bool:
@@ -58,6 +62,19 @@ def _asserts(body: list[Any]) -> bool:
             return True
         if kind in ("Return", "Raise"):
             return False
+    return False
+
+
+def must_assert(body: list[Any]) -> bool:
+    """Whether a script of these statements is to reach an assertion: it has one that is not for some cases alone."""
+    for node in body:
+        kind = type(node).__name__
+        if kind == "Assert" and type(node.test).__name__ != "Constant":
+            return True
+        main = kind == "If" and getattr(getattr(node.test, "left", None), "id", "") == "__name__"
+        is_plain = kind != "If" and hasattr(node, "body") and not getattr(node, "decorator_list", ())
+        if (main or is_plain) and must_assert(node.body):
+            return True
     return False
 
 
@@ -82,7 +99,8 @@ def _tests(tree: Any, tool: str) -> Iterator[Any]:
     for node in {getattr(one, "name", one): one for one in tree.body}.values():
         is_class = type(node).__name__ == "ClassDef" and not node.decorator_list and not node.keywords
         bases = [_names(base)[0] for base in node.bases] if is_class else []
-        cases = len(bases) == 1 and (bases[0] in _CASES or (bases[0] in OF_TREE and "test" in bases[0].lower()))
+        of_tree = [base for base in bases if base in OF_TREE and (tool == "unittest" or "test" in base.lower())]
+        cases = bool(of_tree) or not _CASE_CLASSES.isdisjoint(bases)
         if is_class and (cases or (tool == "pytest" and not bases and node.name.startswith("Test"))):
             inside, arguments = list({getattr(one, "name", one): one for one in node.body}.values()), 1
         else:
@@ -131,19 +149,18 @@ def handed(tree: Any, source: bytes) -> dict[str, str]:
 
 
 def beginning(
-    expected: dict[str, str],
+    expected: dict[str, str], sure: bool
 ) -> tuple[dict[str, Callable[[Any, Any], None]], Callable[[str], None], Callable[[], str]]:
     """What notes that such a function began, what is told of every check, and which kind of them never began that must
-    have; "" for none.
+    have; "" for none. `sure`: whether the script is to assert something.
 
     All names are bound here: what is judged may change this module.
     """
-    if not expected:
-        return {}, (lambda what: None), (lambda: "")
     import mmap  # what forks write in it is seen here
 
-    lines, asserting = {line: at for at, line in enumerate(expected)}, (HELD, SECOND, RAISED)
-    begun, asserted = mmap.mmap(-1, len(expected) + 1), [False]
+    lines = {line: at for at, line in enumerate(expected)}
+    asserting, judging = (HELD, SECOND, RAISED), (COMPARED, METHOD, HANDLED, *_OPERATORS.values())
+    begun, asserted = mmap.mmap(-1, len(expected) + 1), [False, not sure]
     kinds, alone = dict(expected), _ALONE
 
     def begins(_: Any, line: str) -> None:
@@ -151,12 +168,14 @@ def beginning(
 
     def note(what: str) -> None:
         if what in asserting:
-            asserted[0] = True
+            asserted[:] = True, True
+        elif what in judging:
+            asserted[1] = True
 
     def missing() -> str:
         for line, at in lines.items():
             if begun[at] == 0 and (kinds[line] != alone or not asserted[0]):
                 return kinds[line]
-        return ""
+        return "" if asserted[1] else "an assertion"
 
     return {BEGAN: begins}, note, missing

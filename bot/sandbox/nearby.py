@@ -6,6 +6,7 @@ Executed by `runner.py` for `agreeing.py`, never imported itself.
 from __future__ import annotations
 
 import os
+import sys
 from itertools import chain, islice
 
 TYPE_CHECKING = False
@@ -104,3 +105,17 @@ def nearby(value: Any, whole: bool = False) -> list[Any]:
         if len(found) >= _LEAVES:
             break
     return found
+
+
+def differ_alike(differences: list[Any]) -> bool:
+    """Whether they are as large as each other, or nothing, which differences to unlike numbers are not."""
+    if all(not one for one in differences):
+        return True
+    sizes = {float(abs(one)) for one in differences}
+    return len(sizes) == 1 and max(sizes) < float("inf")
+
+
+def close_to(value: Any, others: tuple[Any, ...]) -> bool:
+    """Whether numpy, which a value may answer for, takes it for close to all of them."""
+    numpy = sys.modules.get("numpy")
+    return numpy is not None and all(numpy.allclose(value, one) for one in others)

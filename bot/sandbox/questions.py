@@ -29,9 +29,9 @@ if TYPE_CHECKING:
         RECEIVER,
         SECOND,
     )
+    from bot.sandbox.meant import nodes
 
 _OFTEN = 500  # checks: a loop of assertions must not take long
-_KINDS = 2  # of unrelated builtin exceptions that one of a candidate's may be
 _SKIPS = frozenset(("SkipTest", "Skipped", "XFailed"))
 _PREPARING = frozenset((  # methods of a test that judge nothing
     *("setUp", "tearDown", "setUpClass", "tearDownClass", "asyncSetUp", "asyncTearDown"),
@@ -87,7 +87,10 @@ def chained(compare: Callable[..., Any]) -> Callable[[Any, str], Any]:
         loose, *operators = how.split(" ")
         answer: Any = None
         for at, operator in enumerate(operators):
-            answer = compare(values[at], operator, values[at + 1], loose == "loose")
+            how = operator.replace("not-", "")
+            answer = compare(values[at], how, values[at + 1], loose == "loose")
+            if how is not operator:
+                answer = not answer
             if at + 1 < len(operators) and not answer:
                 return answer
         return answer
@@ -113,47 +116,42 @@ def _pairs(compare: Callable[..., Any]) -> dict[str, Callable[[Any, Any], None]]
     return {FIRST: first, SECOND: second}
 
 
-def _of_many_kinds(foreign: Callable[[Any], bool]) -> Callable[[], bool]:
-    """Whether the exception under way is a candidate's that whoever expects one of many kinds takes for it."""
-    now, bases, subclass = sys.exc_info, type.__dict__["__mro__"].__get__, issubclass
-    general, most = (object, BaseException, Exception), _KINDS
-
-    def raised() -> bool:
-        kind = now()[0]
-        if kind is None or not foreign(kind):
-            return False
-        known = [base for base in bases(kind) if base.__module__ == "builtins" and base not in general]
-        ends = [one for one in known if not any(one is not other and subclass(other, one) for other in known)]
-        return len(ends) > most
-
-    return raised
-
-
 def _answering(foreign: Callable[[Any], bool]) -> Callable[[Any, str], bool]:
-    """Whether a candidate's text says yes to any beginning or end."""
-    urandom, kind_of, subclass = os.urandom, type, issubclass
+    """Whether a candidate's value says yes to any beginning or end, or equals any text."""
+    urandom, kind_of = os.urandom, type
 
     def answering(value: Any, name: str) -> bool:
-        kind = kind_of(value)
-        if kind in (str, bytes) or not subclass(kind, (str, bytes)) or not foreign(kind):
+        if not foreign(kind_of(value)):
             return False
-        try:
-            word = urandom(6)
-            return bool(getattr(value, name)(word.hex() if subclass(kind, str) else word))
-        except Exception:
-            return False
+        for word in (urandom(6).hex(), urandom(6)):
+            try:
+                if getattr(value, name)(word):
+                    return True
+            except Exception:  # noqa: S112 - the other kind, then
+                continue
+        return False
 
     return answering
 
 
-def swallowing(changed: set[str]) -> tuple[dict[str, Callable[[Any, Any], None]], Callable[[], bool]]:
-    """What notes assertions of the script that broke, by line; whether a changed file, or a thread, kept one of those
-    failures to itself that never held later.
+def _catching(tree: Any) -> list[range]:
+    """Lines of the script from which it catches exceptions itself."""
+    blocks = [one.body for one in nodes(tree) if getattr(one, "handlers", ()) or hasattr(one, "items")]
+    return [range(body[0].lineno, body[-1].end_lineno + 1) for body in blocks]
 
-    Who caught an exception is the outermost frame that it reached; of a `with` it may be the manager's `__exit__`.
+
+def swallowing(
+    tree: Any, script: str, changed: set[str]
+) -> tuple[dict[str, Callable[[Any, Any], None]], Callable[[], bool]]:
+    """What notes assertions of the script that broke, by line; whether one of those failures, that never held later,
+    was kept by a changed file, or by the standard library (a thread, a future, a handler of logs), but for test tools.
+
+    Who caught an exception is the outermost frame that it reached, or C beyond that; of a `with` it may be the
+    manager's `__exit__`. `script`: its file's name, as its code has it.
     """
-    now, real, kind_of, get = sys.exc_info, os.path.realpath, type, getattr
-    threading = os.path.join(os.path.dirname(os.__file__), "threading.py")
+    now, real, kind_of, get, is_text = sys.exc_info, os.path.realpath, type, getattr, str.startswith
+    library, catching = os.path.dirname(os.__file__) + os.sep, _catching(tree)
+    tools = tuple(library + name for name in ("unittest", "doctest", "contextlib", "site-packages", "dist-packages"))
     broken: dict[str, Any] = {}
     entered: dict[str, list[Any]] = {}
     leaving: dict[str, Any] = {}
@@ -161,6 +159,13 @@ def swallowing(changed: set[str]) -> tuple[dict[str, Callable[[Any, Any], None]]
 
     def of_changed(code: Any) -> bool:
         return code is not None and real(code.co_filename) in changed
+
+    def is_others(traceback: Any) -> bool:
+        """Whether it was not caught by the script, nor by a test tool."""
+        name = traceback.tb_frame.f_code.co_filename
+        if name == script:
+            return all(traceback.tb_lineno not in lines for lines in catching)
+        return is_text(name, library) and not is_text(name, tools)
 
     def broke(_: Any, line: str) -> None:
         broken[line] = now()[1]
@@ -177,14 +182,14 @@ def swallowing(changed: set[str]) -> tuple[dict[str, Callable[[Any, Any], None]]
     def left(_: Any, line: str) -> None:
         error, managers = leaving.pop(line, None), entered.pop(line, [])
         exits = [get(kind_of(one), name, None) for one in managers for name in ("__exit__", "__aexit__")]
-        if error is not None and any(of_changed(get(one, "__code__", None)) for one in exits):
+        by_others = line[-1:] == "!" or any(of_changed(get(one, "__code__", None)) for one in exits)
+        if error is not None and by_others:
             by_manager.append(error)
 
     def swallowed() -> bool:
         for error in broken.values():
             traceback = error.__traceback__
-            code = None if traceback is None else traceback.tb_frame.f_code
-            if code is not None and (of_changed(code) or code.co_filename == threading):
+            if traceback is not None and (of_changed(traceback.tb_frame.f_code) or is_others(traceback)):
                 return True
             if any(one is error for one in by_manager):
                 return True
@@ -206,7 +211,7 @@ def questions(
     `failures`: whose first number is counted up; `look`: compares tools with what they were.
     """
     shadowing, failing, due = _shadowing(foreign), _failing(changed), rarely(_OFTEN)
-    raised, answering = _of_many_kinds(foreign), _answering(foreign)
+    answering = _answering(foreign)
 
     def look_now(_: Any, __: Any) -> None:
         if due():
@@ -219,13 +224,9 @@ def questions(
         if shadowing(test):
             void("replaced a method of a test")
 
-    def raises(_: Any, __: Any) -> None:
-        if raised():
-            void("an exception of many kinds")
-
     def answered(value: Any, name: Any) -> None:
         if answering(value, name):
-            void(f"a text whose {name} always says yes")
+            void(f"a value whose {name} always says yes")
 
-    doing = {LOOK: look_now, FAILED: fail, RECEIVER: received, RAISED: raises, METHOD: answered}
+    doing = {LOOK: look_now, FAILED: fail, RECEIVER: received, METHOD: answered}
     return {**doing, **_pairs(compare)}

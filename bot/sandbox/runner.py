@@ -34,8 +34,8 @@ if TYPE_CHECKING:
 
 _WORD = 32  # hexadecimal digits of the key by which `results.py` signs, and of the nonce that follows
 _GUARD = (
-    *("callables", "meant", "nearby", "agreeing", "checked", "handed", "leaving", "questions", "forks", "surroundings"),
-    "guard",
+    *("callables", "meant", "nearby", "agreeing", "checked", "handed", "helping", "leaving", "expecting", "questions"),
+    *("forks", "surroundings", "guard"),
 )
 _MARKS = "fctp"
 _DIGITS = b"0123456789abcdef"
@@ -290,9 +290,9 @@ def _execute(
             runpy._run_module_as_main(arguments[0])  # type: ignore[attr-defined] # what `-m` itself calls
             return 0
 
-    code, error = _ending_of(run, program, main.__dict__, changed)
+    code, ended = _ending_of(run, program, main.__dict__, changed)
     if guard is not None:
-        last(code, error)
+        last(code, ended)
     return code
 
 

@@ -27,6 +27,8 @@ INSIDE = (
         "meant.py",
         "surroundings.py",
         "leaving.py",
+        "helping.py",
+        "expecting.py",
     ),
 )
 _KNOWN: dict[str, tuple[str, ...]] = {

@@ -1,0 +1,63 @@
+"""What a test expects: exceptions of a kind, or values of one. Standard library only, Python 3.8+.
+
+Executed by `runner.py` for `guard.py`, never imported itself. A candidate may raise what is of many kinds, so that
+whoever expects one of them takes it for that; or the kind that the script takes from it may be the kind of everything.
+"""
+
+from __future__ import annotations
+
+import sys
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    # Handed in by `runner.py`.
+    from bot.sandbox.checked import CALLED, EXPECTED, HANDLED, RAISED
+
+_KINDS = 2  # of unrelated builtin exceptions that one of a candidate's may be
+_general = (object, BaseException, Exception)
+
+
+def _ends(kinds: list[type]) -> int:
+    """How many builtin kinds of exceptions these are that are none of each other's."""
+    known = [one for one in kinds if one.__module__ == "builtins" and one not in _general]
+    return sum(not any(one is not other and issubclass(other, one) for other in known) for one in known)
+
+
+def expecting(
+    source: str, foreign: Callable[[Any], bool], void: Callable[[str], None]
+) -> dict[str, Callable[[Any, Any], Any]]:
+    """What is done where an exception was raised or handled, a kind is expected, or a function is to be called by what
+    expects one. All names are bound here: what is judged may change this module."""
+    now, bases, subclass, ends, most = sys.exc_info, type.__dict__["__mro__"].__get__, issubclass, _ends, _KINDS
+    kind_of, nobodys, failure, instance = type, type("Nobodys", (Exception,), {}), Exception, isinstance
+    nobody = nobodys()
+
+    def raised(_: Any, __: Any) -> None:
+        kind = now()[0]
+        if kind is not None and foreign(kind) and ends(list(bases(kind))) > most:
+            void("an exception of many kinds")
+
+    def expected(value: Any, _: Any) -> None:
+        kinds = [one for one in (value if kind_of(value) is tuple else (value,)) if subclass(kind_of(one), kind_of)]
+        unnamed = [one for one in kinds if one.__name__ not in source]
+        kinds = unnamed + [one for one in kinds if one.__module__ != "builtins" and foreign(one)]
+        try:
+            if any(subclass(nobodys, one) or instance(nobody, one) for one in kinds) or ends(unnamed) > most:
+                void("a kind of everything")
+        except failure:  # what can't be asked is none
+            return
+
+    def called(function: Any, _: Any) -> Any:
+        def call(*given: Any, **named: Any) -> Any:
+            try:
+                return function(*given, **named)
+            except BaseException:
+                raised(None, None)
+                raise
+
+        return call
+
+    return {RAISED: raised, HANDLED: raised, EXPECTED: expected, CALLED: called}

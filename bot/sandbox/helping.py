@@ -1,0 +1,121 @@
+"""Whether the repository's own helpers of tests, which a script imports, are those of their files. Standard library
+only, Python 3.8+.
+
+Executed by `runner.py` for `guard.py`, never imported itself. No candidate may change a file among tests, but it could
+set `tests.helpers.check`, put a module in that one's place, or write the file anew before the script imports it.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from typing import Any
+
+    # Handed in by `runner.py`.
+    from bot.sandbox.checked import ONLY_AST
+    from bot.sandbox.meant import FUNCTIONS, nodes
+
+_AMONG_TESTS = frozenset(("tests", "test", "testing", "__tests__", "spec"))
+
+
+def _named(tree: Any) -> Iterator[tuple[str, str, str]]:
+    """Module, name in it, and name in the script of each import; "" for the module itself."""
+    for node in nodes(tree):
+        kind = type(node).__name__
+        if kind == "Import":
+            yield from ((alias.name, "", "") for alias in node.names)
+        elif kind == "ImportFrom" and node.module and not node.level:
+            for alias in node.names:
+                yield node.module, alias.name, alias.asname or alias.name
+                yield f"{node.module}.{alias.name}", "", ""
+
+
+def _file_of_helper(name: str, script: str) -> str:
+    """The file of a module of the tree that is among tests; "" for another."""
+    folders = [os.getcwd(), os.path.dirname(script), *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
+    among = not _AMONG_TESTS.isdisjoint(name.split(".")) or name.split(".")[-1].startswith("test_")
+    for folder in filter(None, folders) if among or name.endswith("conftest") else ():
+        for ending in (".py", os.sep + "__init__.py"):
+            path = os.path.join(folder, *name.split(".")) + ending
+            if os.path.isfile(path):
+                return path
+    return ""
+
+
+def _defined(path: str) -> dict[str, list[str] | None]:
+    """The functions of the file, and its classes with their methods; none of what a decorator may replace."""
+    with open(path, "rb") as file:
+        tree: Any = compile(file.read(), path, "exec", ONLY_AST, dont_inherit=True)
+    found: dict[str, list[str] | None] = {}
+    for node in tree.body:
+        if getattr(node, "decorator_list", [0]):
+            continue
+        inside = getattr(node, "body", ()) if type(node).__name__ == "ClassDef" else ()
+        methods = [one.name for one in inside if type(one).__name__ in FUNCTIONS and not one.decorator_list]
+        found[node.name] = methods if inside else None
+    return found
+
+
+def helping(tree: Any, script: str, main: dict[str, Any]) -> Callable[[], str]:
+    """What tells which helper is not what its file has; "" for none. Called before anything of the tree is imported.
+
+    All names are bound here: what is judged may change this module.
+    """
+    known: dict[str, tuple[frozenset[str], int, dict[str, list[str] | None]]] = {}
+    bound: list[tuple[str, str, str]] = []
+    for module, name, local in _named(tree):
+        path = _file_of_helper(module, script)
+        if path and module not in known:
+            try:
+                known[module] = (frozenset((path, os.path.realpath(path))), os.stat(path).st_ctime_ns, _defined(path))
+            except (OSError, SyntaxError, ValueError):
+                continue
+        if module in known and name in known[module][2]:
+            bound.append((module, name, local))
+    modules, stat, get, code_of = sys.modules, os.stat, dict.get, _code_of
+
+    def other(value: Any, methods: list[str] | None, paths: frozenset[str]) -> bool:
+        parts = [value] if methods is None else [vars(value).get(name) for name in methods]
+        return any(code_of(one) not in paths for one in parts)
+
+    def changed(module: str) -> str:
+        paths, before, defined = known[module]
+        now = get(modules, module)
+        if now is None:
+            return ""
+        for path in paths:
+            if stat(path).st_ctime_ns != before:
+                return f"the file of {module}"
+        space = vars(now)
+        for name, methods in defined.items():
+            if name in space and other(space[name], methods, paths):
+                return f"{module}.{name}"
+        return "" if defined.keys() <= space.keys() or getattr(now.__spec__, "_initializing", False) else module
+
+    def replaced() -> str:
+        try:
+            for module in known:
+                what = changed(module)
+                if what:
+                    return what
+            for module, name, local in bound:
+                value, (paths, _, defined) = get(main, local), known[module]
+                if value is not None and other(value, defined[name], paths):
+                    return f"{module}.{name}"
+        except Exception:  # it is no class, no module, or the file is gone
+            return "a helper of tests"
+        return ""
+
+    return replaced if known else (lambda: "")
+
+
+def _code_of(value: Any) -> str:
+    """The file of a function's code; "" for anything else."""
+    return value.__code__.co_filename if value.__class__ is _plain_function else ""
+
+
+_plain_function = type(lambda: None)
