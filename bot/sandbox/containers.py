@@ -29,7 +29,9 @@ _COUNTED = {"pids": ("pids.current", "pids.current"), "memory": ("memory.events"
 _COUNTS = tuple(
     f"/sys/fs/cgroup/{place}" for name, (new, old) in _COUNTED.items() for place in (new, f"{name}/{old}")
 )  # as a container sees its own
-USER = "10001:10001"
+# Jobs of each container have a user of their own: the kernel counts some things (watches of inotify, pages in pipes) by
+# user, whatever the container, and one candidate could use up all that another one gets.
+_FIRST_USER, _USERS, _GROUP = 20_000, 40_000, 10_001
 # Of init and of the `sleep` that keeps the container: a job of the same user could take these over by ptrace, and
 # outlive its end in them, uncounted.
 KEEPER = "10002:10002"
@@ -76,6 +78,7 @@ class Container:
         """Start it. Raises what the SDK raises."""
         self._client = client
         self._settings = settings
+        self.user = f"{_FIRST_USER + secrets.randbelow(_USERS)}:{_GROUP}"
         self.started = time.monotonic()
         self.served = 0  # jobs that began, or could not
         self.id: str = client.create_container(
@@ -114,7 +117,7 @@ class Container:
         argv = ["sh", f"{ROOT}/job.sh", limit, "runner" if job.runner else "plain", *job.argv]
         stream: Stream | None = None
         try:
-            made = self._client.exec_create(self.id, argv, stdin=True, environment=job.environment, user=USER)
+            made = self._client.exec_create(self.id, argv, stdin=True, environment=job.environment, user=self.user)
             execution = made["Id"]
             stream = Stream(self._client.exec_start(execution, socket=True), self._settings.output_limit)
             stream.send(_payload(job, word, secret.given), _PREPARE)
@@ -188,7 +191,7 @@ class Container:
 
     def _answers(self) -> bool:
         """Whether a command still runs in it. Raises what the SDK raises."""
-        execution = self._client.exec_create(self.id, ["true"], user=USER)["Id"]
+        execution = self._client.exec_create(self.id, ["true"], user=self.user)["Id"]
         self._client.exec_start(execution)
         return self._exit_code(execution) == 0
 

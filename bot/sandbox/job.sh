@@ -30,8 +30,9 @@ cleaned() {
     return 0
 }
 
-# System V's shared memory, semaphores and queues outlive whoever made them: each file has a head line, then one for each.
-for list in /proc/sysvipc/shm /proc/sysvipc/sem /proc/sysvipc/msg; do
+# System V's shared memory, semaphores and queues outlive whoever made them, and so does a connection, whose port is taken
+# for a minute more: each file has a head line, then one for each.
+for list in /proc/sysvipc/shm /proc/sysvipc/sem /proc/sysvipc/msg /proc/net/tcp /proc/net/tcp6; do
     [ -r "$list" ] && { read -r line; read -r line && end dirty "$list"; } <"$list"
 done
 cleaned || end dirty "files of the last job that can't be removed"

@@ -16,7 +16,7 @@ import pytest_asyncio
 from bot.errors import SandboxError, SandboxUnavailable
 from bot.records import Ending, SandboxJob, Test
 from bot.sandbox import docker_engine, images, open_sandbox, pool
-from bot.sandbox.containers import KEEPER, USER, Container
+from bot.sandbox.containers import KEEPER, Container
 from bot.sandbox.pool import DockerSandbox
 from bot.sandbox.process import ProcessSandbox
 from bot.sandbox.script_command import INSIDE
@@ -49,7 +49,7 @@ def until_told(digits: str) -> SandboxJob:
 def tell(client: docker.APIClient, sandbox: DockerSandbox) -> None:
     """End the job of the busy containers."""
     for container in sandbox._busy:
-        execution = client.exec_create(container.id, ["touch", "/tmp/told"], user=USER)["Id"]
+        execution = client.exec_create(container.id, ["touch", "/tmp/told"], user=container.user)["Id"]
         client.exec_start(execution)
         assert client.exec_inspect(execution)["ExitCode"] == 0
 
@@ -114,16 +114,28 @@ class TestDocker(Work, Attacks):
             "assert libc.msgget(0, 0o1600) >= 0",
             "assert ctypes.CDLL('librt.so.1').mq_open(b'/left', 0o102, 0o600, None) >= 0",
             "open('/dev/shm/left', 'w')",
+            "import socket\nserver = socket.create_server(('127.0.0.1', 8765))\n"
+            "client = socket.create_connection(server.getsockname())\nserver.accept()[0].close()\nclient.recv(1)",
         ],
-        ids=["shared memory", "semaphore", "queue", "POSIX queue", "file"],
+        ids=["shared memory", "semaphore", "queue", "POSIX queue", "file", "connection"],
     )
     async def test_attack_31_nothing_survives_a_job(self, sandbox: DockerSandbox, leave: str) -> None:
         assert (await sandbox.run(command("true"))).passed
         result = await sandbox.run(python(f"import ctypes\nlibc = ctypes.CDLL(None)\n{leave}\n"))
         assert result.passed, result
-        seen = "cat /proc/sysvipc/* | grep -cv key; ls -A /dev/mqueue /dev/shm | grep left; true"
+        seen = (
+            "cat /proc/sysvipc/* /proc/net/tcp | grep -cv 'key\\|address'; ls -A /dev/mqueue /dev/shm | grep left; true"
+        )
         for _ in range(sandbox._concurrency):  # whichever container takes it
             assert (await sandbox.run(command("sh", "-c", seen))).output == "0\n"
+
+    async def test_attack_22_containers_share_no_user(self, sandbox: DockerSandbox, client: docker.APIClient) -> None:
+        """What the kernel grants a user could be used up by one candidate, and missing to another one."""
+        jobs = [asyncio.create_task(sandbox.run(until_told(digits))) for digits in ("14142135", "17320508")]
+        await eventually(lambda: running("0.0514142135") and running("0.0517320508"))
+        assert len({container.user for container in sandbox._busy}) == 2
+        tell(client, sandbox)
+        assert all(result.passed for result in await asyncio.gather(*jobs))
 
     async def test_attack_31_what_keeps_the_container_is_out_of_a_jobs_reach(self, sandbox: DockerSandbox) -> None:
         """By ptrace, init or `sleep` could become what the candidate wants, and rewrite the next candidate's files."""
