@@ -123,6 +123,8 @@ class ShutdownError(ServingError):
 def one_line(error: object) -> str:
     """An error's message as one line of bounded length, for terminals and logs."""
     text = " ".join(str(error).split()) or type(error).__name__
+    if isinstance(error, KeyError):
+        text = f"unknown name {text}"
     return text if len(text) <= 500 else f"{text[:497]}..."
 
 

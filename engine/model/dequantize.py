@@ -6,7 +6,7 @@ weight is read and dequantised when `transformers`' loader puts it into its para
 
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -21,6 +21,8 @@ from engine.model.quantized import Quantized, Tabled
 from engine.model.quantized_linear import Carried, Ways, quantized_linears
 from engine.model.stored import Stored
 
+_PLAIN = ("F16", "BF16", "F32", "F64")
+_MARKS = tuple(f".{form.ends[0]}" for forms in FORMATS.values() for form in forms if form.whole)
 ONE_BY_ONE = "HF_DEACTIVATE_ASYNC_LOAD"  # a switch of `transformers`, read at each load
 _log = logging.getLogger(__name__)
 
@@ -59,7 +61,11 @@ def packing_of(config: Any) -> Packing:
         raise UnsupportedModelError("weights quantised to different numbers of bits", str(sorted(bits)))
     if 32 % min(bits):
         raise UnsupportedModelError(f"weights quantised to {min(bits)} bits")
+    if any("bits" in each for each in (found.get("dynamic") or {}).values()):
+        raise UnsupportedModelError("weights quantised to numbers of bits of their own, as GPTQ's `dynamic` says")
     block = found.get("weight_block_size") or weights[0].get("block_structure")
+    if isinstance(block, str):  # "128x128", as older versions of compressed-tensors write it
+        block = [int(each) for each in block.split("x")]
     offset = 0 if found.get("checkpoint_format") == "gptq_v2" else 1
     return Packing(min(bits), block=tuple(block) if block else None, zero_offset=offset)
 
@@ -173,6 +179,27 @@ def dequantized(stored: dict[str, Stored], config: Any, target: Target) -> dict[
             whole = f"{base}.{form.whole}" if form.whole else base
             found[whole] = Dequantized(whole, form, parts, packing, target)
     return found | {name: tensor for name, tensor in stored.items() if name not in done}
+
+
+def check_plain(read: Mapping[str, Stored | Dequantized]) -> None:
+    """Refuse weights that would be taken for plain numbers and are not, such as those of a checkpoint that says how it
+    is quantised in a file of its own.
+
+    Args:
+        read: every weight that is to be loaded.
+
+    Raises:
+        LoadError: there is one.
+    """
+    for name, weight in read.items():
+        if not isinstance(weight, Stored):
+            continue
+        coded = name.endswith(".weight") and weight.dtype not in _PLAIN
+        if coded or name.endswith(_MARKS):
+            raise LoadError(
+                f"{name} ({weight.dtype}) is quantised, and quantization_config of config.json doesn't say how: "
+                "load the original checkpoint with --quantization int8, or one in a format of docs/models.md"
+            )
 
 
 @contextmanager

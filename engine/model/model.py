@@ -21,7 +21,7 @@ from engine.model.backends import SparseWork, Work, choose
 from engine.model.cache_scales import cache_dtype, choose_scales
 from engine.model.cache_shape import CacheShape
 from engine.model.causal_half import is_causal_half
-from engine.model.dequantize import Target, dequantized, method_of, one_by_one, tell_memory
+from engine.model.dequantize import Target, check_plain, dequantized, method_of, one_by_one, tell_memory
 from engine.model.dtypes import resolve_dtype
 from engine.model.experts import compute_alike, use_kernels_for_experts
 from engine.model.features import check_config, check_kind, context_length
@@ -167,6 +167,12 @@ class Model:
             if isinstance(error, KeyError) and error.args == (NAME,):  # it looks attention up in a list of its own
                 raise UnsupportedModelError("attention outside of transformers' attention interface") from error
             raise LoadError(f"no model could be loaded from {path}: {one_line(error)}") from error
+        if misfits := sorted(told["mismatched_keys"]):
+            name, stored, expected = misfits[0]
+            raise LoadError(
+                f"{name} of {path} has the shape {list(stored)}, where config.json makes it {list(expected)}: are both "
+                "of the same model?"
+            )
         if missing := sorted(told["missing_keys"]):  # transformers would draw them at random
             raise LoadError(
                 f"{path} lacks {len(missing)} of the model's weights, {missing[0]} first: is the checkpoint whole?"
@@ -290,7 +296,8 @@ def _weights(path: str, config: Any, target: Target, split: int, place: str) -> 
     if kind is None:
         raise UnsupportedModelError(f"{config.model_type}, a kind without a causal language model")
     how: dict[str, Any] = {"config": config, "dtype": target.dtype, "attn_implementation": NAME}
-    how |= {"output_loading_info": True, "key_mapping": None if is_causal_half(kind) else NAMES}
+    how |= {"output_loading_info": True, "ignore_mismatched_sizes": True}  # `Model.load` tells which do not fit
+    how |= {"key_mapping": None if is_causal_half(kind) else NAMES}
     if split > 1:
         how["distributed_config"] = DistributedConfig(tp_size=split)
         config.base_model_tp_plan = plan_of(config)
@@ -300,6 +307,7 @@ def _weights(path: str, config: Any, target: Target, split: int, place: str) -> 
     by_torchao = check_checkpoint(config)  # `transformers` needs the metadata of these files
     stored = {} if by_torchao else open_weights(Path(path), progress)
     read = dequantized(stored, config, target) if method else stored
+    check_plain(read)
     if stored:
         how["state_dict"] = read
     if method:

@@ -88,9 +88,14 @@ class Stored:
         self._progress = progress
 
     @property
+    def dtype(self) -> str:
+        """Of its numbers, as safetensors names it: `BF16`, `F8_E4M3`, `BOOL`, ..."""
+        return str(self._slice.get_dtype())
+
+    @property
     def bytes(self) -> int:
         """Its size in the file."""
-        bits = re.search(r"\d+", self._slice.get_dtype())  # of `BF16`, `F8_E4M3`; `BOOL` has none and takes 8
+        bits = re.search(r"\d+", self.dtype)  # `BOOL` has none and takes 8
         return prod(self.get_shape()) * int(bits[0] if bits else 8) // 8
 
     def get_shape(self) -> list[int]:

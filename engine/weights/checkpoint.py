@@ -139,7 +139,9 @@ def check_folder(folder: Path) -> None:
     elif single.exists():
         check_safetensors(single)
     elif not any(folder.glob("pytorch_model*.bin*")):
-        raise LoadError(f"{folder} holds no weights: it has neither model.safetensors nor its index")
+        other = next((file.name for file in folder.glob("consolidated*")), None)
+        hint = f"; {other} is in a layout of its own: fetch model*.safetensors as well" if other else ""
+        raise LoadError(f"{folder} holds no weights: it has neither model.safetensors nor its index{hint}")
     if not any((folder / name).exists() for name in TOKENIZERS):
         raise LoadError(f"{folder} holds no tokenizer: tokenizer.json is missing")
     for name in ("tokenizer.json", "tokenizer_config.json", "generation_config.json"):

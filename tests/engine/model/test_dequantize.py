@@ -15,7 +15,7 @@ from transformers import LlamaConfig
 from engine.errors import LoadError, UnsupportedModelError
 from engine.model import dequantize
 from engine.model.attention import ProbeContext, attending
-from engine.model.dequantize import Target, dequantized
+from engine.model.dequantize import Target, dequantized, packing_of
 from engine.model.formats import AWQ_ORDER
 from engine.model.memory import size
 from engine.model.model import Model
@@ -237,6 +237,7 @@ REFUSED = {
     "three-bits": ({"quant_method": "gptq", "bits": 3}, "3 bits"),
     "nvfp4": (compressed("nvfp4-pack-quantized", "float", 4), "nvfp4"),
     "awq-gemv": ({"quant_method": "awq", "version": "gemv"}, "version gemv"),
+    "gptq-dynamic": ({"quant_method": "gptq", "bits": 4, "dynamic": {"+:.*up_proj": {"bits": 8}}}, "bits of their own"),
 }
 
 
@@ -245,6 +246,33 @@ def test_other_formats_are_refused_by_name(name: str, tmp_path: Path):
     checkpoint(tmp_path, make_weights(), awq_parts, REFUSED[name][0])
     with pytest.raises(UnsupportedModelError, match=REFUSED[name][1]):
         Model.load(str(tmp_path), dtype="float32")
+
+
+@pytest.mark.parametrize("form", ["gptq", "fp8-tensor", "bitsandbytes", "compressed-int4"])
+def test_weights_of_which_the_configuration_says_nothing_are_not_taken_for_plain_ones(form: str, tmp_path: Path):
+    """Some tools write how they quantise into a file of their own: `quantize_config.json`, `hf_quant_config.json`."""
+    checkpoint(tmp_path, make_weights(), FORMS[form][0], {})
+    config = json.loads((tmp_path / "config.json").read_text())
+    del config["quantization_config"]
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(LoadError, match=r"mlp\.down_proj\.\w+ \(\w+\) is quantised, and quantization_config"):
+        Model.load(str(tmp_path), dtype="float32")
+
+
+def test_a_quantised_weight_without_its_scale_is_not_taken_for_a_plain_one(tmp_path: Path):
+    checkpoint(tmp_path, make_weights(), *FORMS["fp8-tensor"])
+    tensors = load_file(tmp_path / "model.safetensors")
+    del tensors["model.layers.1.mlp.up_proj.weight_scale"]
+    save_file(tensors, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(LoadError, match=r"layers\.1\.mlp\.up_proj\.weight \(F8_E4M3\) is quantised"):
+        Model.load(str(tmp_path), dtype="float32")
+
+
+@pytest.mark.parametrize("block", [[128, 64], "128x64"])
+def test_blocks_as_compressed_tensors_wrote_them_at_first(block: Any):
+    group = {"weights": {"type": "float", "num_bits": 8, "block_structure": block}}
+    config = LlamaConfig(quantization_config={"quant_method": "compressed-tensors", "config_groups": {"0": group}})
+    assert packing_of(config).block == (128, 64)
 
 
 def test_a_missing_part_is_told(tmp_path: Path):

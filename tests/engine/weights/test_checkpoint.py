@@ -442,6 +442,10 @@ FOLDERS: dict[str, tuple[Callable[[Path], object], str]] = {
         "code of its own, which is never run",
     ),
     "no-weights": (lambda f: (f / "model.safetensors").unlink(), "holds no weights"),
+    "another-layout": (
+        lambda f: (f / "model.safetensors").rename(f / "consolidated.safetensors"),
+        "consolidated.safetensors is in a layout of its own: fetch model*",
+    ),
     "cut-short": (lambda f: os.truncate(f / "model.safetensors", 100_000), "cut short or damaged"),
     "cut-in-its-head": (lambda f: os.truncate(f / "model.safetensors", 100), "cut short"),
     "empty": (lambda f: os.truncate(f / "model.safetensors", 0), "cut short"),
