@@ -13,6 +13,8 @@ import heapq
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from engine.cache.blocks import BlockAllocator
 from engine.cache.snapshots import Snapshots
 from engine.cache.windows import WindowPool
@@ -84,9 +86,18 @@ class PrefixTree:
         self.allocator = allocator
         self.block_size = block_size
         self.root = Node(None, [], [], 0, 0.0)
-        self.blocks = 0  # held by the tree
+        self._held = np.zeros(allocator.count, dtype=bool)  # [blocks], by the tree
         self._tick = 0
         self._shape = 0  # another whenever a `Path` may have become wrong
+
+    @property
+    def blocks(self) -> int:
+        """How many the tree holds."""
+        return int(self._held.sum())
+
+    def unused(self) -> int:
+        """How many blocks nobody but the tree holds."""
+        return int((self._held & (self.allocator.refs == 1)).sum())
 
     def match(self, tokens: Sequence[int], limit: int, path: Path | None = None) -> Match:
         """Longest cached prefix of `tokens[:limit]`. References are unchanged: hold the blocks before anything else.
@@ -221,8 +232,7 @@ class PrefixTree:
 
     def _append(self, node: Node, keys: list[Key], blocks: list[int], lease: float) -> Node:
         self._drop_covered(node, keys[0], blocks[0])
-        self.allocator.hold(blocks)
-        self.blocks += len(blocks)
+        self._hold(blocks)
         if node.parent is not None and not node.children:  # prolong the edge
             node.keys.extend(keys)
             node.blocks.extend(blocks)
@@ -240,8 +250,7 @@ class PrefixTree:
                 child.lease = max(child.lease, lease)
                 return child.blocks[0]
         self._drop_covered(node, key, block)
-        self.allocator.hold([block])
-        self.blocks += 1
+        self._hold([block])
         node.children[key] = Node(node, [key], [block], self._tick, lease)
         return block
 
@@ -309,8 +318,12 @@ class PrefixTree:
         self.root.children.clear()
         return freed
 
+    def _hold(self, blocks: list[int]) -> None:
+        self.allocator.hold(blocks)
+        self._held[blocks] = True
+
     def _release(self, blocks: list[int], forget: bool = True) -> list[int]:
-        self.blocks -= len(blocks)
+        self._held[blocks] = False
         if forget and self._snapshots is not None:
             self._snapshots.forget(blocks)
         return self.allocator.release(blocks)
@@ -336,7 +349,7 @@ class PrefixTree:
             for other in node.parent.children:
                 assert other == node.keys[0] or other[: len(node.keys[0])] != node.keys[0], "a partial leaf is covered"
             seen.extend(node.blocks)
-        assert len(seen) == len(set(seen)) == self.blocks, "each block has one place in the tree"
+        assert sorted(seen) == np.flatnonzero(self._held).tolist(), "each block has one place in the tree"
         assert all(self.allocator.refs[block] >= 1 for block in seen)
 
 

@@ -165,12 +165,11 @@ class Scheduler:
 
     def unused_cached_blocks(self) -> int:
         """Blocks that only the prefix tree holds, which can be evicted."""
-        return self.allocator.count - self.allocator.free - self.blocks_in_use()
+        return self.tree.unused()
 
     def blocks_in_use(self) -> int:
-        """Blocks that running sequences hold: those outside the tree, and those in it with a second owner."""
-        outside = self.allocator.count - self.allocator.free - self.tree.blocks
-        return outside + int((self.allocator.refs > 1).sum())
+        """Blocks that running sequences hold."""
+        return self.allocator.count - self.allocator.free - self.tree.unused()
 
     def check_integrity(self) -> None:
         """Assert what holds between any two calls."""

@@ -247,6 +247,9 @@ def test_scheduler_under_random_load(seed: int, blocks: int, size: int):
             for sequence in rng.choice(live).sequences:
                 scheduler.finish(sequence, "abort")
                 scheduler.check_integrity()
+        elif action < 0.28:
+            scheduler.tree.clear()  # as after a step that computed no numbers: sequences that run go on
+            scheduler.check_integrity()
         else:
             step()
     for _ in range(20_000):
@@ -255,5 +258,5 @@ def test_scheduler_under_random_load(seed: int, blocks: int, size: int):
         assert step(), "something waits or runs, but nothing is computed"
     assert all(sequence.state is State.FINISHED for request in live for sequence in request.sequences)
     assert scheduler.allocator.free + scheduler.tree.blocks == blocks
-    for source, target in copies:
-        assert not set(source) & set(target)
+    for source, target in copies:  # what is copied from may be given away meanwhile, and be copied to behind that
+        assert not any(slot in source[at:] for at, slot in enumerate(target))
