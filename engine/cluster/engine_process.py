@@ -19,6 +19,7 @@ READY = "troop engine ready on "
 BETWEEN_STARTS = 5.0  # seconds after an engine that did not start
 END_TIMEOUT = 20.0  # seconds that an engine has to end
 _OF_THE_CLUSTER = {"replicas", "ray_address", "api_key"}
+_ALWAYS = {"log_level"}  # also as it is by default: the replica's environment may have another
 
 
 def arguments(settings: Settings) -> list[str]:
@@ -29,7 +30,7 @@ def arguments(settings: Settings) -> list[str]:
 def _arguments(settings: Settings) -> Iterator[str]:
     for name, field in Settings.model_fields.items():
         value = getattr(settings, name)
-        if name in _OF_THE_CLUSTER or value == field.default:
+        if name in _OF_THE_CLUSTER or (value == field.default and name not in _ALWAYS):
             continue
         option = f"--{name.replace('_', '-')}"
         if value is True:

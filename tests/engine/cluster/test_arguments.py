@@ -32,8 +32,13 @@ def test_a_replica_reads_the_same_settings_from_its_command_line():
     assert unchanged == {"api_key", "replicas", "ray_address", "cache_memory", "item_tokens"}
     assert read(arguments(settings)) == settings
     assert read(arguments(Settings(cache_memory=12345))) == Settings(cache_memory=12345)
-    assert arguments(Settings()) == []
+    assert arguments(Settings()) == ["--log-level", "info"]
 
 
 def test_the_key_and_the_cluster_are_not_passed_on():
-    assert arguments(Settings(replicas=4, ray_address="auto", api_key="secret")) == []
+    assert arguments(Settings(replicas=4, ray_address="auto", api_key="secret")) == arguments(Settings())
+
+
+def test_a_replica_logs_as_the_cluster_does_whatever_its_environment_says(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("TROOP_LOG_LEVEL", "error")
+    assert read(arguments(Settings(log_level="info"))).log_level == "info"
