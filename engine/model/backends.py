@@ -42,6 +42,16 @@ class SparseWork(NamedTuple):
 GPU_SEQUENCES = (512,)  # beyond those for a CPU: a GPU's tensor cores need that many to be busy
 
 
+class StepItems(NamedTuple):
+    """What the layers of one reach attend to in a step."""
+
+    items: Sequence[Item]  # parents before children, where there are such
+    rows: int  # of the batch
+    block_size: int  # tokens
+    floors: Floors | None = None  # [rows], the first position that each row sees; `None`: all see everything
+    zones: bool = True  # whether the cache puts tails where `Backend.use_zones` says
+
+
 class Score(NamedTuple):
     """What a layer makes of the products of queries and keys, see `kernels.tree_attention.reference`."""
 
@@ -62,18 +72,8 @@ class Backend(Protocol):
     tiling: Tiling | None  # of the Triton kernel; `None`: its default
     in_place: bool  # runs of neighbouring blocks are read faster than scattered ones, see `kernels.tree_attention.cut`
 
-    def prepare(
-        self,
-        items: Sequence[Item],
-        rows: int,
-        block_size: int,
-        device: torch.device,
-        floors: Floors | None = None,
-        zones: bool = True,
-    ) -> Work:
-        """A step's items in the form that `attend` takes; arguments as of `WorkList.of`. `zones`: whether the cache
-        puts tails where `use_zones` says.
-        """
+    def prepare(self, step: StepItems, device: torch.device) -> Work:
+        """A step's items in the form that `attend` takes, on the device. Raises as `WorkList.of`."""
         ...
 
     def use_zones(self, zone: int, cache_blocks: int) -> None:
@@ -102,17 +102,10 @@ class TorchBackend:
         """See `Backend`: tails that begin a zone apart are read in place, as a strip."""
         self._zone, self._cache_blocks = zone, cache_blocks
 
-    def prepare(
-        self,
-        items: Sequence[Item],
-        rows: int,
-        block_size: int,
-        device: torch.device,
-        floors: Floors | None = None,
-        zones: bool = True,
-    ) -> Work:
+    def prepare(self, step: StepItems, device: torch.device) -> Work:
         """See `Backend`."""
-        return WorkList.of(items, rows, block_size, device, self._zone if zones else 0, self._cache_blocks, floors)
+        zone = self._zone if step.zones else 0
+        return WorkList.of(step.items, step.rows, step.block_size, device, zone, self._cache_blocks, step.floors)
 
     def attend(self, query: Tensor, key_cache: Tensor, value_cache: Tensor, work: Work, score: Score) -> Tensor:
         """See `Backend`."""
@@ -131,17 +124,10 @@ class NativeBackend:
     def __init__(self, heads: Heads) -> None:
         self.heads = heads
 
-    def prepare(
-        self,
-        items: Sequence[Item],
-        rows: int,
-        block_size: int,
-        device: torch.device,
-        floors: Floors | None = None,
-        zones: bool = True,
-    ) -> Work:
+    def prepare(self, step: StepItems, device: torch.device) -> Work:
         """See `Backend`."""
-        return NativeWork.of(WorkList.of(items, rows, block_size, device, floors=floors), self.heads)
+        plain = WorkList.of(step.items, step.rows, step.block_size, device, floors=step.floors)
+        return NativeWork.of(plain, self.heads)
 
     def use_zones(self, zone: int, cache_blocks: int) -> None:
         """See `Backend`: it reads block by block, wherever the blocks are."""
@@ -165,17 +151,9 @@ class TritonBackend:
         self.tiling: Tiling | None = None
         self._attend = triton.tree_attention
 
-    def prepare(
-        self,
-        items: Sequence[Item],
-        rows: int,
-        block_size: int,
-        device: torch.device,
-        floors: Floors | None = None,
-        zones: bool = True,
-    ) -> Work:
+    def prepare(self, step: StepItems, device: torch.device) -> Work:
         """See `Backend`."""
-        return WorkBuffers.of(items, rows, self.heads, block_size, device, self.tiling, floors)
+        return WorkBuffers.of(step.items, step.rows, self.heads, step.block_size, device, self.tiling, step.floors)
 
     def use_zones(self, zone: int, cache_blocks: int) -> None:
         """See `Backend`: it reads block by block, wherever the blocks are."""
@@ -251,7 +229,7 @@ def calibrate(
     heads = backend.heads
 
     def prepare(items: Sequence[Item], rows: int) -> Callable[[Tensor, Tensor, Tensor], object]:
-        work = backend.prepare(items, rows, block_size, device)
+        work = backend.prepare(StepItems(items, rows, block_size), device)
         score = Score(heads.dim**-0.5)
         return lambda query, keys, values: backend.attend(query, keys, values, work, score)
 

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from engine.model.backends import SparseWork, Work
+from engine.model.backends import SparseWork, StepItems, Work
 from engine.model.model import Model, StepInput
 from engine.model.states import Rows
 from engine.schedule.step import Step
@@ -132,7 +132,7 @@ def to_device(batch: Batch, cost: CutRule, model: Model, places: Sequence[Number
         seen: Sequence[Item] = items
         if own:
             seen = moved(items, floors, batch.block_size, places[model.windows.index(reach)])
-        works.append(backend.prepare(seen, batch.count, batch.block_size, device, floors, zones=not own))
+        works.append(backend.prepare(StepItems(seen, batch.count, batch.block_size, floors, zones=not own), device))
     wanted = torch.from_numpy(batch.wanted).to(device)
     states = state_rows(batch.texts, device)
     tokens = rows[0] if batch.said is None else batch.said
@@ -160,7 +160,8 @@ def sparse_work(batch: Batch, cost: CutRule, model: Model, most: int) -> SparseW
         first += span.new
     work = None
     if plain:
-        work = backend.prepare(cut(plain, shared, size, cost, backend.in_place), len(rows), size, device)
+        items = cut(plain, shared, size, cost, backend.in_place)
+        work = backend.prepare(StepItems(items, len(rows), size), device)
     texts = tuple(_texts(new, members, size, device) for new, members in groups.items())
     return SparseWork(most, torch.tensor(rows, dtype=torch.int64, device=device), work, texts)
 

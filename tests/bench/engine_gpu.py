@@ -3,7 +3,7 @@ the shapes of Qwen2.5-Coder.
 """
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +14,7 @@ from transformers import AutoModelForCausalLM, GenerationConfig, Qwen2Config, St
 
 from engine.core import Core
 from engine.model.attention import NAME
-from engine.model.backends import Backend, Score, Work, use_tiles
+from engine.model.backends import Backend, Score, StepItems, Work, use_tiles
 from engine.model.model import Model
 from engine.run import steady
 from engine.run.runner import RunOptions
@@ -22,8 +22,6 @@ from engine.run.sampling import Draw, Draws, sample
 from engine.schedule.limits import Limits
 from engine.schedule.sequence import Request, SamplingParams
 from kernels.tree_attention.cost import CutRule
-from kernels.tree_attention.items import Item
-from kernels.tree_attention.reach import Floors
 from tests.bench import gpu_timing as timing
 from tests.bench.attention_gpu import calibrated
 from tests.bench.attention_trees import Shape
@@ -53,17 +51,9 @@ class Ceiling:
         self._real = real
         self.heads, self.tiling, self.in_place = real.heads, real.tiling, real.in_place
 
-    def prepare(
-        self,
-        items: Sequence[Item],
-        rows: int,
-        block_size: int,
-        device: torch.device,
-        floors: Floors | None = None,
-        zones: bool = True,
-    ) -> Work:
+    def prepare(self, step: StepItems, device: torch.device) -> Work:
         """Planned as ever, so that the host does the same."""
-        return self._real.prepare(items, rows, block_size, device, floors, zones)
+        return self._real.prepare(step, device)
 
     def use_zones(self, zone: int, cache_blocks: int) -> None:
         """As the real one."""

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from engine.errors import LoadError
-from engine.model.backends import NativeBackend, TorchBackend, TritonBackend, calibrate, choose, use_tiles
+from engine.model.backends import NativeBackend, StepItems, TorchBackend, TritonBackend, calibrate, choose, use_tiles
 from kernels.tree_attention.buffers import WorkBuffers
 from kernels.tree_attention.calibrate import Grid
 from kernels.tree_attention.cost import MeasuredCost, Sample
@@ -61,7 +61,7 @@ def test_a_calibration_chooses_among_tiles(monkeypatch: pytest.MonkeyPatch):
     assert seen == [64, 128]
     assert found.queries == 128
     use_tiles(backend, found.queries)
-    assert isinstance(work := backend.prepare([], 1, 16, cpu), WorkBuffers)
+    assert isinstance(work := backend.prepare(StepItems([], 1, 16), cpu), WorkBuffers)
     assert work.tiling == Tiling(large=128, warps=8, programs=1)
     use_tiles(backend, 7)
     assert backend.tiling is None
