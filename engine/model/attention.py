@@ -63,12 +63,26 @@ class IndexScores(NamedTuple):
         return found
 
 
+class LayerCall(NamedTuple):
+    """One layer's call of attention in a forward pass."""
+
+    layer: int  # counted in the order of the calls
+    query: Tensor  # [heads, tokens, head_dim]
+    key: Tensor  # [kv_heads, tokens, head_dim]
+    value: Tensor  # [kv_heads, tokens, head_dim]
+    score: Score
+    tables: Tables | None = None  # by which queries and keys are yet to be rotated; `None`: they are
+    chosen: Tensor | None = None  # [tokens, most] int32, as `Chooser.choose` returned it
+
+
 class Context(Protocol):
     """What attention does during one forward pass."""
 
-    def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, score: Score) -> Tensor:
-        """`query` `[heads, tokens, head_dim]`, `key` and `value` `[kv_heads, tokens, head_dim]` -> `[tokens, heads,
-        head_dim]`, in the `layer`-th attention of this pass.
+    def attend(self, call: LayerCall) -> Tensor:
+        """`[tokens, heads, head_dim]`, the layer's output. Stores keys and values where there is a cache.
+
+        Raises:
+            RuntimeError: rotations were put off, and this context rotates nothing.
         """
         ...
 
@@ -104,33 +118,25 @@ class PagedContext:
         sparse = (work for work in self.works if isinstance(work, SparseWork) and work.most == most)
         return scores.choose(keys, next((work.texts for work in sparse), ()), most)
 
-    def attend(
-        self,
-        layer: int,
-        query: Tensor,
-        key: Tensor,
-        value: Tensor,
-        score: Score,
-        tables: Tables | None = None,
-        chosen: Tensor | None = None,
-    ) -> Tensor:
-        """See `Context`; with `tables`, queries and keys are not rotated yet. `chosen` as `choose` returned it."""
+    def attend(self, call: LayerCall) -> Tensor:
+        """See `Context`."""
         if self.scales:
-            return self._attend_scaled(layer, query, key, value, score, chosen)
-        if tables is None:
-            self._store(layer, key, value, UNSCALED)
+            return self._attend_scaled(call)
+        layer, query, key, value = call[:4]
+        if call.tables is None:
+            self._store(call, UNSCALED)
         else:
             caches = self.cache[layer][0], self.cache[layer][-1]
-            query = self.ops.rope_store(query, key, value, tables, *caches, self.slots[layer])
-        return self._attend(layer, query.transpose(0, 1), score, chosen)
+            query = self.ops.rope_store(query, key, value, call.tables, *caches, self.slots[layer])
+        return self._attend(layer, query.transpose(0, 1), call.score, call.chosen)
 
-    def _store(self, layer: int, key: Tensor, value: Tensor, scales: Scales) -> None:
+    def _store(self, call: LayerCall, scales: Scales) -> None:
         """Bring the rows' keys and values to the cache."""
-        cache, slots = self.cache[layer], self.slots[layer]
+        cache, slots = self.cache[call.layer], self.slots[call.layer]
         if len(cache) > 1:
-            self.ops.store(key, value, cache[0], cache[1], slots, scales)
+            self.ops.store(call.key, call.value, cache[0], cache[1], slots, scales)
         else:
-            self.ops.store(key, None, cache[0], None, slots, scales)
+            self.ops.store(call.key, None, cache[0], None, slots, scales)
 
     def _attend(self, layer: int, query: Tensor, score: Score, chosen: Tensor | None) -> Tensor:
         """`[rows, heads, value]` of queries `[rows, heads, head_dim]`, over what is in the cache."""
@@ -147,15 +153,13 @@ class PagedContext:
             output[texts.rows] = found[..., :width]
         return output
 
-    def _attend_scaled(
-        self, layer: int, query: Tensor, key: Tensor, value: Tensor, score: Score, chosen: Tensor | None
-    ) -> Tensor:
+    def _attend_scaled(self, call: LayerCall) -> Tensor:
         """The same in a cache of scaled numbers. Scores and output are linear in keys and values, so that they are
         scaled back instead.
         """
-        scales = self.scales[layer]
-        self._store(layer, key, value, scales)
-        output = self._attend(layer, query.transpose(0, 1), score.of_scaled(scales), chosen)
+        scales = self.scales[call.layer]
+        self._store(call, scales)
+        output = self._attend(call.layer, call.query.transpose(0, 1), call.score.of_scaled(scales), call.chosen)
         return output if scales.value == 1 else output.mul_(scales.value)
 
 
@@ -185,17 +189,9 @@ class ProbeContext:
         rows = torch.split(torch.arange(tokens, device=device), list(self.lengths or [tokens]))
         return [Texts(own[None], (own - own[0])[None], own[None], 1) for own in rows if len(own) > most]
 
-    def attend(
-        self,
-        layer: int,
-        query: Tensor,
-        key: Tensor,
-        value: Tensor,
-        score: Score,
-        tables: Tables | None = None,
-        chosen: Tensor | None = None,
-    ) -> Tensor:
-        """See `PagedContext`."""
+    def attend(self, call: LayerCall) -> Tensor:
+        """See `Context`."""
+        layer, query, key, value, score, tables, chosen = call
         if tables is not None:
             query, key = rotate(query, tables.cos, tables.sin), rotate(key, tables.cos, tables.sin)
         self.shapes.append((query.shape[0], key.shape[0], query.shape[2]))
@@ -323,14 +319,10 @@ def paged_tree_attention(
     if sinks is not None and len(sinks) < query.shape[1]:
         score = score._replace(sinks=pad(sinks, (0, query.shape[1] - len(sinks))))
     chosen: Tensor | None = kwargs.get("indices")
-    if isinstance(context, PagedContext | ProbeContext):
-        output = context.attend(layer, query[0], key[0], value[0], score, tables, None if chosen is None else chosen[0])
-        if isinstance(context, ProbeContext):
-            context.indices.add(getattr(module, "layer_idx", None))
-    elif tables is None:
-        output = context.attend(layer, query[0], key[0], value[0], score)
-    else:
-        raise RuntimeError(f"rotations were put off in a step of {type(context).__name__}")
+    chosen = None if chosen is None else chosen[0]
+    output = context.attend(LayerCall(layer, query[0], key[0], value[0], score, tables, chosen))
+    if isinstance(context, ProbeContext):
+        context.indices.add(getattr(module, "layer_idx", None))
     output = output[None, :, :heads, :width]
     if latents is not None:
         output = latents.values(output)

@@ -23,8 +23,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from engine.model.attention import attending
-from engine.model.backends import Score
+from engine.model.attention import LayerCall, attending
 from engine.model.model import Model
 from engine.model.states import keeping
 from engine.run.batch import Batch, Numbers
@@ -190,9 +189,9 @@ class LayerContexts:
     tiles: Sequence["TileContext"]
     reaches: Sequence[int]  # of each layer, its place in `tiles`
 
-    def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, score: Score) -> Tensor:
+    def attend(self, call: LayerCall) -> Tensor:
         """See `engine.model.attention.Context`."""
-        return self.tiles[self.reaches[layer]].attend(layer, query, key, value, score)
+        return self.tiles[self.reaches[call.layer]].attend(call)
 
 
 @dataclass(frozen=True)
@@ -259,8 +258,11 @@ class TileContext:
             model.scales,
         )
 
-    def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, score: Score) -> Tensor:
+    def attend(self, call: LayerCall) -> Tensor:
         """See `engine.model.attention.Context`. In float32; a piece that a row does not have adds 0."""
+        layer, query, key, value, score, tables, _ = call
+        if tables is not None:
+            raise RuntimeError("rotations were put off in a step whose results are invariant")
         cached = self.layers[layer][0], self.layers[layer][-1]
         scales = self.scales[layer] if self.scales else UNSCALED
         store(key, value, cached[0], cached[1], self.slots, scales)

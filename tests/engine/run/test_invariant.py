@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.core import Core
+from engine.model.attention import LayerCall
 from engine.model.backends import Score
 from engine.model.cache_shape import CacheShape
 from engine.run import invariant
@@ -175,7 +176,8 @@ def test_a_row_attends_alike_alone_and_in_a_tile(tile: Any, shape: Any, dtype: t
             model, [positions[row] for row in chosen], slots, [tables[row] for row in chosen], size
         )
         key, value = cache[0, 0][:, slots], cache[0, 1][:, slots]
-        return context.attend(0, query[:, padded], key, value, Score(dim**-0.5))[: len(chosen)]
+        call = LayerCall(0, query[:, padded], key, value, Score(dim**-0.5))
+        return context.attend(call)[: len(chosen)]
 
     with mock.patch.multiple(invariant, SHORT=16, LONG=2, row_by_row=lambda _: row_by_row):
         found = computed(list(range(len(rows))))
