@@ -224,32 +224,72 @@ async def test_of_unittest_too(output: str, tested: bool) -> None:
     assert bool(report.command) is tested
 
 
+async def compared(
+    folder: Path, files: dict[str, str], path: str, texts: tuple[str, ...]
+) -> tuple[Ballot, OwnTestsReport]:
+    """A repository's own tests in the real sandbox, on it and on candidates that put these texts at the path."""
+    for name, text in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text)
+    patches = [Patch(changes=(FileChange(path=path, text=text),), diff="+x\n") for text in texts]
+    b = ballot(".", *"+" * len(texts))
+    candidates = tuple(c.model_copy(update={"patch": p}) for c, p in zip(b.candidates, patches, strict=True))
+    b = b.model_copy(update={"candidates": candidates})
+    sandbox = await open_sandbox(SandboxSettings(kind="process"), folder, notice=lambda _: None)
+    try:
+        base = asyncio.ensure_future(on_base(detect(sorted(files), files.get), sandbox, SolverSettings()))
+        return b, await run_own_tests(b, count(b), base, Harness(sandbox, SolverSettings(), FakeProgress()))
+    finally:
+        await sandbox.close()
+
+
 @pytest.mark.slow
 async def test_a_real_repository_in_a_real_sandbox(tmp_path: Path) -> None:
     case = load(1)
-    for name, text in case.files.items():
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).write_text(text)
     tickets = case.files["shop/tickets.py"]
-    right = tickets.replace("if age <= 6:", "if age < 6:")
     wrong = tickets.replace("if age <= 6:", "if age < 60:")
-    patches = [Patch(changes=(FileChange(path="shop/tickets.py", text=text),), diff="+x\n") for text in (wrong, right)]
-    b = ballot(".", "+", "+")
-    candidates = tuple(c.model_copy(update={"patch": p}) for c, p in zip(b.candidates, patches, strict=True))
-    b = b.model_copy(update={"candidates": candidates})
-    sandbox = await open_sandbox(SandboxSettings(kind="process"), tmp_path, notice=lambda _: None)
-    try:
-        commands = detect(sorted(case.files), case.files.get)
-        base = asyncio.ensure_future(on_base(commands, sandbox, SolverSettings()))
-        report = await run_own_tests(b, count(b), base, Harness(sandbox, SolverSettings(), FakeProgress()))
-    finally:
-        await sandbox.close()
+    right = tickets.replace("if age <= 6:", "if age < 6:")
+    b, report = await compared(tmp_path, case.files, "shop/tickets.py", (wrong, right))
     assert report.base is not None
     assert report.base.execution.passed
     standings = count(b, report)
     assert [s.candidate for s in standings] == [1, 0]
     broken = sorted(name.split("::")[-1].split()[0] for name in standings[1].regressions)
     assert broken == ["test_ticket_price"]
+
+
+async def test_examples_in_the_changed_file_are_own_tests_where_the_repository_runs_them(tmp_path: Path) -> None:
+    """Their names are of the file that a candidate changes, as those of tests are that it brings."""
+    text = """
+def half(n):
+    \"\"\"
+    >>> half(4)
+    2
+    \"\"\"
+    return n // 2
+
+
+def twice(n):
+    \"\"\"
+    >>> twice(4)
+    8
+    \"\"\"
+    return n + n
+"""
+    files = {
+        "pyproject.toml": "[tool.pytest.ini_options]\naddopts = '--doctest-modules'\n",
+        "shop/__init__.py": "",
+        "shop/sums.py": text,
+        "tests/test_sums.py": "def test_any():\n    pass\n",
+    }
+    breaking, undocumented = text.replace("n + n", "n * n"), text.replace(">>> twice(4)\n    8", "")
+    fine = text.replace("n // 2", "n / 2 // 1").replace("    2\n", "    2.0\n")
+    b, report = await compared(tmp_path, files, "shop/sums.py", (breaking, undocumented, fine))
+    assert {s.candidate: s.regressions for s in count(b, report)} == {
+        0: ("shop/sums.py::shop.sums.twice",),
+        1: ("shop/sums.py::shop.sums.twice (no result)",),
+        2: (),
+    }
 
 
 # -- runners that tested nothing, that hang, and the related tests first ---------------------------------------------
