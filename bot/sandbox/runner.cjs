@@ -51,16 +51,18 @@
   let fileOf;
   let isEval;
   let lineOf;
+  let columnOf;
   RealError.prepareStackTrace = (_, sites) => {
-    ({ getFileName: fileOf, isEval, getLineNumber: lineOf } = Object.getPrototypeOf(sites[0]));
+    const kind = Object.getPrototypeOf(sites[0]);
+    ({ getFileName: fileOf, isEval, getLineNumber: lineOf, getColumnNumber: columnOf } = kind);
   };
   void new RealError().stack;
   let asking = false;
   const frames = (_, sites) => {
     const found = { length: sites.length };
     for (let n = 0; n < sites.length; n += 1) {
-      const line = apply(lineOf, sites[n], []);
-      found[n] = { name: plain(apply(fileOf, sites[n], [])), evaluated: apply(isEval, sites[n], []), line };
+      const [line, column] = [apply(lineOf, sites[n], []), apply(columnOf, sites[n], [])];
+      found[n] = { name: plain(apply(fileOf, sites[n], [])), evaluated: apply(isEval, sites[n], []), line, column };
     }
     return found;
   };
@@ -119,7 +121,7 @@
   // -- what is judged by, and the script itself --------------------------------------------------------------------
   const source = fs.readFileSync(script, "utf8");
   const started = Date.now();
-  const { realpathSync, statSync } = fs;
+  const { realpathSync, statSync, readFileSync: read } = fs;
   const isOld = (name) => {
     try { return statSync(name).ctimeMs < started; } catch (_) { return false; }
   };
@@ -149,7 +151,7 @@
     const stack = callers();
     return byCandidate(stack) && !(itself && begins(nearest(stack), "node:internal/modules/"));
   };
-  if (mistrusted) require(besideToo)(source, place, { byCandidate: asked, changed, tell });
+  const helper = mistrusted ? require(besideToo)(source, place, { byCandidate: asked, changed, tell }) : () => "";
   const toMemory = ([path]) => {
     try { return /\/mem$/.test(realpathSync(String(path))); } catch (_) { return false; }
   };
@@ -158,8 +160,40 @@
   }
   const replaced = mistrusted ? require(beside)(source, byOthers, (name) => tell(`void replaced ${name}`)) : () => "";
   const look = () => {
-    const name = replaced();
+    const name = replaced() || helper();
     if (name) tell(`void replaced ${name}`);
+  };
+
+  // -- who exits ----------------------------------------------------------------------------------------------------
+  // `process.exit` leaves no frame of a candidate's where it is a method of a value: `{ valueOf: process.exit }`. So the
+  // nearest file must call by its name what exits.
+  const { indexOf } = String.prototype;
+  const EXIT = /^(?:[\w$]+\s*\??\.\s*)*(?:reallyExit|exit)\b/;
+  const WORD = /^[\w$]+/;
+  for (const one of [EXIT, WORD]) one.exec = RegExp.prototype.exec;
+  const others = Object.create(null); // names by which the script has it
+  const NAMED = /([\w$]+)\s*=\s*process\s*\.\s*(?:exit|reallyExit)\b|\bexit\s*(?::|as)\s*([\w$]+)/g;
+  for (const [, one, other] of source.matchAll(NAMED)) others[one || other] = true;
+  const prefixes = [0, '"use strict";'.length, '"use strict";//'.length, 'import "data:text/javascript,troopBegins()";'.length];
+  const exitsAt = (text, { line, column }) => {
+    let from = 0;
+    for (let n = 1; n < line; n += 1) from = apply(indexOf, text, ["\n", from]) + 1;
+    for (let n = 0; n < (line === 1 ? prefixes.length : 1); n += 1) {
+      const at = from + column - 1 - prefixes[n];
+      const rest = at < from ? "" : apply(slice, text, [at, at + 200]);
+      const word = WORD.exec(rest);
+      if (EXIT.exec(rest) || (word && others[word[0]] === true)) return true;
+    }
+    return false;
+  };
+  const namesExit = (stack) => {
+    for (let n = 0; n < stack.length; n += 1) {
+      const { name } = stack[n];
+      if (name === "" || ours(stack[n]) || begins(name, "node:") || begins(name, "internal/")) continue;
+      if (name === place || name === target) return exitsAt(source, stack[n]);
+      try { return exitsAt(read(name, "utf8"), stack[n]); } catch (_) { return false; }
+    }
+    return false;
   };
 
   // -- the end --------------------------------------------------------------------------------------------------------
@@ -190,7 +224,7 @@
     const stack = callers();
     if (code || said.ended) end(code);
     // In a callback that the candidate calls: once an assertion held in such a one, where the script has assertions.
-    else if (isNearest(stack) && (said.within || !asserts || !byCandidate(stack))) end(0);
+    else if (isNearest(stack) && namesExit(stack) && (said.within || !asserts || !byCandidate(stack))) end(0);
     apply(reallyExit, process, [code]);
   }));
   watched(process, ["setUncaughtExceptionCaptureCallback", "binding", "dlopen", "_debugProcess", "abort"]);

@@ -3,7 +3,7 @@
 // The script's file is removed before anything that it imports runs, unless it names itself to be read or started once
 // more. Functions of the script that a candidate gets hold of (`f.caller`) show it no check.
 "use strict";
-const { apply, construct, defineProperty } = Reflect;
+const { apply, construct, defineProperty, getOwnPropertyDescriptor: describe, ownKeys } = Reflect;
 const { readFileSync, unlinkSync, writeFileSync } = require("fs");
 const Module = require("module");
 
@@ -11,6 +11,7 @@ const ITSELF = /__filename|import\.meta|\bargv\b|\bmain\.filename|\bmodule\.file
 const HARMLESS = new RegExp(
   "(?:createRequire|fileURLToPath|dirname)\\(\\s*(?:import\\.meta\\.(?:url|filename)|__filename)\\s*\\)"
   + "|new URL\\([^()]*,\\s*import\\.meta\\.url\\s*\\)|import\\.meta\\.(?:dirname|resolve)|argv\\.slice\\b", "g");
+const AMONG_TESTS = /^\/(?!.*\/node_modules\/)(?:.*\/)?(?:tests?|__tests__|spec|testing)\//;
 const CHECKS = /\bassert|\bexpect|\bexit|\bthrow\b|\bfail/;
 const SET = /(?:^|[;{}(,])\s*([A-Za-z_$][\w$]*)\s*(?:=(?![=>])|\+\+|--|[-+*/%|&?^<>]{1,3}=(?!=))/gm;
 const COMPILING = ["Script", "SourceTextModule", "compileFunction", "runInContext", "runInNewContext", "runInThisContext"];
@@ -52,6 +53,39 @@ module.exports = (source, script, { byCandidate, changed, tell }) => {
     });
   }
 
+  // Nobody may change a file among tests: nor what it exports. Scripts that use mocks may.
+  const root = `${process.cwd()}/`;
+  const kept = [];
+  const mocks = /mock|stub|spy|sinon/i.test(source);
+  const helps = (name) => !mocks && name !== script && name.startsWith(root) && AMONG_TESTS.test(name.slice(root.length - 1));
+  const keep = (module, name) => {
+    const { exports } = module;
+    const functions = [];
+    for (const key of exports === null || typeof exports !== "object" ? [] : ownKeys(exports)) {
+      const { value } = describe(exports, key);
+      if (typeof value === "function") functions.push({ key, value });
+    }
+    kept.push({ module, name, exports, functions });
+  };
+  const cache = Module._cache;
+  const helper = () => {
+    for (let n = 0; n < kept.length; n += 1) {
+      const { module, name, exports, functions } = kept[n];
+      if (cache[name] !== module || module.exports !== exports) return name;
+      for (let k = 0; k < functions.length; k += 1) {
+        const now = describe(exports, functions[k].key);
+        if (now === undefined || now.value !== functions[k].value) return name;
+      }
+    }
+    const names = ownKeys(cache);
+    for (let n = 0; n < names.length; n += 1) {
+      let known = !helps(names[n]) || changed[names[n]] === true || !cache[names[n]].loaded;
+      for (let k = 0; k < kept.length; k += 1) known = known || kept[k].name === names[n];
+      if (!known) return names[n];
+    }
+    return "";
+  };
+
   const remove = () => { try { unlinkSync(script); } catch (_) { /* it is gone */ } };
   const staying = ITSELF.test(source.replace(HARMLESS, ""));
   const imports = script.endsWith(".mjs") || /^import\b(?!\s*\()/m.test(source);
@@ -59,7 +93,9 @@ module.exports = (source, script, { byCandidate, changed, tell }) => {
   Module.prototype._compile = function (content, name, ...rest) {
     if (name === script && !staying && !imports) remove();
     noted(name);
-    return apply(compile, this, [name === script ? strict(content) : content, name, ...rest]);
+    const answer = apply(compile, this, [name === script ? strict(content) : content, name, ...rest]);
+    if (helps(name) && changed[name] !== true) keep(this, name);
+    return answer;
   };
   if (!staying && imports) {
     // The first module that is imported runs first.
@@ -76,4 +112,5 @@ module.exports = (source, script, { byCandidate, changed, tell }) => {
   };
   defineProperty(text, "name", { value: "toString" });
   Function.prototype.toString = text;
+  return helper;
 };
