@@ -13,6 +13,7 @@ from bot.records import Ending, Execution, OwnTests, OwnTestsReport
 from bot.solver.test_runners import failing, ran, so_far
 
 _COLOUR = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]")  # vitest writes colours into a pipe, too
+_NUMBER = re.compile(r"\d+")
 MOST = 200  # broken tests that are named
 _LEAST_TIME, _TIMES = 120.0, 10.0  # seconds that a candidate's run has at least, and as a multiple of the base commit's
 
@@ -74,7 +75,7 @@ def regressions(own: OwnTestsReport | None, candidate: int, paths: Collection[st
         new = [n for n in after.failures if n not in before and (n in passed or not _of(n, paths))]
         found = [n for n in new if n in passed or not base.stopped]
         if not after.stopped:
-            found += _lost(base, after)
+            found += _lost(base, after, paths)
         found += _strange(base, after)
         if not found and not after.stopped:
             found += _left_out(base, after)
@@ -101,17 +102,25 @@ def _of(name: str, paths: Collection[str]) -> bool:
     return name.split("::")[0] in paths or any(f"({module}." in name for module in modules)
 
 
-def _lost(base: OwnTests, after: OwnTests) -> list[str]:
-    """Tests that passed on the base commit and neither pass nor fail any more."""
+def _lost(base: OwnTests, after: OwnTests, paths: Collection[str]) -> list[str]:
+    """Tests that passed on the base commit and neither pass nor fail any more.
+
+    Names of parameters may differ from run to run, and so may numbers of lines in a file that the candidate changes
+    (`README.md::line:12,column:1`): of those as many must pass as before.
+    """
     gone = Counter(base.passed)
     gone.subtract(Counter(after.passed))
     gone -= Counter(after.failures or ())
     missing = list((+gone).elements())
     if not missing:
         return []
-    # Names of parameters may differ from run to run: as many of a function must pass as before.
-    had, has = (Counter(n.partition("[")[0] for n in one.passed) for one in (base, after))
-    return [f"{n} (no result)" for n in missing if "[" not in n or has[n.partition("[")[0]] < had[n.partition("[")[0]]]
+
+    def lasting(name: str) -> str:
+        whole = name.partition("[")[0]
+        return _NUMBER.sub("#", whole) if _of(name, paths) else whole
+
+    had, has = (Counter(map(lasting, one.passed)) for one in (base, after))
+    return [f"{n} (no result)" for n in missing if lasting(n) == n or has[lasting(n)] < had[lasting(n)]]
 
 
 def _left_out(base: OwnTests, after: OwnTests) -> list[str]:

@@ -13,9 +13,9 @@ JEST = "  \u2713 a (2 ms)\n  \u2715 known (1 ms)\n  \u2713 b\n\nTests: 1 failed,
 MOCHA = "  \u2714 a\n  1) known\n  \u2714 b (12ms)\n\n  2 passing (9ms)\n  1 failing\n"
 
 
-def broken(base: Execution, after: Execution) -> tuple[str, ...]:
+def broken(base: Execution, after: Execution, *paths: str) -> tuple[str, ...]:
     report = OwnTestsReport(command=("make", "test"), base=told(base), candidates=((0, told(after)),))
-    return regressions(report, 0)
+    return regressions(report, 0, paths)
 
 
 @pytest.mark.parametrize("output", [GO, CARGO, TAP, JEST, MOCHA], ids=["go", "cargo", "tap", "jest", "mocha"])
@@ -62,6 +62,15 @@ def test_results_that_were_told_come_before_what_was_printed() -> None:
     assert broken(base, exited(0, "5 passed")) == ("make test: exit 0, before its end",)
     strange = broken(base, proved(passed=("a", "b", "p[1]", "p[2]"), marks=("finder evil",)))
     assert strange == ("tests that it tampers with: finder evil",)
+
+
+def test_examples_that_are_named_by_their_line_may_move_in_a_changed_file() -> None:
+    base = proved(passed=("a.md::line:3", "a.md::line:9"), failed=("a.md::line:12",))
+    moved = proved(passed=("a.md::line:5", "a.md::line:11"), failed=("a.md::line:14",))
+    assert broken(base, moved, "a.md") == ()
+    assert broken(base, moved, "b.md") == ("a.md::line:14", "a.md::line:3 (no result)", "a.md::line:9 (no result)")
+    worse = proved(passed=("a.md::line:5",), failed=("a.md::line:11", "a.md::line:14"))
+    assert broken(base, worse, "a.md") == ("a.md::line:3 (no result)", "a.md::line:9 (no result)")
 
 
 VITEST = """
