@@ -2,7 +2,8 @@
 
 A script may use a name that only a statement in the issue defines: `bound` adds the statement. It may use one that a
 module defines from which it imports others: `imported` adds the import. Or it may define test functions for a test
-runner and never call them, and so pass on any code: `completed` adds the calls.
+runner and never call them, and so pass on any code: `completed` adds the calls. `needed_by` finds what a call of an
+interactive session needs of the session.
 """
 
 import ast
@@ -68,6 +69,27 @@ def bound(text: str, quoted: list[str]) -> str:
             needed.insert(0, statement)
             missing |= _used(said) - _binds(said)
     return _after_imports(text, body, needed)
+
+
+def needed_by(call: str, before: Sequence[str], name: str = "") -> list[str]:
+    """Of the statements before a call those that define what it uses, in their order; none that defines `name`."""
+    needed, kept = _named(call) - {name}, []
+    for statement in reversed(before):
+        try:
+            nodes = list(ast.walk(ast.parse(statement)))
+        except SyntaxError:
+            continue
+        defined = {node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
+        defined |= {node.name for node in nodes if isinstance(node, ast.FunctionDef | ast.ClassDef)}
+        defined |= {(node.asname or node.name).split(".")[0] for node in nodes if isinstance(node, ast.alias)}
+        if defined & needed and name not in defined:
+            kept.append(statement)
+            needed |= _named(statement) - {name}
+    return kept[::-1]
+
+
+def _named(source: str) -> set[str]:
+    return {node.id for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Name)}
 
 
 def imported(text: str, defined: Callable[[str], Collection[str]]) -> str:

@@ -3,10 +3,10 @@
 import ast
 import doctest
 import random
-from collections.abc import Iterator
 
 from bot.capuchin.exercises import values
 from bot.capuchin.exercises.issues import Example, Outcome, session
+from bot.llm.test_script import needed_by
 
 _LONGEST = 100  # characters of a call or a result that an issue quotes
 _SETUP_LINES = 10  # lines before the call
@@ -31,7 +31,7 @@ def quoted(source: str, name: str, rng: random.Random) -> Example | None:
             ast.parse(call, mode="eval")
         except SyntaxError:
             continue
-        setup = tuple(_setup([r.source.strip() for r in rows[:place]], call, name))
+        setup = tuple(needed_by(call, [r.source.strip() for r in rows[:place]], name))
         lines = sum(source.count("\n") + 1 for source in setup)
         if max(len(call), len(want)) <= _LONGEST and len(setup) <= 3 and lines <= _SETUP_LINES:
             fit.append(Example(call, _slip(want, rng), Outcome(want), setup))
@@ -46,27 +46,6 @@ def _slip(want: str, rng: random.Random) -> Outcome:
         return Outcome(repr(values.near(rng, ast.literal_eval(want))))
     except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
         return Outcome(rng.choice((want[:-1], want[1:], "None", "[]", f"[{want}]", "0", "False")) or "None")
-
-
-def _setup(before: list[str], call: str, name: str) -> Iterator[str]:
-    """The earlier statements that define names which the call uses, in order, except the function's own name."""
-    needed, kept = _used(call) - {name}, []
-    for source in reversed(before):
-        try:
-            nodes = list(ast.walk(ast.parse(source)))
-        except SyntaxError:
-            continue
-        bound = {node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
-        bound |= {node.name for node in nodes if isinstance(node, ast.FunctionDef | ast.ClassDef)}
-        bound |= {(node.asname or node.name).split(".")[0] for node in nodes if isinstance(node, ast.alias)}
-        if bound & needed and name not in bound:
-            kept.append(source)
-            needed |= _used(source) - {name}
-    yield from reversed(kept)
-
-
-def _used(source: str) -> set[str]:
-    return {node.id for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Name)}
 
 
 def with_example(source: str, example: Example) -> str:

@@ -5,7 +5,6 @@ import asyncio
 import builtins
 import doctest
 import random
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
@@ -14,6 +13,7 @@ from bot.evaluation.planting import hidden
 from bot.evaluation.planting.mutations import Mutation, functions_with_doctests, mutations
 from bot.evaluation.planting.packages import Package
 from bot.evaluation.planting.wording import Example, issue_text
+from bot.llm.test_script import needed_by
 from bot.records import FileChange, SandboxJob, Test
 
 TRIES = 8  # mutations tried of one function
@@ -163,7 +163,7 @@ def _telling(
         raised = _raised(actual)
         if "\n" in actual or len(actual) > LONGEST or " at 0x" in actual or actual == expected:
             continue
-        setup = tuple(_setup([e.source.strip() for e in examples[:i]], call))
+        setup = tuple(needed_by(call, [e.source.strip() for e in examples[:i]]))
         if len("\n".join(setup).split("\n")) <= 4:
             fit.append(Example(call, actual or "None", expected, setup, raised))
     if not fit:
@@ -189,27 +189,3 @@ def _call(source: str, name: str) -> str:
         if uses and not isinstance(tree.body, ast.Compare)
         else ""
     )
-
-
-def _setup(before: list[str], call: str) -> Iterator[str]:
-    """Of the earlier lines those that the call needs, in their order."""
-    needed, kept = _loads(call), []
-    for source in reversed(before):
-        try:
-            tree = ast.parse(source)
-        except SyntaxError:
-            continue
-        bound = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
-        for node in ast.walk(tree):
-            if isinstance(node, ast.Import | ast.ImportFrom):
-                bound |= {(alias.asname or alias.name).split(".")[0] for alias in node.names}
-            elif isinstance(node, ast.FunctionDef | ast.ClassDef):
-                bound.add(node.name)
-        if bound & needed:
-            kept.append(source)
-            needed |= _loads(source)
-    yield from reversed(kept)
-
-
-def _loads(source: str) -> set[str]:
-    return {node.id for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Name)}

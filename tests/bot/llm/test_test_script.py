@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from bot.llm.test_script import bound, completed, imported, statements
+from bot.llm.test_script import bound, completed, imported, needed_by, statements
 from tests.bot.llm.test_grammars import HELPERS
 from tests.patience import PATIENCE
 
@@ -140,3 +140,10 @@ def test_twice_is_once() -> None:
     once = completed("t.py", FAILING[0])
     assert completed("t.py", once) == once
     assert completed("t.sh", FAILING[0]) == FAILING[0]
+
+
+def test_what_a_call_of_a_session_needs() -> None:
+    before = ["import os.path as p", "x = 1", "y = x + 1", "z = 3", "broken (", "def f(q): return 0"]
+    assert needed_by("f(y, p)", before) == ["import os.path as p", "x = 1", "y = x + 1", "def f(q): return 0"]
+    assert needed_by("f(y)", before, "f") == ["x = 1", "y = x + 1"]
+    assert needed_by("f(1)", before, "f") == []
