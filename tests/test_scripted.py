@@ -9,7 +9,8 @@ import openai
 import pytest
 
 from bot.records import Message, ModelCall
-from tests.scripted import Mode, ScriptedModel, load, rules, scripted_endpoint
+from tests.scripted import Mode, ScriptedModel, load, rules
+from tests.scripted_endpoint import scripted_endpoint
 
 HELLO = [Message(role="user", content="hello")]
 
@@ -30,7 +31,7 @@ def test_scripts_from_files(tmp_path: Path) -> None:
 
 
 def test_the_deployment_s_script_is_read_where_there_is_no_pytest() -> None:
-    code = "import sys\nsys.modules['pytest'] = None\nimport tests.integration.held_reply, tests.scripted"
+    code = "import sys\nsys.modules['pytest'] = None\nimport tests.integration.held_reply, tests.scripted_endpoint"
     subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parent.parent, check=True)
 
 

@@ -9,7 +9,7 @@ from bot.records import Report
 from tests.github.fixtures import github, github_server
 from tests.integration.scenario import FILES, REPOSITORY, plant
 from tests.integration.service import Running, endpoint, service
-from tests.scripted import ScriptedEndpoint
+from tests.scripted_endpoint import ScriptedEndpoint
 
 __all__ = ["endpoint", "github", "github_server", "service"]
 

@@ -12,7 +12,7 @@ from bot.settings import ModelSettings, SandboxSettings
 from tests.github.server import GitHubServer
 from tests.integration.scenario import REPOSITORY, plant, script
 from tests.integration.service import SECRET, running_service
-from tests.scripted import scripted_endpoint
+from tests.scripted_endpoint import scripted_endpoint
 from tests.services_docker import docker_address, sandbox_image
 
 pytestmark = [pytest.mark.service, pytest.mark.slow]

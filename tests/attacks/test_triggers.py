@@ -12,7 +12,7 @@ from tests.github.fixtures import github, github_server
 from tests.github.server import GitHubServer
 from tests.integration.scenario import REPOSITORY, plant
 from tests.integration.service import Running, endpoint, running_service
-from tests.scripted import ScriptedEndpoint
+from tests.scripted_endpoint import ScriptedEndpoint
 
 __all__ = ["endpoint", "github", "github_server"]
 

@@ -1,7 +1,7 @@
 """The scenario's model for a run during which something is killed: some calls wait until the test lets them go on.
 
-For `python -m tests.scripted --script`. The folder /holds, which test and model share, has a file for each part of a
-run that waits; the model adds NAME.reached when it is asked, and answers once the test has removed NAME.
+For `python -m tests.scripted_endpoint --script`. The folder /holds, which test and model share, has a file for each
+part of a run that waits; the model adds NAME.reached when it is asked, and answers once the test has removed NAME.
 """
 
 import re

@@ -8,7 +8,7 @@ from bot.settings import ModelSettings, SandboxSettings, Settings, SolverSetting
 from tests.github.fixtures import settings_for
 from tests.github.server import GitHubServer
 from tests.patience import PATIENCE
-from tests.scripted import ScriptedEndpoint
+from tests.scripted_endpoint import ScriptedEndpoint
 
 
 def settings_of(server: GitHubServer, folder: Path, endpoint: ScriptedEndpoint, **more: Any) -> Settings:

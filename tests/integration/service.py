@@ -24,7 +24,7 @@ from tests.github.server import GitHubServer
 from tests.integration.scenario import script
 from tests.lean_python import use_lean_python
 from tests.patience import PATIENCE, eventually
-from tests.scripted import ScriptedEndpoint, scripted_endpoint
+from tests.scripted_endpoint import ScriptedEndpoint, scripted_endpoint
 from tests.services import free_port
 
 SECRET = "a webhook secret of the tests"

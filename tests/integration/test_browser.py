@@ -20,7 +20,7 @@ from tests.integration import scenario
 from tests.integration.browsing import browser, sign_in
 from tests.integration.service import Running, running_service
 from tests.patience import PATIENCE
-from tests.scripted import scripted_endpoint
+from tests.scripted_endpoint import scripted_endpoint
 
 __all__ = ["browser", "github", "github_server"]
 

@@ -19,7 +19,7 @@ from tests.github.server import GitHubServer
 from tests.integration.scenario import REPOSITORY, plant, script
 from tests.integration.service import Running, running_service
 from tests.patience import PATIENCE
-from tests.scripted import ScriptedEndpoint, scripted_endpoint
+from tests.scripted_endpoint import ScriptedEndpoint, scripted_endpoint
 
 __all__ = ["github", "github_server"]
 

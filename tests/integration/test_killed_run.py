@@ -17,7 +17,7 @@ from tests.integration.killed_run import POINTS
 from tests.integration.scenario import REPOSITORY, plant, script, start_run
 from tests.lean_python import lean_path
 from tests.patience import PATIENCE
-from tests.scripted import scripted_endpoint
+from tests.scripted_endpoint import scripted_endpoint
 
 __all__ = ["github", "github_server", "lean_path"]
 

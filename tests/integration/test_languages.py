@@ -18,7 +18,7 @@ from tests.github.server import GitHubServer
 from tests.integration.languages import LANGUAGES, script, title
 from tests.integration.service import running_service
 from tests.patience import PATIENCE
-from tests.scripted import ScriptedEndpoint, scripted_endpoint
+from tests.scripted_endpoint import ScriptedEndpoint, scripted_endpoint
 from tests.services_docker import client, docker_address, sandbox_image, toolchain_image
 
 __all__ = ["client", "docker_address", "github", "github_server", "sandbox_image", "toolchain_image"]

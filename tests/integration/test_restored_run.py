@@ -22,7 +22,7 @@ from tests.integration.killed import check_nothing_paid_twice, settings_of
 from tests.integration.scenario import REPOSITORY, plant, script, start_run
 from tests.lean_python import lean_path
 from tests.patience import PATIENCE
-from tests.scripted import scripted_endpoint
+from tests.scripted_endpoint import scripted_endpoint
 
 __all__ = ["_postgres_socket", "github", "github_server", "lean_path", "postgres_url"]
 

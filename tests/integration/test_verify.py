@@ -14,7 +14,7 @@ from tests.github.repository import environment
 from tests.github.server import GitHubServer
 from tests.integration.scenario import REPOSITORY, plant, script
 from tests.integration.service import running_service
-from tests.scripted import scripted_endpoint
+from tests.scripted_endpoint import scripted_endpoint
 
 __all__ = ["github", "github_server"]
 

@@ -21,7 +21,8 @@ from tests.github.server import GitHubServer
 from tests.integration.scenario import FILES, REPOSITORY, plant, script
 from tests.integration.service import SECRET, Running, endpoint, running_service, service
 from tests.patience import PATIENCE
-from tests.scripted import Mode, ScriptedEndpoint, scripted_endpoint
+from tests.scripted import Mode
+from tests.scripted_endpoint import ScriptedEndpoint, scripted_endpoint
 
 __all__ = ["endpoint", "github", "github_server", "service"]
 

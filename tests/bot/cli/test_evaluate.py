@@ -11,7 +11,8 @@ from click.testing import CliRunner, Result
 
 from bot.cli.main import cli
 from bot.records import FinishReason, Message, Reply
-from tests.scripted import Mode, ScriptedEndpoint, scripted_endpoint
+from tests.scripted import Mode
+from tests.scripted_endpoint import ScriptedEndpoint, scripted_endpoint
 
 TASKS = [
     {

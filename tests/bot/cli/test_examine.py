@@ -6,7 +6,8 @@ import pytest
 
 from bot.cli.examine import examine_model
 from tests.bot.llm.test_examination import able
-from tests.scripted import Mode, scripted_endpoint
+from tests.scripted import Mode
+from tests.scripted_endpoint import scripted_endpoint
 
 
 @pytest.fixture(autouse=True)

@@ -25,7 +25,8 @@ from bot.settings import ModelSettings, SandboxSettings
 from tests.bot.sample import report
 from tests.lean_python import lean_path
 from tests.patience import PATIENCE, until
-from tests.scripted import Mode, Script, ScriptedEndpoint, rules, scripted_endpoint
+from tests.scripted import Mode, Script, rules
+from tests.scripted_endpoint import ScriptedEndpoint, scripted_endpoint
 
 __all__ = ["lean_path"]
 

@@ -23,7 +23,8 @@ from bot.settings import ModelSettings, SandboxSettings, Settings, SolverSetting
 from bot.solver.stopping import with_rule
 from tests.lean_python import lean_path
 from tests.patience import PATIENCE
-from tests.scripted import ScriptedEndpoint, rules, scripted_endpoint
+from tests.scripted import rules
+from tests.scripted_endpoint import ScriptedEndpoint, scripted_endpoint
 
 __all__ = ["lean_path"]
 

@@ -5,7 +5,7 @@ from typing import Any
 from bot.llm.client import OpenAIModel
 from bot.records import Message, ModelCall, Reply
 from bot.settings import ModelSettings
-from tests.scripted import ScriptedEndpoint
+from tests.scripted_endpoint import ScriptedEndpoint
 
 HELLO = (Message(role="system", content="be brief"), Message(role="user", content="say hello"))
 

@@ -8,7 +8,7 @@ import pytest
 
 from bot.llm.dialect import Dialect
 from tests.bot.llm.asking import HELLO, ask, greeting, hello, model_for
-from tests.scripted import scripted_endpoint
+from tests.scripted_endpoint import scripted_endpoint
 
 QUIET = {"enable_thinking": False, "thinking": False, "reasoning_effort": "low"}
 WAYS = ("chat_template_kwargs", "reasoning_effort")

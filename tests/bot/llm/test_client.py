@@ -15,7 +15,8 @@ from bot.settings import ModelSettings
 from tests.bot.llm.asking import ask, greeting, hello, model_for
 from tests.fakes import Partly
 from tests.patience import eventually
-from tests.scripted import Mode, scripted_endpoint
+from tests.scripted import Mode
+from tests.scripted_endpoint import scripted_endpoint
 
 pytestmark = pytest.mark.usefixtures("no_waiting")
 

@@ -8,7 +8,7 @@ from bot.llm.completion import read_completion
 from bot.llm.dialect import AnsweredError, check_answer
 from bot.llm.event_stream import completion_of
 from tests.bot.llm.asking import ask, hello, model_for
-from tests.scripted import scripted_endpoint
+from tests.scripted_endpoint import scripted_endpoint
 
 
 def chunk(delta: dict[str, object] | None, finish: str | None = None, **more: object) -> str:

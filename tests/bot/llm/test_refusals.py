@@ -8,7 +8,7 @@ from bot.errors import EndpointError
 from bot.llm.dialect import asked_to_wait
 from bot.records import Message, ModelCall
 from tests.bot.llm.asking import ask, greeting, hello, model_for
-from tests.scripted import scripted_endpoint
+from tests.scripted_endpoint import scripted_endpoint
 
 pytestmark = pytest.mark.usefixtures("no_waiting")
 

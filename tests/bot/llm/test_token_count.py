@@ -7,7 +7,7 @@ from tokenizers import models, pre_tokenizers
 
 from bot.errors import SettingsError
 from bot.llm.token_count import TokenCounter, estimate
-from tests.scripted import ScriptedEndpoint, scripted_endpoint
+from tests.scripted_endpoint import ScriptedEndpoint, scripted_endpoint
 
 
 def silent(key: str, messages: object) -> str:

@@ -25,7 +25,8 @@ from bot.worker.process import run_worker
 from tests.bot.webhook.deliveries import SECRET
 from tests.github.fixtures import github, github_server, settings_for
 from tests.github.server import GitHubServer, make_key
-from tests.scripted import rules, scripted_endpoint
+from tests.scripted import rules
+from tests.scripted_endpoint import scripted_endpoint
 from tests.services import free_port
 
 __all__ = ["github", "github_server"]

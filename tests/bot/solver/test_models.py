@@ -7,7 +7,8 @@ import pytest
 from bot.errors import EndpointDown
 from bot.settings import ModelSettings, Settings
 from bot.solver.models import open_models
-from tests.scripted import rules, scripted_endpoint
+from tests.scripted import rules
+from tests.scripted_endpoint import scripted_endpoint
 
 SCRIPT = rules([])
 

@@ -42,7 +42,8 @@ from bot.solver.pipeline import solve
 from bot.solver.project import own_test_commands, read_config
 from bot.solver.workbench import Workbench
 from tests.fakes import PASSED, Answer, FakeProgress, FakeSandbox, advance, exited, passes_on_edits
-from tests.scripted import Script, ScriptedModel, estimate, rules, scripted_endpoint
+from tests.scripted import Script, ScriptedModel, estimate, rules
+from tests.scripted_endpoint import scripted_endpoint
 
 ISSUE = Issue(title="add is wrong", body="`add(1, 2)` gives -1, expected 3.")
 TEST = '<test path="t.py">\nfrom mod import add\nassert add(1, {}) == {}\n</test>'

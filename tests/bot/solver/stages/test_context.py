@@ -15,7 +15,8 @@ from bot.solver.stages.context import build_context, merged
 from tests.bot.solver.stages.sampling import sample_trajectories
 from tests.checkouts import checkout_of
 from tests.fakes import PASSED, FakeProgress, FakeSandbox
-from tests.scripted import Mode, Script, ScriptedModel, estimate, rules, scripted_endpoint
+from tests.scripted import Mode, Script, ScriptedModel, estimate, rules
+from tests.scripted_endpoint import scripted_endpoint
 
 ISSUE = Issue(title="add is wrong", body="`add(1, 2)` in `pkg/math.py` gives -1, expected 3")
 RELEVANT = "<relevant>defines add</relevant>"

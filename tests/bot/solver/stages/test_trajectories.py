@@ -36,7 +36,8 @@ from tests.bot.solver.stages.sampling import (
 )
 from tests.checkouts import checkout_of
 from tests.fakes import FakeProgress, FakeSandbox, exited
-from tests.scripted import Mode, ScriptedModel, scripted_endpoint
+from tests.scripted import Mode, ScriptedModel
+from tests.scripted_endpoint import scripted_endpoint
 
 
 @pytest.mark.parametrize("profile", ["full", "compact"])
