@@ -24,6 +24,7 @@ from engine.text.replies.formats import (
     tool_format_of,
 )
 from engine.text.replies.harmony import HarmonyReader
+from engine.text.replies.lark import quoted
 from engine.text.replies.marked import MarkedReader
 from engine.text.replies.pieces import ReplyReader, Schemas
 from engine.text.tokenizer import Tokenizer
@@ -157,7 +158,7 @@ class ReplyForms:
 
     def _mark(self, text: str) -> str:
         token = self._tokenizer.special_tokens.get(text)
-        return call_grammar.quoted(text) if token is None else f"<[{token}]>"
+        return quoted(text) if token is None else f"<[{token}]>"
 
 
 def _opens(form: ThoughtFormat, body: ChatRequest, prompt: str) -> bool:

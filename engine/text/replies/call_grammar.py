@@ -6,14 +6,14 @@ from typing import Any
 
 from engine.errors import RequestError
 from engine.text.grammar import SPACE, Grammar
+from engine.text.replies import gemma
 from engine.text.replies.formats import ThoughtFormat, ToolFormatName
+from engine.text.replies.gemma_grammar import GemmaValues
+from engine.text.replies.lark import ANY, Mark, quoted
 from engine.text.replies.pieces import Schemas
 from engine.text.replies.unquoted import parameter, types_of
 
-Mark = Callable[[str], str]  # a mark in Lark: a token, or its text
 NO_PARAMETERS: Mapping[str, Any] = {"type": "object", "properties": {}, "additionalProperties": False}
-ANY = r"/(.|\n)*/"
-PARAMETER_END = "\n</parameter>\n"
 
 
 class CallGrammar:
@@ -48,9 +48,10 @@ class CallGrammar:
             ways.append(" ".join(part for part in (before(tool), rule, after) if part))
         return self._rule(" | ".join(ways))
 
-    def _rule(self, body: str) -> str:
+    def _rule(self, body: str, suffix: str = "") -> str:
+        """A rule of its own; `suffix`: what ends it and can't be in it."""
         name = f"part{len(self._rules)}"
-        self._rules.append(f"{name}: {body}")
+        self._rules.append(f"{name}[suffix={json.dumps(suffix)}]: {body}" if suffix else f"{name}: {body}")
         return name
 
     def _repeated(self, call: str, between: str = "") -> str:
@@ -68,18 +69,48 @@ class CallGrammar:
         return self._repeated(f"{begin} {quoted(chr(10))} {call} {quoted(chr(10))} {end}", quoted("\n"))
 
     def _qwen3_coder(self) -> str:
+        return self._functions("<tool_call>", "</tool_call>", "\n")
+
+    def _seed_oss(self) -> str:
+        return self._functions("<seed:tool_call>", "</seed:tool_call>", "")
+
+    def _functions(self, begin: str, end: str, blank: str) -> str:
+        call = self._marked_up(
+            lambda tool: f"<function={tool}>\n",
+            lambda key, _: f"<parameter={key}>{blank}",
+            f"{blank}</parameter>\n",
+            "</function>",
+        )
+        call = f"{self._mark(begin)} {quoted(chr(10))} {call} {quoted(chr(10))} {self._mark(end)}"
+        return self._repeated(call, quoted("\n"))
+
+    def _minimax_m2(self) -> str:
+        return self._invocations("<minimax:tool_call>", "</minimax:tool_call>", "", lambda _: "")
+
+    def _deepseek_v32(self) -> str:
+        begin, end = "<｜DSML｜function_calls>", "</｜DSML｜function_calls>"
+        return self._invocations(begin, end, "｜DSML｜", lambda texts: f' string="{json.dumps(texts)}"')
+
+    def _invocations(self, begin: str, end: str, prefix: str, said: Callable[[bool], str]) -> str:
+        call = self._marked_up(
+            lambda tool: f'<{prefix}invoke name="{tool}">\n',
+            lambda key, schema: f'<{prefix}parameter name="{key}"{said("string" in types_of(schema))}>',
+            f"</{prefix}parameter>\n",
+            f"</{prefix}invoke>\n",
+        )
+        return f"{self._mark(begin)} {quoted(chr(10))} {self._repeated(call)} {self._mark(end)}"
+
+    def _marked_up(self, call: Callable[[str], str], begin: Callable[[str, Any], str], end: str, call_end: str) -> str:
+        """One call of any tool in markup: its `begin` of a parameter goes by its name and schema."""
         ways = []
         for tool, schema in self._tools.items():
-            parts = [quoted(f"<function={tool}>\n")]
+            parts = [quoted(call(tool))]
             for key in _properties(schema):
-                written = self._rule(
-                    f"{quoted(f'<parameter={key}>' + chr(10))} {self._unquoted(parameter(schema, key), PARAMETER_END)}"
-                )
+                own = parameter(schema, key)
+                written = self._rule(f"{quoted(begin(key, own))} {self._unquoted(own, end)}")
                 parts.append(written if key in _required(schema) else f"{written}?")
-            ways.append(" ".join([*parts, quoted("</function>")]))
-        begin, end = self._mark("<tool_call>"), self._mark("</tool_call>")
-        call = f"{begin} {quoted(chr(10))} {self._rule(' | '.join(ways))} {quoted(chr(10))} {end}"
-        return self._repeated(call, quoted("\n"))
+            ways.append(" ".join([*parts, quoted(call_end)]))
+        return self._rule(" | ".join(ways))
 
     def _unquoted(self, schema: Any, end: str) -> str:
         """A value and what ends it. Texts are written as they are."""
@@ -88,9 +119,7 @@ class CallGrammar:
             return f"({' | '.join(map(quoted, texts))}) {quoted(end)}"
         if "string" not in types_of(schema):
             return f"{self._rule(f'%json {json.dumps(_spaced(schema))}')} {quoted(end)}"
-        name = f"text{len(self._rules)}"
-        self._rules.append(f"{name}[suffix={json.dumps(end)}]: {ANY}")
-        return name
+        return self._rule(ANY, end)
 
     def _glm45(self) -> str:
         ways = []
@@ -128,6 +157,21 @@ class CallGrammar:
     def _granite(self) -> str:
         call = self._each(self._head(), quoted("}"))
         return f"{self._mark('<|tool_call|>')} {quoted('[')} {self._repeated(call, quoted(', '))} {quoted(']')}"
+
+    def _cohere(self) -> str:
+        begin, between = quoted('{"tool_call_id": "'), '", "tool_name": {}, "parameters": '
+        call = self._each(
+            lambda name: f"{begin} /[0-9]+/ {quoted(between.replace('{}', json.dumps(name)))}",
+            quoted("}"),
+        )
+        calls = self._repeated(call, quoted(",\n    "))
+        first, last = self._mark("<|START_ACTION|>"), self._mark("<|END_ACTION|>")
+        return f"{first} {quoted('[' + chr(10) + '    ')} {calls} {quoted(chr(10) + ']')} {last}"
+
+    def _gemma4(self) -> str:
+        values = GemmaValues(self._mark, self._rule)
+        ways = [f"{quoted(f'call:{tool}')} {values.of(schema)}" for tool, schema in self._tools.items()]
+        return self._repeated(f"{self._mark(gemma.BEGIN)} {self._rule(' | '.join(ways))} {self._mark(gemma.END)}")
 
     def _deepseek_v3(self) -> str:
         return self._deepseek("function", "\n```json\n", "\n```", quoted("\n"))
@@ -209,11 +253,6 @@ def harmony_thoughts(mark: Mark) -> str:
     else:
         thought, rule = "thought", f"thought[suffix={json.dumps('<|end|>')}]: {ANY}"
     return f'({mark("<|channel|>")} "analysis" {message} {thought} {mark("<|start|>")} "assistant")*\n{rule}\n'
-
-
-def quoted(text: str) -> str:
-    """A text in Lark."""
-    return json.dumps(text, ensure_ascii=False)
 
 
 def _object(schema: Any) -> dict[str, Any]:

@@ -11,8 +11,6 @@ from engine.text.replies.unquoted import value_of
 
 _ARGUMENTS = ("arguments", "parameters")
 _FENCED = re.compile(r"```(?:json)?\s*\n(.*)\n?```", re.DOTALL)
-_XML_NAME = re.compile(r"<function=([^>\n]+)>")
-_XML_PARAMETER = re.compile(r"<parameter=([^>\n]+)>\n?(.*?)\n?</parameter>\s*(?=<parameter=|</function>)", re.DOTALL)
 _GLM_PAIR = re.compile(r"<arg_key>(.*?)</arg_key>\s*<arg_value>(.*?)</arg_value>\s*(?=<arg_key>|\Z)", re.DOTALL)
 _DEEPSEEK_CALL = re.compile(r"<｜tool▁call▁begin｜>(.*?)<｜tool▁call▁end｜>", re.DOTALL)
 _DEEPSEEK_FENCE = re.compile(r"\A([^\n]+)\n```json\n(.*)\n```\s*\Z", re.DOTALL)
@@ -35,24 +33,6 @@ def hermes_without_marks(section: str, schemas: Schemas) -> list[ToolCall]:
     if found.name not in schemas:
         raise ValueError("no tool of the request")
     return [found]
-
-
-def qwen3_coder(section: str, schemas: Schemas) -> list[ToolCall]:
-    """`<tool_call><function=NAME><parameter=KEY>VALUE</parameter>...</function></tool_call>`; texts are not quoted."""
-    body = _inside(section, "<tool_call>", "</tool_call>").strip()
-    named = _XML_NAME.match(body)
-    if named is None or not body.endswith("</function>"):
-        raise ValueError("no function")
-    found: dict[str, Any] = {}
-    at = named.end()
-    while (pair := _XML_PARAMETER.search(body, at)) is not None:
-        if body[at : pair.start()].strip():
-            raise ValueError("text between parameters")
-        found[pair[1].strip()] = value_of(pair[2], schemas.get(named[1].strip(), {}), pair[1].strip())
-        at = pair.end()
-    if body[at:].strip() != "</function>":
-        raise ValueError("a parameter does not end")
-    return [call_of(named[1].strip(), found)]
 
 
 def glm45(section: str, schemas: Schemas) -> list[ToolCall]:
@@ -96,6 +76,14 @@ def mistral(section: str, _: Schemas) -> list[ToolCall]:
         else:
             calls += _listed(part)
     return calls
+
+
+def cohere(section: str, _: Schemas) -> list[ToolCall]:
+    """`<|START_ACTION|>[{"tool_call_id": "0", "tool_name": ..., "parameters": {...}}, ...]<|END_ACTION|>`."""
+    values = parsed(_inside(section, "<|START_ACTION|>", "<|END_ACTION|>"))
+    if not isinstance(values, list) or not values or not all(isinstance(value, dict) for value in values):
+        raise ValueError("no list of calls")
+    return [as_call({"name": value.get("tool_name"), **value}, "parameters") for value in values]
 
 
 def granite(section: str, _: Schemas) -> list[ToolCall]:

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-from engine.text.replies import calls
+from engine.text.replies import calls, gemma, markup
 from engine.text.replies.pieces import Schemas, ToolCall
 
 ToolFormatName = Literal[
@@ -16,10 +16,15 @@ ToolFormatName = Literal[
     "granite",
     "deepseek_v3",
     "deepseek_v31",
+    "deepseek_v32",
     "kimi_k2",
+    "seed_oss",
+    "minimax_m2",
+    "cohere",
+    "gemma4",
     "harmony",
 ]
-ThoughtFormatName = Literal["think", "seed", "mistral", "harmony"]
+ThoughtFormatName = Literal["think", "seed", "mistral", "cohere", "gemma4", "harmony"]
 
 
 @dataclass(frozen=True)
@@ -49,6 +54,10 @@ class ThoughtFormat:
     close: str
 
 
+def _marked_up(name: ToolFormatName, form: markup.Markup) -> ToolFormat:
+    return ToolFormat(name, markup.reader(form), (form.begin,), form.end)
+
+
 _DEEPSEEK_MARKS = ("<｜tool▁call▁begin｜>", "<｜tool▁sep｜>", "<｜tool▁call▁end｜>")
 _DEEPSEEK = ("<｜tool▁calls▁begin｜>",), "<｜tool▁calls▁end｜>"
 HARMONY_MARKS = ("<|start|>", "<|end|>", "<|message|>", "<|channel|>", "<|constrain|>", "<|call|>", "<|return|>")
@@ -58,7 +67,12 @@ TOOL_FORMATS: dict[ToolFormatName, ToolFormat] = {
         ToolFormat(
             "hermes", calls.hermes, ("<tool_call>",), "</tool_call>", ("{", "```json"), calls.hermes_without_marks
         ),
-        ToolFormat("qwen3_coder", calls.qwen3_coder, ("<tool_call>",), "</tool_call>"),
+        _marked_up("qwen3_coder", markup.QWEN3_CODER),
+        _marked_up("seed_oss", markup.SEED_OSS),
+        _marked_up("minimax_m2", markup.MINIMAX_M2),
+        _marked_up("deepseek_v32", markup.DEEPSEEK_V32),
+        ToolFormat("cohere", calls.cohere, ("<|START_ACTION|>",), "<|END_ACTION|>"),
+        ToolFormat("gemma4", gemma.gemma4, (gemma.BEGIN,), gemma.END, marks=(gemma.QUOTE,)),
         ToolFormat(
             "glm45", calls.glm45, ("<tool_call>",), "</tool_call>",
             marks=("<arg_key>", "</arg_key>", "<arg_value>", "</arg_value>"),
@@ -78,6 +92,8 @@ THOUGHT_FORMATS: dict[ThoughtFormatName, ThoughtFormat] = {
     "think": ThoughtFormat("think", "<think>", "</think>"),
     "seed": ThoughtFormat("seed", "<seed:think>", "</seed:think>"),
     "mistral": ThoughtFormat("mistral", "[THINK]", "[/THINK]"),
+    "cohere": ThoughtFormat("cohere", "<|START_THINKING|>", "<|END_THINKING|>"),
+    "gemma4": ThoughtFormat("gemma4", "<|channel>thought", "<channel|>"),
 }
 
 
@@ -89,12 +105,20 @@ def tool_format_of(template: str) -> ToolFormatName | None:
         return "harmony"
     if "<｜tool▁calls▁begin｜>" in template:
         return "deepseek_v3" if "```json" in template else "deepseek_v31"
+    if "｜DSML｜" in template:
+        return "deepseek_v32" if "function_calls>" in template else None
     signs: tuple[tuple[str, ToolFormatName | None], ...] = (
         ("<|tool_calls_section_begin|>", "kimi_k2"),
         ("[TOOL_CALLS]", "mistral"),
         ("<arg_key>", "glm45"),
-        ("<seed:tool_call>", None),
-        ("<function=", "qwen3_coder"),
+        ("<seed:tool_call>", "seed_oss"),
+        ("<minimax:tool_call>", "minimax_m2"),
+        ("]<]minimax[>[", None),
+        ("<|START_ACTION|>", "cohere"),
+        ("<|tool_call>call:", "gemma4"),
+        ("<tool_calls>", None),
+        ("<parameter=", "qwen3_coder"),
+        ("<function=", None),
         ("<|tool_call|>", "granite"),
         ("<tool_call>", "hermes"),
         ("<|python_tag|>", "llama3_json"),
@@ -107,7 +131,12 @@ def thought_format_of(template: str) -> ThoughtFormatName | None:
     """The marks that a chat template knows thoughts by; `None`: it knows none."""
     if _harmony(template):
         return "harmony"
-    signs: tuple[tuple[str, ThoughtFormatName], ...] = (("<seed:think>", "seed"), ("[THINK]", "mistral"))
+    signs: tuple[tuple[str, ThoughtFormatName], ...] = (
+        ("<seed:think>", "seed"),
+        ("[THINK]", "mistral"),
+        ("<|START_THINKING|>", "cohere"),
+        ("<|channel>", "gemma4"),
+    )
     found = next((name for sign, name in signs if sign in template), None)
     return found or ("think" if "<think>" in template or "</think>" in template else None)
 

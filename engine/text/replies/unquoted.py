@@ -1,5 +1,7 @@
 """Arguments that are written without quotes: what a tool's schema says of their types."""
 
+import ast
+import json
 from typing import Any
 
 from engine.text.replies.pieces import parsed
@@ -66,7 +68,8 @@ def types_of(schema: Any, depth: int = 0) -> frozenset[str]:
 
 
 def value_of(text: str, schema: dict[str, Any], name: str) -> Any:
-    """An argument as it was written: text where only that is allowed, else JSON if it is of an allowed type.
+    """An argument as it was written: text where only that is allowed, else JSON if it is of an allowed type. Where no
+    text is allowed, it may be in Python's form, as templates print what they are given: `True`, `{'a': None}`.
 
     Args:
         text: as the model wrote it.
@@ -77,12 +80,28 @@ def value_of(text: str, schema: dict[str, Any], name: str) -> Any:
     if types == {"string"}:
         return text
     try:
-        value = parsed(text)
+        value = parsed(text) if "string" in types else literal(text)
     except ValueError:
         return text
     kind = _type_of(value)
     fits = not types or kind in types or (kind == "integer" and "number" in types)
     return value if fits or "string" not in types else text
+
+
+def literal(text: str) -> Any:
+    """A value in JSON, or as Python prints it.
+
+    Raises:
+        ValueError: it is neither, or is nested too deeply.
+    """
+    try:
+        return parsed(text)
+    except ValueError:
+        pass
+    try:
+        return parsed(json.dumps(ast.literal_eval(text.strip())))
+    except (TypeError, SyntaxError, MemoryError, RecursionError) as error:
+        raise ValueError("no value") from error
 
 
 def _type_of(value: Any) -> str:

@@ -10,6 +10,7 @@ from engine.text.grammar import Grammar, Grammars
 from engine.text.replies import call_grammar
 from engine.text.replies.call_grammar import CallGrammar
 from engine.text.replies.formats import THOUGHT_FORMATS, ToolFormatName
+from engine.text.replies.lark import quoted
 from tests.engine.server.parrot import HERMES, tokenizer_of
 
 TOKENIZER = tokenizer_of(HERMES)
@@ -27,7 +28,7 @@ ARGUMENTS = '{"a": 5, "note": "x\\"y"}'
 
 def mark(text: str) -> str:
     token = TOKENIZER.special_tokens.get(text)
-    return call_grammar.quoted(text) if token is None else f"<[{token}]>"
+    return quoted(text) if token is None else f"<[{token}]>"
 
 
 @pytest.fixture(scope="module")
@@ -59,6 +60,15 @@ def coder(note: str) -> str:
     )
 
 
+def invoked(arguments: str, begin: str, end: str, prefix: str = "", said: bool = False) -> str:
+    def one(key: str, value: object) -> str:
+        texts = f' string="{json.dumps(isinstance(value, str))}"' if said else ""
+        return f'<{prefix}parameter name="{key}"{texts}>{value}</{prefix}parameter>\n'
+
+    pairs = "".join(one(*pair) for pair in json.loads(arguments).items())
+    return f'{begin}\n<{prefix}invoke name="move">\n{pairs}</{prefix}invoke>\n{end}'
+
+
 WRITTEN: dict[ToolFormatName, Callable[[str], str]] = {
     "hermes": hermes,
     "qwen3_coder": lambda arguments: coder('x"y <b>\n</p>') if arguments == ARGUMENTS else coder("").replace("5", "50"),
@@ -79,6 +89,21 @@ WRITTEN: dict[ToolFormatName, Callable[[str], str]] = {
         "<|tool_calls_section_begin|><|tool_call_begin|>functions.move:0<|tool_call_argument_begin|>"
         f"{arguments}<|tool_call_end|><|tool_calls_section_end|>"
     ),
+    "deepseek_v32": lambda arguments: invoked(
+        arguments, "<｜DSML｜function_calls>", "</｜DSML｜function_calls>", "｜DSML｜", True
+    ),
+    "minimax_m2": lambda arguments: invoked(arguments, "<minimax:tool_call>", "</minimax:tool_call>"),
+    "seed_oss": lambda arguments: (
+        "<seed:tool_call>\n<function=move>\n<parameter=a>"
+        f"{json.loads(arguments)['a']}</parameter>\n</function>\n</seed:tool_call>"
+    ),
+    "cohere": lambda arguments: (
+        '<|START_ACTION|>[\n    {"tool_call_id": "0", "tool_name": "move", "parameters": '
+        f"{arguments}}}\n]<|END_ACTION|>"
+    ),
+    "gemma4": lambda arguments: (
+        "<|tool_call>call:move{a:" + str(json.loads(arguments)["a"]) + ',note:<|"|>x"y <b>\n<|"|>}<tool_call|>'
+    ),
     "harmony": lambda arguments: f"<|channel|>commentary to=functions.move <|constrain|>json<|message|>{arguments}",
 }
 
@@ -92,6 +117,41 @@ def test_calls_of_each_family(accepts: Callable[[Grammar, str], bool], form: Too
     assert not accepts(grammar, right.replace("move", "other"))
     assert not accepts(grammar, f"Sure. {right}")
     assert not accepts(grammar, right + right)
+
+
+GEMMA: dict[str, Any] = {
+    "type": "object",
+    "properties": {
+        "kind": {"enum": ["up", 5]},
+        "path": {"type": "array", "items": {"type": "number"}},
+        "more": {"type": "object", "properties": {"on": {"type": "boolean"}}, "required": ["on"]},
+        "any": {"type": "object"},
+    },
+    "required": ["path"],
+}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "right"),
+    [
+        ("{path:[]}", True),
+        ("{path:[1,2.5]}", True),
+        ('{kind:<|"|>up<|"|>,path:[1]}', True),
+        ("{kind:5,path:[1],more:{on:true}}", True),
+        ('{path:[1],any:{x_1:<|"|>a,b<|"|>,y:[1,null]}}', True),
+        ("{path:[1],any:{}}", True),
+        ("{}", False),  # what is required is missing
+        ("{kind:5}", False),
+        ("{path:[true]}", False),
+        ("{path:[1],}", False),
+        ("{,path:[1]}", False),
+        ("{path:[1],more:{}}", False),
+        ('{"path":[1]}', False),
+    ],
+)
+def test_arguments_as_gemma_writes_them(accepts: Callable[[Grammar, str], bool], arguments: str, right: bool):
+    grammar = call_grammar.reply_grammar(CallGrammar("gemma4", mark, {"go": GEMMA}, several=False), None, "")
+    assert accepts(grammar, f"<|tool_call>call:go{arguments}<tool_call|>") == right
 
 
 def test_several_calls_or_one(accepts: Callable[[Grammar, str], bool]):
