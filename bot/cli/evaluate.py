@@ -8,7 +8,7 @@ import shlex
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 from pydantic import SecretStr
@@ -50,6 +50,7 @@ from bot.solver.models import open_models
 from bot.solver.stopping import ALL, stopping
 from bot.tasks import together
 
+_Rate = TypeVar("_Rate", Price, Speed)
 # What a task or its repository is to blame for: the others go on.
 _OF_ONE_TASK = (EvaluationError, CheckoutError, BuildFailed, ForgeError, SandboxError)
 
@@ -90,8 +91,8 @@ def options_and_settings(given: dict[str, Any]) -> tuple[EvalOptions, Settings]:
         source=given["tasks"],
         test_command=command,
         reward=RewardModel(url=reward[0], name=reward[1], key=SecretStr(given["reward_key"])) if reward else None,
-        price=price_of(given["price"]),
-        speed=speed_of(given["speed"]),
+        price=rate(Price, given["price"]),
+        speed=rate(Speed, given["speed"]),
         **{
             name: given[name]
             for name in (
@@ -325,14 +326,9 @@ async def empty_sandbox(settings: SandboxSettings, say: Callable[[str], None]) -
             await sandbox.close()
 
 
-def price_of(given: tuple[float, float] | None) -> Price | None:
-    """From `--price`."""
-    return Price(prompt=given[0], completion=given[1]) if given else None
-
-
-def speed_of(given: tuple[float, float] | None) -> Speed | None:
-    """From `--speed`."""
-    return Speed(prompt=given[0], completion=given[1]) if given else None
+def rate(kind: type[_Rate], given: tuple[float, float] | None) -> _Rate | None:
+    """What `--price` or `--speed` gave, of prompts and of replies; None for nothing."""
+    return kind(prompt=given[0], completion=given[1]) if given else None
 
 
 def report(folder: Path, price: Price | None, speed: Speed | None) -> int:

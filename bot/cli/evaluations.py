@@ -163,10 +163,11 @@ def eval_plant(package: str, out: Path, number: int, per_file: int, seed: int) -
 @speed
 def eval_report(folder: Path, price: tuple[float, float] | None, speed: tuple[float, float] | None) -> None:
     """Print the report of an evaluation again."""
-    from bot.cli.evaluate import price_of, report, speed_of
+    from bot.cli.evaluate import rate, report
+    from bot.records import Price, Speed
 
     with errors_told():
-        raise SystemExit(report(folder, price_of(price), speed_of(speed)))
+        raise SystemExit(report(folder, rate(Price, price), rate(Speed, speed)))
 
 
 @evaluation.command("feedback")

@@ -6,6 +6,7 @@ from pathlib import Path
 import click
 
 from bot.atomic import SHARED, write_text
+from bot.cli.evaluate import rate
 from bot.errors import EvaluationError
 from bot.evaluation.files import written_to
 from bot.evaluation.frontier import page, points, read_source, text, with_frontier
@@ -24,13 +25,8 @@ def compare(folders: Sequence[Path], out: Path | None, prices: Terms, speeds: Te
     price, speed = _by_folder(prices, models, "--price"), _by_folder(speeds, models, "--speed")
     found = []
     for folder in folders:
-        cost, rate = price.get(folder), speed.get(folder)
-        source = read_source(
-            folder,
-            reports[folder],
-            Price(prompt=cost[0], completion=cost[1]) if cost else None,
-            Speed(prompt=rate[0], completion=rate[1]) if rate else None,
-        )
+        rates = rate(Price, price.get(folder)), rate(Speed, speed.get(folder))
+        source = read_source(folder, reports[folder], *rates)
         of_source = points(source)
         if not of_source:
             click.echo(f"{folder}: a task has no sample yet: it is left out", err=True)
