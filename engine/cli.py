@@ -122,7 +122,8 @@ def _origins(_: click.Context, __: click.Parameter, given: str) -> tuple[str, ..
 @_option("--speculation", type=click.Choice(["auto", "off"]), text="Try guessed tokens where it pays, or never.")
 @_option("--max-draft", type=int, text="Tokens guessed at once.")
 @_option("--batch-invariant", is_flag=True, text="The same bits whatever else runs; slower: for comparisons.")
-@_option("--attention-backend", type=click.Choice(["auto", "torch", "triton"]), text="auto is triton on a GPU.")
+@_option("--attention-backend", type=click.Choice(["auto", "torch", "triton"]),
+         text="auto: triton on a GPU, C on a CPU with AVX-512 BF16, else torch.")  # fmt: skip
 @_option("--calibrate", is_flag=True, text="Measure what attention costs now, rather than once per GPU.")
 @click.option("--cuda-graphs/--no-cuda-graphs", default=_DEFAULTS.cuda_graphs,
               help="Replay decode steps as graphs, or launch each kernel by kernel.")  # fmt: skip

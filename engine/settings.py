@@ -65,6 +65,6 @@ class Settings(BaseModel):
     batch_invariant: bool = False  # a sequence's output is the same bits whatever else runs; slower
     lease_seconds: float = Field(default=120.0, ge=0)  # that a finished prefix stays cached, memory permitting
     item_tokens: int | None = Field(default=None, ge=0)  # `kernels.tree_attention.cut.CutCost`; None: by calibration
-    attention_backend: backends = "auto"  # auto: Triton on a GPU, torch elsewhere
+    attention_backend: backends = "auto"  # auto: see `engine.model.backends.choose`
     calibrate: bool = False  # measure what attention costs, even if it is known or there is no GPU
     cuda_graphs: bool = True  # decode steps as graphs, where attention is by Triton on a GPU

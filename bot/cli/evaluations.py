@@ -177,7 +177,7 @@ def eval_feedback(repository: str, forget: bool) -> None:
     """Show what people made of winners, by REPOSITORY (owner/name) or for all, and what that changed.
 
     Merges, closes, reverts, verdicts of reviews and `/troop use` are kept in the database of TROOP_DATABASE_URL and
-    leave it by no way. TROOP_FEEDBACK=false keeps nothing more; `[feedback] keep = false` in a repository's .troop.toml
+    sent nowhere. TROOP_FEEDBACK=false keeps nothing more; `[feedback] keep = false` in a repository's .troop.toml
     deletes what is kept of it at its next run.
     """
     from bot.cli.feedback import forget_all, show
