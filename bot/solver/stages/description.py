@@ -1,6 +1,7 @@
 """The winner described for its reviewer, in the model's own words. It decides nothing, and a run does without it."""
 
-from collections.abc import Collection
+from collections.abc import Awaitable, Callable, Collection
+from typing import TypeVar
 
 from bot.contracts import Model
 from bot.errors import EndpointError
@@ -8,10 +9,11 @@ from bot.llm.conversation import Conversation, fitted_issue, opening, shortened,
 from bot.llm.descriptions import parse_description
 from bot.llm.prompts import render
 from bot.patch.apply import Problem
-from bot.records import Ballot, Description, Issue, Message, Test, Verdict
+from bot.records import Ballot, Description, Issue, Message, Reply, Test, Verdict
 from bot.solver.profile import ResolvedSolver
 from bot.solver.stages.choice_machine import Question, sampling_of
 
+_Found = TypeVar("_Found")
 _CALLS = 2
 _DIFF, _TEST = 20_000, 4_000  # characters
 
@@ -25,14 +27,31 @@ async def describe(question: Question, verdict: Verdict, model: Model, solver: R
     paths = verdict.ballot.candidates[verdict.winner].patch.paths
     messages = await fitted(question, paths, model, solver, "description", diff=diff, test=test)
     conversation = Conversation(model, "description", messages, sampling_of(solver, model))
-    while conversation.calls < _CALLS:
+
+    async def read(reply: Reply) -> Description | Problem:
+        return parse_description(reply)
+
+    return await answered(conversation, read, solver, _CALLS)
+
+
+async def answered(
+    conversation: Conversation,
+    read: Callable[[Reply], Awaitable[_Found | Problem]],
+    solver: ResolvedSolver,
+    calls: int,
+) -> _Found | None:
+    """What the first reply says that can be used; None where none of `calls` does, or the model can't be asked.
+
+    The model is told what is wrong with the others.
+    """
+    while conversation.calls < calls:
         try:
             reply = await conversation.ask()
         except EndpointError:
             return None
         if reply.failed:
             return None
-        found = parse_description(reply)
+        found = await read(reply)
         if not isinstance(found, Problem):
             return found
         conversation.say(render(solver.profile, "unparsed", problem=found.text), refuses=True)

@@ -9,10 +9,9 @@ from collections.abc import Collection, Mapping
 from pathlib import PurePosixPath
 
 from bot.contracts import Model, Sandbox
-from bot.errors import EndpointError, SandboxError
+from bot.errors import SandboxError
 from bot.llm.conversation import Conversation, shortened
 from bot.llm.elements import elements
-from bot.llm.prompts import render
 from bot.patch.apply import Problem
 from bot.patch.diff import file_diff
 from bot.patch.paths import path_problem
@@ -23,7 +22,7 @@ from bot.retrieval.related_tests import related
 from bot.solver.harness import attempt
 from bot.solver.profile import ResolvedSolver
 from bot.solver.stages.choice_machine import Question, sampling_of
-from bot.solver.stages.description import fitted, telling_test
+from bot.solver.stages.description import answered, fitted, telling_test
 from bot.solver.test_runners import absence, narrowed, ran
 
 _CALLS = 3
@@ -78,19 +77,12 @@ class RegressionTests:
             example=str(PurePosixPath(like.path).with_name("...")) if like else "...",
         )
         conversation = Conversation(model, "regression_test", messages, sampling_of(self._solver, model))
-        while conversation.calls < _CALLS:
-            try:
-                reply = await conversation.ask()
-            except EndpointError:
-                return None
-            if reply.failed:
-                return None
+
+        async def tried(reply: Reply) -> RegressionTest | Problem:
             change = self._read(reply)
-            tried = change if isinstance(change, Problem) else await self._tried(change)
-            if not isinstance(tried, Problem):
-                return tried
-            conversation.say(render(self._solver.profile, "unparsed", problem=tried.text), refuses=True)
-        return None
+            return change if isinstance(change, Problem) else await self._tried(change)
+
+        return await answered(conversation, tried, self._solver, _CALLS)
 
     def _like(self) -> SourceFile | None:
         """A file of tests to be like: the one that is about the changed files, else the shortest."""
