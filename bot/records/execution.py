@@ -101,8 +101,10 @@ class SandboxJob(Record):
     test: Test | None = None  # written to `../test`, beside the tree, from a trusted copy, and run ...
     command: tuple[str, ...] = ()  # ... unless there is this argv, which is run in the tree
     timeout: float = 100.0  # seconds
+    again: int = 0  # how often the same ran before, where one run may have been bad luck
 
     @property
     def key(self) -> str:
         """Content hash of what is run on what: an equal job is not run twice."""
-        return hashlib.sha256(self.model_dump_json(exclude={"timeout"}).encode()).hexdigest()[:24]
+        apart = {"timeout"} if self.again else {"timeout", "again"}
+        return hashlib.sha256(self.model_dump_json(exclude=apart).encode()).hexdigest()[:24]

@@ -134,6 +134,7 @@ class OwnTests(Record):
     marks: tuple[str, ...] = ()  # what was strange in how the tests ran: `Results.marks`
     count: int | None = None  # how many tests ran, as the output says
     files: tuple[str, ...] = ()  # where only some files of tests were run: these
+    flaky: tuple[str, ...] = ()  # ids of tests that a first run broke and a second one of the same did not
 
     @property
     def stopped(self) -> bool:

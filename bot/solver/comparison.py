@@ -7,7 +7,7 @@ again: one that has no result any more is broken, and so is a run that ended bef
 
 import re
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
 from bot.records import Ending, Execution, OwnTests, OwnTestsReport
 from bot.solver.test_runners import failing, ran, so_far
@@ -15,6 +15,8 @@ from bot.solver.test_runners import failing, ran, so_far
 _COLOUR = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]")  # vitest writes colours into a pipe, too
 _NUMBER = re.compile(r"\d+")
 MOST = 200  # broken tests that are named
+FEW = 5  # broken tests that may be so by chance
+_LOST = " (no result)"
 _LEAST_TIME, _TIMES = 120.0, 10.0  # seconds that a candidate's run has at least, and as a multiple of the base commit's
 
 
@@ -86,6 +88,21 @@ def regressions(own: OwnTestsReport | None, candidate: int, paths: Collection[st
     return (whole,) if comparable and slower and not after.execution.passed else ()
 
 
+def by_chance(base: OwnTests, after: OwnTests, broken: Sequence[str]) -> tuple[str, ...]:
+    """Which tests are broken (`broken`: by `regressions`), perhaps by bad luck, so that the same should run again.
+
+    Of a runner that names none, the whole command. () where many are, or where it is more than tests: a run that ended
+    before it should, or what was done to the tools.
+    """
+    if len(broken) > FEW or after.stopped or _cut_short(base, after):
+        return ()
+    if after.failures is None or base.failures is None:
+        return tuple(broken)
+    names = [one.removesuffix(_LOST) for one in broken]
+    known = {*after.failures, *base.passed}
+    return tuple(names) if known.issuperset(names) else ()
+
+
 def _cut_short(base: OwnTests, after: OwnTests) -> bool:
     """Whether the candidate's run says less of itself than the base commit's did."""
     if after.stopped:
@@ -120,7 +137,7 @@ def _lost(base: OwnTests, after: OwnTests, paths: Collection[str]) -> list[str]:
         return _NUMBER.sub("#", whole) if _of(name, paths) else whole
 
     had, has = (Counter(map(lasting, one.passed)) for one in (base, after))
-    return [f"{n} (no result)" for n in missing if lasting(n) == n or has[lasting(n)] < had[lasting(n)]]
+    return [f"{n}{_LOST}" for n in missing if lasting(n) == n or has[lasting(n)] < had[lasting(n)]]
 
 
 def _left_out(base: OwnTests, after: OwnTests) -> list[str]:

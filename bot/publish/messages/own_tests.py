@@ -2,12 +2,13 @@
 
 from typing import assert_never
 
-from bot.publish.messages.words import counted, duration, listed
+from bot.publish.messages.words import counted, cut, duration, listed
 from bot.records import Ending, NotCompared, OwnTests, OwnTestsReport, Verdict
 from bot.sandbox.script_command import in_short
 
 _SETUP = "add it with a `setup` command in .troop.toml or an image (Docker), or a .venv in the checkout (processes)"
 _NAMED = 5  # files that are named
+_NAME_LENGTH = 120  # characters of a test's name
 _NOT_MEANT = (NotCompared.NO_COMMAND, NotCompared.NO_CANDIDATE)  # there was nothing to run, or nothing to run it on
 
 
@@ -26,14 +27,14 @@ def of_winner(verdict: Verdict) -> str:
     name = _name(own)
     if after.files:
         said = f"{name} did not end within {_seconds(own)} on the base commit{_in(own)}"
-        return f"{said}; those in {listed(after.files)}, about what it changes, {_outcome(after)}."
+        return f"{said}; those in {listed(after.files)}, about what it changes, {_outcome(after)}.{_flaky(after)}"
     if base is not None and base.stopped and after.failures is not None:
         ended = len(base.passed) + len(base.failures or ())
         said = f"{name} did not end within {_seconds(own)} on the base commit{_in(own)}"
-        return f"{said}; of {counted(ended, 'test')} that ended before, it breaks none.{_gone(own)}"
+        return f"{said}; of {counted(ended, 'test')} that ended before, it breaks none.{_flaky(after)}{_gone(own)}"
     if after.failures is None and not after.execution.passed:
         return f"{name} could not be compared: they end with {after.execution.status}.{_gone(own)}"
-    return f"{name} {_outcome(after)}.{_gone(own)}"
+    return f"{name} {_outcome(after)}.{_flaky(after)}{_gone(own)}"
 
 
 def _outcome(after: OwnTests) -> str:
@@ -42,6 +43,14 @@ def _outcome(after: OwnTests) -> str:
     if after.stopped:
         return f"did not end on it in time; of {counted(len(after.passed), 'test')} that passed before, none is broken"
     return "fail only where they failed before"
+
+
+def _flaky(after: OwnTests) -> str:
+    """Which tests failed on it by chance, as far as two runs tell."""
+    if not after.flaky:
+        return ""
+    names = listed([f"`{cut(name, _NAME_LENGTH)}`" for name in after.flaky])
+    return f" {names} failed on it once, and passed when the same ran again."
 
 
 def _seconds(own: OwnTestsReport) -> str:

@@ -2,7 +2,8 @@
 
 On a candidate the tests of the files that it changes run first: what they find broken needs no further run. Where all
 tests don't end within their time on the base commit, what ended before is compared, and the tests of the changed files
-are compared with a run of their own. Of runners that prove nothing, some tests run again on a candidate, each alone.
+are compared with a run of their own. Where a few tests are broken the same runs once more, since tests may fail by
+chance. Of runners that prove nothing, some tests run again on a candidate, each alone.
 """
 
 import asyncio
@@ -15,7 +16,7 @@ from bot.lifecycle import RunState
 from bot.records import Ballot, NotCompared, OwnTests, OwnTestsReport, Patch, SandboxJob, Standing
 from bot.settings import SolverSettings
 from bot.solver.ballot import credible, distinct_first
-from bot.solver.comparison import regressions, time_for, told
+from bot.solver.comparison import by_chance, regressions, time_for, told
 from bot.solver.harness import Harness, attempt
 from bot.solver.single_tests import alone, chosen, shows
 from bot.solver.stages.watched import TICK, Watched
@@ -189,13 +190,31 @@ class _Comparer:
         base = self._report.base
         if after is None or base is None:
             return after, None
-        return await self._spot_checked(patch, self._report.command, base, after), None
+        return await self._checked(patch, self._report.command, base, after), None
+
+    async def _checked(self, patch: Patch, command: Command, base: OwnTests, after: OwnTests) -> OwnTests:
+        """The result, looked at once more: what is broken by chance, and what is although the output hides it."""
+        after = await self._twice(patch, command, base, after)
+        return await self._spot_checked(patch, command, base, after)
+
+    async def _twice(self, patch: Patch, command: Command, base: OwnTests, after: OwnTests) -> OwnTests:
+        """The result; a test that is broken in a first run, and not in a second one of the same, counts as passed."""
+        found = regressions(_compared(command, base, after), 0, patch.paths)
+        broken = by_chance(base, after, found)
+        second = await self._all(patch, command, again=1) if broken else None
+        if second is None:
+            return after
+        if not regressions(_compared(command, base, second), 0, patch.paths):
+            return second.model_copy(update={"flaky": broken})
+        flaky = tuple(name for name in broken if name in second.passed)
+        failures = after.failures and tuple(name for name in after.failures if name not in flaky)
+        passed = (*after.passed, *(name for name in flaky if name not in after.passed))
+        return after.model_copy(update={"failures": failures, "passed": passed, "flaky": flaky})
 
     async def _spot_checked(self, patch: Patch, command: Command, base: OwnTests, after: OwnTests) -> OwnTests:
         """The result with what is broken although the output says otherwise: of a runner that proves nothing, some
         tests run again, each alone. Those count which do so on the base commit."""
-        compared = OwnTestsReport(command=command, base=base, candidates=((0, after),))
-        if after.proved or after.failures is None or regressions(compared, 0, patch.paths):
+        if after.proved or after.failures is None or regressions(_compared(command, base, after), 0, patch.paths):
             return after
 
         async def passes(name: str, on: Patch | None) -> bool:
@@ -227,20 +246,24 @@ class _Comparer:
         base = await self._all(None, argv)
         if base is None or base.stopped or absence(argv, base.execution) is not None:
             return None
-        after = await self._spot_checked(patch, argv, base, after)
+        after = await self._checked(patch, argv, base, after)
         after, base = (one.model_copy(update={"files": files}) for one in (after, base))
-        compared = OwnTestsReport(command=argv, base=base, candidates=((0, after),))
-        enough = self.only_related or regressions(compared, 0, patch.paths)
+        enough = self.only_related or regressions(_compared(argv, base, after), 0, patch.paths)
         return (after, base) if enough else None
 
     def _only_so(self, after: OwnTests, argv: Command) -> bool:
         """Whether single tests can be run by the command for related files, and not by the one for all (`npm test`)."""
         return not after.proved and alone(self._report.command, "") is None and alone(argv, "") is not None
 
-    async def _all(self, patch: Patch | None, command: Command) -> OwnTests | None:
+    async def _all(self, patch: Patch | None, command: Command, again: int = 0) -> OwnTests | None:
         changes = patch.changes if patch else ()
         timeout = self._time if patch else self._settings.own_tests_timeout
-        return await _run(self._sandbox, SandboxJob(changes=changes, command=command, timeout=timeout))
+        return await _run(self._sandbox, SandboxJob(changes=changes, command=command, timeout=timeout, again=again))
+
+
+def _compared(command: Command, base: OwnTests, after: OwnTests) -> OwnTestsReport:
+    """A report on one candidate, 0."""
+    return OwnTestsReport(command=command, base=base, candidates=((0, after),))
 
 
 async def _run(sandbox: Sandbox, job: SandboxJob) -> OwnTests | None:

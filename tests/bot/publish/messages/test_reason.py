@@ -214,6 +214,10 @@ NAME = "The repository's own tests (`pytest …`)"
     [
         ({"candidates": ((0, GOOD),)}, f"{NAME} pass on it."),
         ({"candidates": ((0, GOOD.model_copy(update={"count": 240})),)}, f"{NAME} pass on it (240 tests ran)."),
+        (
+            {"candidates": ((0, GOOD.model_copy(update={"flaky": ("t::a", "t::b")})),)},
+            f"{NAME} pass on it. `t::a` and `t::b` failed on it once, and passed when the same ran again.",
+        ),
         ({}, f"{NAME} were not run on it."),
         (
             {"candidates": ((0, OwnTests(execution=Execution(ending=Ending.UNAVAILABLE))),)},
