@@ -128,6 +128,7 @@ def paid(point: Budgeted, found: Sequence[Budgeted]) -> float:
 
 
 def priced(found: Sequence[Budgeted]) -> bool:
+    """Whether all have a cost, so that costs can be compared."""
     return all(point.cost is not None for point in found)
 
 

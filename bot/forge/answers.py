@@ -22,10 +22,12 @@ _REMEDIES = {
 
 
 def headers_of(error: GithubException) -> dict[str, str]:
+    """By their names in lower case."""
     return {name.lower(): str(value) for name, value in (error.headers or {}).items()}
 
 
 def message_of(error: GithubException) -> str:
+    """What the answer says, with the details of its errors, at most 500 characters; else its status."""
     data = error.data if isinstance(error.data, dict) else {}
     found = [str(data.get("message", ""))]
     for detail in data.get("errors") or ():
@@ -53,6 +55,7 @@ def asked_to_wait(error: GithubException) -> float | None:
 
 
 def is_rate_limit(error: GithubException) -> bool:
+    """429, or a 403 that says so: GitHub uses both, the latter for missing permissions, too."""
     if error.status == 429:
         return True
     headers = headers_of(error)
@@ -61,6 +64,7 @@ def is_rate_limit(error: GithubException) -> bool:
 
 
 def refusal(what: str, error: GithubException) -> ForgeError:
+    """The error for people, with what helps: `Refused` where trying again is of no use. `what`: the request."""
     message = message_of(error)
     if error.status == 401:
         return Refused(
@@ -80,6 +84,7 @@ def refusal(what: str, error: GithubException) -> ForgeError:
 
 
 def unreachable(repository: str) -> Refused:
+    """Of a repository that no installation of the App has."""
     return Refused(
         f"the App can't reach {repository}: it is not installed there any more, or the repository is gone; install it, "
         "or give its installation that repository"

@@ -34,6 +34,7 @@ def wait(state: RetryCallState) -> float:
 
 
 def give_up(state: RetryCallState) -> NoReturn:
+    """Raises `RateLimited` with the seconds to wait, or `ForgeError`, for what was tried in vain."""
     trouble, delay = _trouble(state), state.upcoming_sleep
     if trouble.rate_limit is not None:
         raise RateLimited(f"{trouble}: wait {delay:.0f} s", delay) from trouble.__cause__

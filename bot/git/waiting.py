@@ -20,6 +20,7 @@ def seconds_of(asked: str, date: str = "") -> float | None:
 
 
 def bounded(seconds: float) -> float:
+    """From 0 to `LONGEST`, whatever a server or a clock says."""
     return min(max(0.0, seconds), LONGEST)
 
 
@@ -30,6 +31,7 @@ def now_of(date: str) -> float:
 
 
 def moment_of(date: str) -> float | None:
+    """An HTTP date in seconds since 1970; None for anything else."""
     try:
         return parsedate_to_datetime(date.strip()).timestamp()
     except (ValueError, TypeError, OverflowError):

@@ -23,6 +23,7 @@ def normalised_name(name: str) -> tuple[str, ...]:
 
 
 def names_in(file: Source) -> list[str]:
+    """The names of the file's definitions, in its order, each once."""
     return list(dict.fromkeys(d.name for d in file.definitions if d.name))
 
 

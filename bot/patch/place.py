@@ -28,6 +28,7 @@ class Wrong(Exception):
 
 
 def all_at_once(path: str, lines: list[str], blocks: Sequence[Block]) -> list[str]:
+    """The lines with all blocks applied, each placed in the lines as they were. Raises `Wrong`."""
     places = sorted(place_of(path, lines, block, number) for number, block in enumerate(blocks, 1))
     out: list[str] = []
     at = 0

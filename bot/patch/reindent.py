@@ -58,4 +58,5 @@ def _in_style(lines: list[str], movable: list[int], like: list[str]) -> list[str
 
 
 def indent(line: str) -> str:
+    """The blanks and tabs that the line begins with."""
     return line[: len(line) - len(line.lstrip(" \t"))]

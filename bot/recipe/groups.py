@@ -73,6 +73,7 @@ def _range(version: str) -> str:
 
 
 def table_at(data: dict[str, Any], *path: str) -> dict[str, Any]:
+    """The table at a path of keys; empty where there is none."""
     for key in path:
         inner = data.get(key)
         if not isinstance(inner, dict):
@@ -82,6 +83,7 @@ def table_at(data: dict[str, Any], *path: str) -> dict[str, Any]:
 
 
 def strings(value: object) -> list[str]:
+    """The texts of a list; what else is in it, or is no list, is left out."""
     return [one for one in value if isinstance(one, str)] if isinstance(value, list) else []
 
 

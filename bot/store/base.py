@@ -199,6 +199,7 @@ def held(run_id: int, attempt: int) -> ColumnElement[bool]:
 
 
 def claimed_run(row: Any) -> ClaimedRun:
+    """Of a row with the columns of `RUN`."""
     return ClaimedRun(
         id=row.id,
         repository=row.repository,

@@ -29,6 +29,7 @@ class Spent(Record):
 
 
 def utc(seconds: float) -> datetime:
+    """A moment in seconds since 1970."""
     return datetime.fromtimestamp(seconds, UTC)
 
 

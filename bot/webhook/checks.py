@@ -23,6 +23,7 @@ def checked(delivery: Delivery, rules: Rules) -> Decision:
 
 
 def status(delivery: Delivery, rules: Rules) -> Decision:
+    """Of `status`: the worker looks at all checks of the commit, if it is the newest of a branch of ours."""
     event = StatusEvent.model_validate(delivery.payload)
     if event.state == "pending":
         return Ignore(reason="the status is pending")

@@ -24,6 +24,7 @@ _REVERTS = re.compile(r"Reverts (?P<repository>[\w.-]+/[\w.-]+)?#(?P<number>[1-9
 
 
 def reviewed(delivery: Delivery, rules: Rules) -> Decision:
+    """Of `pull_request_review`: an approval is a judgement, another one a revision or a command."""
     event = ReviewEvent.model_validate(delivery.payload)
     if event.review.state.casefold() == "approved":
         if refusal := _refuse_review(event, event.pull_request, event.review.user, rules):

@@ -37,6 +37,7 @@ class Rules(Record):
 
 
 def refuse_source(event: Event, rules: Rules) -> Ignore | None:
+    """Why an event's repository or installation is not heard; None where it is."""
     if not rules.allows(event.repository.full_name):
         return Ignore(reason=f"{event.repository.full_name} is not in TROOP_REPOSITORIES")
     if event.repository.archived:
@@ -52,6 +53,7 @@ def refuse_source(event: Event, rules: Rules) -> Ignore | None:
 
 
 def refuse_sender(user: User, rules: Rules) -> Ignore | None:
+    """Why nothing that this user does is heard: ourselves, or a bot that is not listed; None where it is."""
     if is_ours(user, rules):
         return Ignore(reason="our own event")
     listed = any(same(user.login, bot) for bot in rules.bots)
@@ -61,10 +63,12 @@ def refuse_sender(user: User, rules: Rules) -> Ignore | None:
 
 
 def is_ours(user: User, rules: Rules) -> bool:
+    """Whether it is the user that we act as."""
     return bool(rules.own_login) and same(user.login, rules.own_login)
 
 
 def same(one: str, other: str) -> bool:
+    """Whether two logins are one user's: GitHub ignores their case."""
     return one.casefold() == other.casefold()
 
 
@@ -78,6 +82,7 @@ class Origin(TypedDict):
 
 
 def origin(event: Event, rules: Rules) -> Origin:
+    """What decisions take over of this event."""
     return {
         "repository": event.repository.full_name,
         "repository_id": event.repository.id,
