@@ -4,24 +4,48 @@ def self.@NAME@ = binding
 Object.send(:remove_const, :TOPLEVEL_BINDING)
 TOPLEVEL_BINDING = self.@NAME@ # without the variables of the script
 @NAME@ = lambda do |changed, code|
-  owner, script, state = Process.pid, File.realpath($0), {skips: 0}
+  owner, script, state = Process.pid, File.realpath($0), {skips: 0, ran: {}}
+  lines = File.readlines(script)
   File.delete(script) unless @STAYS@
   foreign = lambda { |path| path.nil? || path.start_with?("(eval") || changed.any? { |one| path.end_with?(one) } }
   judging = %i[== != === =~ ! eql? equal? nil? match? include? empty? any? all? none? <=> < > <= >= between? is_a? kind_of?
-               instance_of? raise fail abort exit exit! throw]
+               instance_of? raise fail abort exit exit! throw each each_with_index each_pair map zip times]
   kinds = [BasicObject, Object, Kernel, Module, Comparable, Enumerable, Integer, Float, String, Symbol, Array, Hash,
            NilClass, TrueClass, FalseClass, Exception, Proc]
   method_of = lambda { |kind, name| kind.instance_method(name) if kind.method_defined?(name) || kind.private_method_defined?(name) }
   before = kinds.flat_map { |kind| judging.map { |name| [kind, name, method_of.(kind, name)] } }.select(&:last)
 
+  # What undoes itself was there when it was set.
+  by_foreign = lambda { caller_locations.any? { |one| foreign.(one.absolute_path || one.path) } }
+  setting = Module.new do
+    define_method(:method_added) do |name|
+      state[:set] ||= kinds.include?(self) && judging.include?(name) && by_foreign.()
+      super(name)
+    end
+    define_method(:prepend) do |*modules|
+      named = modules.flat_map { |one| one.instance_methods + one.private_instance_methods } & judging
+      state[:set] ||= kinds.include?(self) && !named.empty? && by_foreign.()
+      super(*modules)
+    end
+  end
+  kinds.each { |kind| kind.singleton_class.prepend(setting) }
+  # An exception that says it is what is rescued.
+  rescued = lambda do
+    other = Class.new(StandardError).new
+    ObjectSpace.each_object(Exception.singleton_class).any? do |kind|
+      (place = kind.method(:===).source_location) && foreign.(place[0]) && ((kind === other) rescue true)
+    end
+  end
   replaced = lambda do
-    before.any? { |kind, name, was| (now = method_of.(kind, name)) != was && foreign.(now&.source_location&.first) }
+    state[:set] || rescued.() ||
+      before.any? { |kind, name, was| (now = method_of.(kind, name)) != was && foreign.(now&.source_location&.first) }
   end
   # Methods by which minitest and test-unit judge; not where they are what the tree itself has.
   names = /\A(?:assert(?:_equal|_nil|_same|_match|_includes|_raises?|_in_delta|_empty|_kind_of|_instance_of|_operator|_predicate|_true|_false|_not_equal|_not_nil|_block|_respond_to|_output|_throws)?|refute\w*|must_\w+|wont_\w+|flunk|run|run_test|runnable_methods|runnables|run_one_method|passed\?|failures|result_code|report|record|add_failure|add_error)\z/
   tools = lambda do
-    found = %w[Minitest::Test Test::Unit::TestCase].filter_map { |name| Object.const_get(name) if Object.const_defined?(name) }
-    found.reject { |one| (one.instance_method(:run).source_location || [""])[0].start_with?("#{Dir.pwd}/lib", "#{Dir.pwd}/test") }
+    %w[Minitest::Test Test::Unit::TestCase].select { |name| Object.const_defined?(name) }
+      .reject { |name| (Object.const_source_location(name)[0] || "").start_with?("#{Dir.pwd}/lib/", "#{Dir.pwd}/test/") }
+      .map { |name| Object.const_get(name) }
   end
   overridden = lambda do
     kinds = tools.().flat_map { |base| ObjectSpace.each_object(base.singleton_class).to_a }
@@ -38,21 +62,39 @@ TOPLEVEL_BINDING = self.@NAME@ # without the variables of the script
   reopened = lambda do
     spaces = defined?(Minitest) && !tools.().empty? ? [Minitest, *Minitest.constants.map { |name| Minitest.const_get(name) }.grep(Module)] : []
     spaces.any? do |space|
-      own = (space.instance_methods + space.private_instance_methods).map { |name| space.instance_method(name) }
-      own += space.singleton_methods.map { |name| space.method(name) }
-      own.any? { |one| ![Object, Kernel, BasicObject].include?(one.owner) && one.source_location && foreign.(one.source_location[0]) }
+      others = (space.ancestors + space.singleton_class.ancestors) - [Object, Kernel, BasicObject, Class, Module].flat_map { |one| [one, one.singleton_class] }
+      own = others.flat_map { |one| (one.instance_methods(false) + one.private_instance_methods(false)).map { |name| one.instance_method(name) } }
+      own.any? { |one| one.source_location && foreign.(one.source_location[0]) }
     end
   end
-  # A value that equals whatever it is compared with: nothing equals both of two that differ.
-  pairs = [[1 + rand(9), -1], [10 + rand(90), -3], [rand, 7.5], ["a#{rand}", "b"], [:a, :b], [[1], [2]], [true, false]]
-  agreeing = lambda do
-    kinds = ObjectSpace.each_object(Class).select do |kind|
-      (one = method_of.(kind, :==)) && one.source_location && foreign.(one.source_location[0])
+  # Tests of the script that a changed file had left out.
+  left_out = lambda do
+    tools.().any? do |base|
+      base.name == "Minitest::Test" && ObjectSpace.each_object(base.singleton_class).any? do |kind|
+        own = kind.instance_methods(false).grep(/\Atest_/).select { |name| kind.instance_method(name).source_location&.first == script }
+        own.any? { |name| !state[:ran][[kind, name.to_s]] }
+      end
     end
-    kinds.any? do |kind|
+  end
+  # A value that equals whatever it is compared with, or agrees otherwise: nothing agrees with both of two that differ.
+  pairs = [[1 + rand(9), -1], [10 + rand(90), -3], [rand, 7.5], ["a#{rand}", "b"], [:a, :b], [[1], [2]], [true, false]]
+  numbers, texts, types = [pairs[0]], [pairs[3]], [[Integer, String]]
+  agrees = {
+    :== => [pairs, ->(one, a) { one == a }], :!= => [pairs, ->(one, a) { !(one != a) }],
+    :between? => [numbers, ->(one, a) { one.between?(a, a) }], :include? => [texts, ->(one, a) { one.include?(a) }],
+    :start_with? => [texts, ->(one, a) { one.start_with?(a) }], :end_with? => [texts, ->(one, a) { one.end_with?(a) }],
+    :is_a? => [types, ->(one, a) { one.is_a?(a) }], :kind_of? => [types, ->(one, a) { one.kind_of?(a) }],
+    :- => [numbers, ->(one, a) { (one - a).abs.zero? }],
+  }
+  agreeing = lambda do
+    ObjectSpace.each_object(Class).any? do |kind|
+      own = agrees.select { |name, _| (one = method_of.(kind, name)) && one.source_location && foreign.(one.source_location[0]) }
+      next if own.empty?
       values = ObjectSpace.each_object(kind).first(5)
       values << (kind.allocate rescue nil)
-      values.compact.any? { |one| pairs.any? { |a, b| (one == a && one == b) rescue false } }
+      values.compact.any? do |one|
+        own.any? { |_, (some, agrees_with)| some.any? { |both| both.all? { |a| agrees_with.(one, a) } rescue false } }
+      end
     end
   end
 
@@ -71,6 +113,20 @@ TOPLEVEL_BINDING = self.@NAME@ # without the variables of the script
     alias_method(:trace, :new) # which enables it as well: it costs the vote anyway
   end
   TracePoint.singleton_class.prepend(tracing)
+  walking = Module.new do # the script's text is among what is there
+    define_method(:each_object) do |*kinds, &block|
+      state[:traced] ||= !(kinds[0].is_a?(Module) && kinds[0] <= Module) && by_foreign.()
+      super(*kinds, &block)
+    end
+  end
+  ObjectSpace.singleton_class.prepend(walking)
+  # `exit` leaves no place of its own where it is a method of a value: its line must name it.
+  exits = lambda do |error|
+    place = error.backtrace_locations&.first
+    file = place && (place.absolute_path || place.path)
+    line = file == script ? lines[place.lineno - 1] : (File.readlines(file)[place.lineno - 1] rescue nil)
+    line.to_s.match?(/\bexit\b(?!\s*\(?\s*(?:[1-9]|false))|\bSystemExit\b/)
+  end
 
   at_exit do
     error = $!
@@ -79,11 +135,11 @@ TOPLEVEL_BINDING = self.@NAME@ # without the variables of the script
       exit!(1) if state[:reached] == Process.pid || (state[:forked] && places.none?(&foreign))
       next
     end
-    good = error.nil? || (error.is_a?(SystemExit) && error.status.zero? && places.none?(&foreign))
+    good = error.nil? || (error.is_a?(SystemExit) && error.status.zero? && places.none?(&foreign) && exits.(error))
     good &&= state[:reached] || places.include?(script)
     $stdout.flush rescue nil
     next unless good
-    exit!(replaced.() || overridden.() || reopened.() || agreeing.() || state[:skips] > 0 || state[:traced] ? @OTHER@ : code)
+    exit!(replaced.() || overridden.() || reopened.() || agreeing.() || left_out.() || state[:skips] > 0 || state[:traced] ? @OTHER@ : code)
   end
 
   lambda do
@@ -92,6 +148,7 @@ TOPLEVEL_BINDING = self.@NAME@ # without the variables of the script
       next unless one.name == "Minitest::Test"
       one.prepend(Module.new do
         define_method(:run) do |*given|
+          state[:ran][[self.class, name]] = true
           super(*given).tap do |result|
             state[:skips] += result.failures.count do |failure|
               failure.is_a?(Minitest::Skip) && failure.backtrace.to_a.any? { |line| foreign.(line[/\A(.*?):\d+/, 1]) }
