@@ -25,7 +25,7 @@ def create_app(loop: EngineLoop, name: str, api_key: str | None = None, serving:
         serving: how requests are taken.
 
     Raises:
-        LoadError: `serving` names a form of replies that is not known.
+        LoadError: `serving` names a form of replies that is not known, or the model's own defaults can't be used.
     """
     service = Service(loop, name, api_key, serving)
 

@@ -14,6 +14,7 @@ from engine.text.replies.pieces import Schemas
 MAX_TOOLS = 1024
 ToolName = Annotated[str, Field(pattern=r"^[a-zA-Z0-9_.-]{1,128}$")]
 Effort = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
+_NO_PLACE = {"function_call": "use tool_calls", "audio": "text only"}  # fields of messages in OpenAI's API
 _HARMONY_EFFORTS = ("low", "medium", "high")
 
 
@@ -58,8 +59,11 @@ class Message(BaseModel):
         """The message in OpenAI's form, with its text in one string.
 
         Raises:
-            RequestError: a part is not text.
+            RequestError: a part is not text, or is where no template looks for it.
         """
+        for name, instead in _NO_PLACE.items():
+            if (self.model_extra or {}).get(name) is not None:
+                raise RequestError(f"{name} of a message is not supported: {instead}", "messages")
         found = self.model_dump()
         if isinstance(self.content, list):
             for part in self.content:

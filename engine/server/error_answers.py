@@ -25,6 +25,8 @@ def add_errors(app: FastAPI) -> None:
         first = error.errors()[0]
         if first.get("type") == "json_invalid":
             return _error_response(RequestError("the body is not valid JSON"))
+        if first.get("loc") == ("body",):
+            return _error_response(RequestError("the body is no JSON object: send one, as application/json"))
         place = [str(part) for part in first.get("loc", ()) if part != "body"]
         param = place[0] if place else None
         return _error_response(RequestError(f"{'.'.join(place) or 'body'}: {first.get('msg', 'invalid')}", param))

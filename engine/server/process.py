@@ -56,21 +56,14 @@ def serve(settings: Settings) -> int:
         name = settings.served_model_name or model_name(settings.model)
         settings = settings.model_copy(update={"model": str(folder)})
         ranks = start_ranks(settings, threads)
-        core = build_core(settings, ranks)
+        loop = EngineLoop(build_core(settings, ranks), threads)
+        app = create_app(loop, name, settings.api_key, _serving(settings))
     except (LoadError, RankError) as error:
         listener.close()
         if ranks is not None:
             ranks.close()
         print(f"troop engine: {one_line(error)}", file=sys.stderr)
         return 1
-    loop = EngineLoop(core, threads)
-    serving = Serving(
-        settings.tool_parser,
-        settings.reasoning_parser,
-        settings.generation_config == "auto",
-        settings.cors_origins,
-    )
-    app = create_app(loop, name, settings.api_key, serving)
     config = uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=5)
     server = Server(config, listener)
 
@@ -87,6 +80,11 @@ def serve(settings: Settings) -> int:
         logging.shutdown()
         os._exit(1)
     return 1
+
+
+def _serving(settings: Settings) -> Serving:
+    from_model = settings.generation_config == "auto"
+    return Serving(settings.tool_parser, settings.reasoning_parser, from_model, settings.cors_origins)
 
 
 def start_ranks(settings: Settings, threads: int) -> Ranks | None:

@@ -10,9 +10,9 @@ import secrets
 from collections.abc import Sequence
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, StrictBool
+from pydantic import Field, StrictBool, ValidationError
 
-from engine.errors import RequestError
+from engine.errors import LoadError, RequestError
 from engine.schedule.sequence import SamplingParams
 from engine.server.constraints import ResponseFormat, StructuredOutputs
 from engine.server.conversation import Conversation, Effort, Message, NamedTool, Tool, effort_options
@@ -25,6 +25,7 @@ MAX_CHOICES = 1024  # prompts times n in one request
 MAX_STOPS = 32
 MAX_BIASES = 1024
 MAX_BAD_WORDS = 64
+_DEFAULTS = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty")  # of a model's `generation_config.json`
 
 
 class StreamOptions(NeutralFields):
@@ -124,6 +125,26 @@ class Generation(NeutralFields):
             frequency_penalty=self.frequency_penalty or 0.0,
             presence_penalty=self.presence_penalty or 0.0,
         )
+
+
+def usable_defaults(found: dict[str, Any]) -> dict[str, Any]:
+    """What `generation_config.json` says of requests that leave it open.
+
+    Raises:
+        LoadError: a request that said it would be refused.
+    """
+    said = {name: found[name] for name in _DEFAULTS if found.get(name) is not None}
+    limit = {"max_tokens": found["max_new_tokens"]} if found.get("max_new_tokens") is not None else {}
+    try:
+        Generation.model_validate(said | limit)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = "max_new_tokens" if first["loc"][0] == "max_tokens" else first["loc"][0]
+        raise LoadError(
+            f"generation_config.json: {name} is {found[str(name)]!r} ({first['msg']}): mend it, or start with "
+            "--generation-config none"
+        ) from error
+    return found
 
 
 class AllowedTools(Closed):

@@ -14,6 +14,7 @@ from engine.errors import AuthenticationError, RequestError, UnknownModelError
 from engine.loop import EngineLoop
 from engine.server.conversation import Conversation
 from engine.server.metrics import EngineMetrics
+from engine.server.protocol import usable_defaults
 from engine.server.replies import ReplyForms
 from engine.text.chat_template import Prompt
 from engine.text.grammar import Grammars
@@ -38,7 +39,7 @@ class Service:
     def __init__(self, loop: EngineLoop, name: str, api_key: str | None = None, serving: Serving | None = None) -> None:
         serving = serving or Serving()
         self.loop = loop
-        self.defaults = loop.core.model.defaults if serving.model_defaults else {}
+        self.defaults = usable_defaults(loop.core.model.defaults) if serving.model_defaults else {}
         self.replies = ReplyForms(loop.core.tokenizer, serving.tool_parser, serving.reasoning_parser)
         self.name = name
         self.metrics = EngineMetrics(loop.core)

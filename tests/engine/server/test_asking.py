@@ -10,9 +10,11 @@ import pytest
 from openai import OpenAI
 
 from engine.core import Core
+from engine.errors import LoadError
 from engine.loop import EngineLoop
 from engine.server.api import create_app
 from engine.server.elsewhere import instead_of
+from engine.server.protocol import usable_defaults
 from engine.server.service import Serving
 from tests.engine.server import parrot
 from tests.engine.server.serving import serve
@@ -178,6 +180,20 @@ def test_the_models_own_defaults_apply_unless_they_are_ignored(random_url: tuple
     with serve(create_app(EngineLoop(other, threads=1), "tiny", serving=Serving(model_defaults=False))) as plain:
         ignored = post(plain, "completions", **asked, temperature=0)["choices"]
         assert ignored == post(url, "completions", **asked, repetition_penalty=1, temperature=0)["choices"]
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("temperature", "hot"), ("temperature", -1), ("top_p", 0), ("top_k", 5.5), ("max_new_tokens", "x")],
+)
+def test_defaults_that_no_request_could_ask_for_end_the_start(field: str, value: Any):
+    with pytest.raises(LoadError, match=rf"generation_config.json: {field} is {value!r} .*--generation-config none"):
+        usable_defaults({"eos_token_id": 5, field: value})
+
+
+def test_other_defaults_are_used():
+    found = {"temperature": 0.6, "top_k": None, "top_p": 1, "max_new_tokens": 2048, "transformers_version": "5"}
+    assert usable_defaults(found) == found
 
 
 def test_a_prompt_of_null_is_the_beginning_of_a_text(random_url: tuple[str, Core]):

@@ -95,6 +95,23 @@ def test_what_is_not_implemented_or_unknown_is_refused_by_its_name(http: httpx.C
         assert name in answer.json()["error"]["message"]
 
 
+@pytest.mark.parametrize("field", [{"function_call": {"name": "f", "arguments": "{}"}}, {"audio": {"id": "x"}}])
+def test_fields_of_messages_that_no_template_knows_are_refused(http: httpx.Client, field: dict[str, Any]):
+    said = {"role": "assistant", "content": "so"}
+    answer = http.post("/v1/chat/completions", json={"messages": [*CHAT, said | field], "max_tokens": 1})
+    assert (answer.status_code, answer.json()["error"]["param"]) == (400, "messages")
+    assert next(iter(field)) in answer.json()["error"]["message"]
+    nothing = said | dict.fromkeys(field) | {"refusal": None, "annotations": []}
+    assert http.post("/v1/chat/completions", json={"messages": [*CHAT, nothing], "max_tokens": 1}).status_code == 200
+
+
+def test_a_body_of_another_type_is_told(http: httpx.Client):
+    for type_, content in (("text/plain", b"{}"), ("application/json", b"[]")):
+        answer = http.post("/v1/completions", content=content, headers={"content-type": type_})
+        assert answer.status_code == 400
+        assert "no JSON object: send one, as application/json" in answer.json()["error"]["message"]
+
+
 def test_every_field_of_the_openai_package_is_known():
     for params, model in (
         (chat_params.CompletionCreateParamsBase, ChatRequest),
