@@ -13,6 +13,8 @@ from bot.records import Ending, Execution, OwnTests, OwnTestsReport
 from bot.solver.test_runners import failing, ran, so_far
 
 _COLOUR = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]")  # vitest writes colours into a pipe, too
+# Of pytest's plugins for linters: `a.py::ruff::format`, `a.py::FLAKE8`.
+_LINT = re.compile(r"::(ruff|flake8|black|isort|mypy|pylint|pycodestyle|codestyle|pydocstyle|pep8)\b", re.IGNORECASE)
 _NUMBER = re.compile(r"\d+")
 MOST = 200  # broken tests that are named
 FEW = 5  # broken tests that may be so by chance
@@ -62,7 +64,7 @@ def regressions(own: OwnTestsReport | None, candidate: int, paths: Collection[st
     By name where the runner names tests on both; else by exit code. Of a run that was stopped at its time limit, only
     tests count that had ended by then; that a candidate's run was stopped counts where the base commit's took less
     than half the time. Tests in files that the candidate changes (`paths`) count only where they passed before,
-    as examples in the code do (`--doctest-modules`): others may be its own.
+    as examples in the code do (`--doctest-modules`): others may be its own. How its files are written breaks nothing.
     """
     after = own.on(candidate) if own is not None else None
     base = own.base_of(candidate) if own is not None else None
@@ -74,7 +76,7 @@ def regressions(own: OwnTestsReport | None, candidate: int, paths: Collection[st
         return (f"{whole}, before its end{why}",)
     if base.failures is not None and after.failures is not None:
         before, passed = set(base.failures), set(base.passed)
-        new = [n for n in after.failures if n not in before and (n in passed or not _of(n, paths))]
+        new = [n for n in after.failures if n not in before and (_counts(n, passed) or not _of(n, paths))]
         found = [n for n in new if n in passed or not base.stopped]
         if not after.stopped:
             found += _lost(base, after, paths)
@@ -111,6 +113,11 @@ def _cut_short(base: OwnTests, after: OwnTests) -> bool:
     if fake and after.execution.ending is not base.execution.ending:
         return True
     return (base.proved and not after.proved) or (base.ended and not after.ended)
+
+
+def _counts(name: str, passed: Collection[str]) -> bool:
+    """Whether a test counts that fails in a file of the candidate's."""
+    return name in passed and not _LINT.search(name)
 
 
 def _of(name: str, paths: Collection[str]) -> bool:

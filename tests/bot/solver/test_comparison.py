@@ -64,6 +64,20 @@ def test_results_that_were_told_come_before_what_was_printed() -> None:
     assert strange == ("tests that it tampers with: finder evil",)
 
 
+def test_of_the_changed_file_what_passed_before_counts_and_how_it_is_written_does_not() -> None:
+    names = (
+        "a.py::a.half",
+        "a.py::line:3,column:1",
+        "a.py::test_half",
+        "a.py::mypy",
+        "a.py::ruff::format",
+        "a.py::BLACK",
+    )
+    base = proved(passed=(*names, "b.py::mypy"))
+    broken_all = proved(failed=(*names, "b.py::mypy", "a.py::test_of_its_own"))
+    assert broken(base, broken_all, "a.py") == (*names[:3], "b.py::mypy")
+
+
 def test_examples_that_are_named_by_their_line_may_move_in_a_changed_file() -> None:
     base = proved(passed=("a.md::line:3", "a.md::line:9"), failed=("a.md::line:12",))
     moved = proved(passed=("a.md::line:5", "a.md::line:11"), failed=("a.md::line:14",))
