@@ -10,6 +10,7 @@ reads what it wrote or what matched its prompt.
 import logging
 import time
 from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 
@@ -119,16 +120,26 @@ def fit_cache(core: Core, share: float, most: int) -> CacheSize:
     small = core.model.cache_bytes
     torch.cuda.empty_cache()
     free, total = torch.cuda.mem_get_info(device)
-    return size_that_fits(core, free, total, small, peak, share, most)
+    return size_that_fits(core, DeviceMemory(free, total, small, peak), share, most)
 
 
-def size_that_fits(core: Core, free: int, total: int, small: int, peak: int, share: float, most: int) -> CacheSize:
-    """For `fit_cache`, from bytes: free and total of the device, what the present cache takes, a step's peak.
+class DeviceMemory(NamedTuple):
+    """What `fit_cache` finds out, in bytes."""
+
+    free: int  # of the device
+    total: int
+    cache: int  # that the present one takes
+    peak: int  # of the largest step, beside model and cache
+
+
+def size_that_fits(core: Core, memory: DeviceMemory, share: float, most: int) -> CacheSize:
+    """For `fit_cache`.
 
     Raises:
         LoadError: fewer than two fit.
     """
-    budget = int(total * share) - (total - free) + small - peak
+    free, total, cache, peak = memory
+    budget = int(total * share) - (total - free) + cache - peak
     found = core.model.shape.fitting(budget, core.needs, most)
     if found.blocks < 2:
         raise LoadError(

@@ -23,7 +23,7 @@ from engine.schedule.limits import Limits
 from engine.schedule.sequence import Request, SamplingParams
 from engine.server.process import _smaller, build_core
 from engine.settings import Settings
-from engine.warmup import first_cache, largest_step, size_that_fits, warm_up
+from engine.warmup import DeviceMemory, first_cache, largest_step, size_that_fits, warm_up
 from kernels.tree_attention.cut import CutCost
 from kernels.tree_attention.reach import FULL, Reach
 from tests.engine.conftest import copy_into_engine
@@ -112,10 +112,10 @@ def test_the_cache_of_a_gpu_is_what_model_and_step_leave(make_core: Callable[...
     core = make_core()
     block = core.model.shape.token_bytes * 8
     total, model, cache, peak = 1 << 30, 300 << 20, 50 << 20, 100 << 20
-    found = size_that_fits(core, total - model - cache, total, cache, peak, 0.9, 10**6)
+    found = size_that_fits(core, DeviceMemory(total - model - cache, total, cache, peak), 0.9, 10**6)
     assert found == CacheSize(((total * 9 // 10) - model - peak) // block)
     with pytest.raises(LoadError, match="raise --gpu-memory-share"):
-        size_that_fits(core, total - model, total, 0, peak, 0.3, 10**6)
+        size_that_fits(core, DeviceMemory(total - model, total, 0, peak), 0.3, 10**6)
 
 
 def qwen3_coder_30b(vocabulary: int = 151_936, context: int = 262_144) -> Any:
