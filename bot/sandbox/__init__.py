@@ -29,7 +29,7 @@ async def open_sandbox(
 ) -> DockerSandbox | ProcessSandbox:
     """A sandbox with a copy of `tree`, which may be changed or removed afterwards. `close` it in the end.
 
-    `config`: the repository's, of which `scripts` are used. `plan`: how its image is built (Docker only).
+    `config`: the repository's, for its `scripts`. `plan`: how its image is built (Docker only).
     `server`: strangers' issues are worked on, so the process sandbox is refused. `venv_of`: the person's own checkout,
     whose `.venv/bin` comes first on the process sandbox's PATH (default: `tree`, which may be a clone without it).
     `notice` gets what the operator should know.
