@@ -58,8 +58,8 @@ _DEPLOYS = re.compile(
     r"|user-data|now\.json|vercel\.[jt]s|template\.ya?ml|capacitor\.config\.[jt]s|eas\.json|app\.config\.[jt]s"
 )
 _DEPLOYED_FOLDERS = frozenset(
-    ".netlify .vercel .wrangler .firebase .amplify amplify .serverless .sst .do .ebextensions .elasticbeanstalk".split()  # noqa: SIM905
-    + ".kamal .scalingo .clever clevercloud .okteto .garden .moon .devspace .aws-sam .chalice .zappa .fly".split()  # noqa: SIM905
+    ".netlify .vercel .wrangler .firebase .amplify amplify .serverless .sst .do .ebextensions .elasticbeanstalk".split()
+    + ".kamal .scalingo .clever clevercloud .okteto .garden .moon .devspace .aws-sam .chalice .zappa .fly".split()
 )
 _FUNCTIONS = (
     ("netlify", "functions"),

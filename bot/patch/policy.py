@@ -308,8 +308,8 @@ _PIPELINE_NAME = re.compile(
     r"|\.release-please-manifest\.json|cloudbuild[\w.-]*\.(?:ya?ml|json)"
 )
 _PIPELINE_FOLDERS = frozenset(
-    ".argo .azure .azuredevops .bamboo bamboo-specs .changeset .ci .cloudbuild .codebuild .concourse .copr".split()  # noqa: SIM905
-    + ".depot .harness .jenkins .mint .namespace .obs .prow .rwx .tekton .trunk .agola .aviator .vela".split()  # noqa: SIM905
+    ".argo .azure .azuredevops .bamboo bamboo-specs .changeset .ci .cloudbuild .codebuild .concourse .copr".split()
+    + ".depot .harness .jenkins .mint .namespace .obs .prow .rwx .tekton .trunk .agola .aviator .vela".split()
 )
 _CHECKER_NAME = re.compile(
     r"(?:\.?(?:eslint|prettier|stylelint|commitlint|lint-staged|release|babel|postcss|webpack|rollup|vite)"
@@ -324,7 +324,7 @@ _CHECKER_NAME = re.compile(
     r"|_(?:netrc|vimrc)|containerfile(?:\..*)?|\.gitpod\.dockerfile|replit\.nix|dotnet-tools\.json|\.platform\.app\.ya?ml"
     r"|(?:rake|guard|danger|fast|thor|brew|pod|cap|justfile|task)file|\.?justfile|(?:taskfile|\.?ci|pipeline)\.ya?ml"
 )
-_OTHER_FOLDERS = frozenset(".nvim .vim .atom .idx .codesandbox .coder .upsun .platform fastlane debian".split())  # noqa: SIM905
+_OTHER_FOLDERS = frozenset(".nvim .vim .atom .idx .codesandbox .coder .upsun .platform fastlane debian".split())
 
 
 def refusal(path: str) -> str:

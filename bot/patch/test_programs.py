@@ -15,7 +15,7 @@ _SHELL = re.compile(r"(?:.*/)?(?:ba|da|z|k)?sh")
 _INTERPRETER = re.compile(
     r"(?:.*/)?(?:(?:ba|da|z|k)?sh|python[\d.]*|pypy[\d.]*|node|deno|bun|tsx|ts-node|ruby|perl|php|lua|Rscript|julia)|\$.*"
 )
-_BEFORE = frozenset("command coverage env exec nice nohup npx run setsid stdbuf sudo time timeout xvfb-run".split())  # noqa: SIM905
+_BEFORE = frozenset("command coverage env exec nice nohup npx run setsid stdbuf sudo time timeout xvfb-run".split())
 _RUNNERS = frozenset(["uv", "poetry", "pipenv", "pdm", "hatch", "rye", "bundle", "bunx", "pnpx"])  # of `run` and `exec`
 _PACKAGES = frozenset(["npm", "yarn", "pnpm", "bun"])
 _SEPARATOR = re.compile(r"[;&|()\n]+")
