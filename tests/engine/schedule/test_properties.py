@@ -1,6 +1,7 @@
 """Random workloads over the allocator, the radix tree and the whole scheduler; integrity after every operation."""
 
 import random
+from collections.abc import Sequence as Many
 
 import numpy as np
 from hypothesis import given, settings
@@ -9,10 +10,12 @@ from hypothesis import strategies as st
 from engine.cache.blocks import BlockAllocator, OutOfBlocksError
 from engine.cache.prefix_tree import Path, PrefixTree
 from engine.schedule.limits import Limits
-from engine.schedule.scheduler import Scheduler
+from engine.schedule.resumption import Bounds
 from engine.schedule.sequence import Request, SamplingParams, Sequence, State
+from engine.schedule.step import Chunk
 from engine.schedule.tree_order import TreeOrder, common_prefix
 from engine.text.output import ByteDecoder, OutputText
+from tests.engine.schedule.machine import Machine
 
 LIMITED = settings(max_examples=60, deadline=None, derandomize=True)
 
@@ -190,73 +193,48 @@ def test_tree_order(operations: list[tuple[bool, list[int]]]):
         assert tables == sorted(tables)
 
 
+class Plain(Machine):
+    """Nothing is guessed. Keeps what is copied, and checks that what is computed has room."""
+
+    MOST_DRAFTED = 0
+
+    def __init__(self, blocks: int, limits: Limits, seed: int) -> None:
+        self.copies: list[tuple[list[int], list[int]]] = []
+        super().__init__(blocks, limits, lambda *copied: self.copies.append(copied), Bounds(), seed)
+
+    def compute(self, chunks: Many[Chunk]) -> None:
+        for sequence, new, _ in chunks:
+            assert new >= 1
+            assert sequence.computed + new <= len(sequence.table) * self.scheduler.limits.block_size
+
+
 @settings(max_examples=40, deadline=None, derandomize=True)
 @given(st.integers(0, 10**6), st.integers(6, 40), st.integers(1, 6))
 def test_scheduler_under_random_load(seed: int, blocks: int, size: int):
     """Requests that share, aborts, time passing, memory short: nothing is lost, all finish."""
     rng = random.Random(seed)
-    now = [0.0]
-    copies: list[tuple[list[int], list[int]]] = []
-    scheduler = Scheduler(
-        blocks,
-        Limits(size, max_batch=rng.randint(1, 8), prefill_chunk=rng.randint(1, 20), lease_seconds=5.0),
-        lambda source, target: copies.append((source, target)),
-        clock=lambda: now[0],
-    )
+    limits = Limits(size, max_batch=rng.randint(1, 8), prefill_chunk=rng.randint(1, 20), lease_seconds=5.0)
+    machine = Plain(blocks, limits, seed)
+    scheduler = machine.scheduler
     live: list[Request] = []
-    arrivals = 0
-
-    def submit() -> None:
-        nonlocal arrivals
-        length = rng.randint(1, max(1, scheduler.longest // 2))
-        most = min(scheduler.longest - length, 30)
-        if most < 1:
-            return
-        prompt = [rng.randint(0, 1) if i < length - 2 else rng.randint(0, 9) for i in range(length)]
-        params = SamplingParams(max_tokens=rng.randint(1, most))
-        request = Request(prompt, params, n=rng.randint(1, 4), client=rng.choice("abc"))
-        for index in range(request.n):
-            text = OutputText(ByteDecoder([]))
-            request.sequences.append(Sequence(request, index, list(prompt), arrivals, text))
-            arrivals += 1
-        scheduler.submit(request)
-        live.append(request)
-
-    def step() -> bool:
-        now[0] += 0.1
-        plan = scheduler.schedule()
-        scheduler.check_integrity()
-        for chunk in plan.chunks:
-            assert chunk.new >= 1
-            assert chunk.sequence.computed + chunk.new <= len(chunk.sequence.table) * size
-        sampled = [chunk.sequence for chunk in plan.chunks if chunk.samples]
-        scheduler.advance(plan.chunks)
-        scheduler.check_integrity()
-        for sequence in sampled:
-            sequence.tokens.append(rng.randint(0, 9))
-            if sequence.remaining <= 0 or rng.random() < 0.05:
-                scheduler.finish(sequence, "stop" if sequence.remaining else "length")
-                scheduler.check_integrity()
-        return bool(plan.chunks)
-
     for _ in range(60):
         action = rng.random()
         if action < 0.2:
-            submit()
+            length = rng.randint(1, max(1, scheduler.longest // 2))
+            most = min(scheduler.longest - length, 30)
+            if most >= 1:
+                prompt = [rng.randint(0, 1) if i < length - 2 else rng.randint(0, 9) for i in range(length)]
+                live.append(machine.submit(prompt, rng.randint(1, most), rng.randint(1, 4), rng.choice("abc")))
         elif action < 0.25 and live:
             for sequence in rng.choice(live).sequences:
                 scheduler.finish(sequence, "abort")
-                scheduler.check_integrity()
         elif action < 0.28:
             scheduler.tree.clear()  # as after a step that computed no numbers: sequences that run go on
-            scheduler.check_integrity()
         else:
-            step()
-    for _ in range(20_000):
-        if not scheduler.waiting and not len(scheduler.running):
-            break
-        assert step(), "something waits or runs, but nothing is computed"
+            machine.step()
+        scheduler.check_integrity()
+    machine.finish_all()
     assert all(sequence.state is State.FINISHED for request in live for sequence in request.sequences)
     assert scheduler.allocator.free + scheduler.tree.blocks == blocks
-    for source, target in copies:  # what is copied from may be given away meanwhile, and be copied to behind that
+    for source, target in machine.copies:  # what is copied from may be given away meanwhile, and be copied to then
         assert not any(slot in source[at:] for at, slot in enumerate(target))
