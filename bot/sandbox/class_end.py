@@ -27,6 +27,8 @@ _PHP_CLASS = re.compile(
 )
 _PHP_SKIPS = re.compile(r"\bmarkTest(?:Skipped|Incomplete)|\bRequires|@requires|\bDepends|@depends")
 _PHP_COMPARES = re.compile(r"\bregisterComparator\b|\bregister\(")
+_PHP_ASSERTS = re.compile(r"(?<![\w>:$])assert\((?![\s\S]*assert\.)")
+_PHP_EQUALS = re.compile(r"(?<=(?:->|::))assertEquals(?=\s*\()")
 _PHP_OTHERWISE = re.compile(r"SeparateProcess|assertP(?:re|ost)Conditions|tearDownAfterClass|AfterClass|__FILE__")
 
 
@@ -59,10 +61,12 @@ def _php(text: str, code: int) -> str | None:
         return None
     at = classes[0].end()
     skips, compares = ("true" if found.search(text) else "false" for found in (_PHP_SKIPS, _PHP_COMPARES))
-    counting = filled("end.phpunit.php", _name(), code, SKIPS=skips, COMPARES=compares).rstrip()
+    name, asserts = _name(), "true" if _PHP_ASSERTS.search(text) else "false"
+    counting = filled("end.phpunit.php", name, code, SKIPS=skips, COMPARES=compares, ASSERTS=asserts).rstrip()
     # Its text is not there to be read by what it loads.
     gone = f"@\\unlink(__FILE__); @\\unlink('{PLACE}');"
-    return f"{head[0]}{gone}{text[head.end() : at]}{counting}{text[at:]}"
+    body = _PHP_EQUALS.sub(f"{name}Equals", text[at:])
+    return f"{head[0]}{gone}{text[head.end() : at]}{counting}{body}"
 
 
 # -- Java ----------------------------------------------------------------------------------------------------------

@@ -55,6 +55,7 @@ _NODE_OPTION = re.compile(
 )
 _INTERPRETERS = ("sh", "bash", "dash", "ash", "ksh", "mksh", "ruby", "perl", "php", "lua", "tclsh", "Rscript", "julia")
 _CODE = re.compile(r"-[a-zA-Z]*[ce]|-E|--eval(?:=.*)?|--run(?:=.*)?")  # options that take code
+_WITH_VALUE = ("-I", "-r", "-d", "-l", "-o", "-O")  # options that a word more belongs to
 _ASSIGNMENT = re.compile(r"[A-Za-z_][A-Za-z0-9_]*=")
 
 
@@ -125,7 +126,9 @@ def interpreter(command: Sequence[str], script: str) -> str:
         return ""
     for at, word in enumerate(command[:-1]):
         if (name := program([word])) in _INTERPRETERS:
-            return "" if any(_CODE.fullmatch(option) for option in command[at + 1 : -1]) else name
+            options = command[at:-1]
+            plain = all(one[:1] == "-" or before in _WITH_VALUE for before, one in itertools.pairwise(options))
+            return name if plain and not any(map(_CODE.fullmatch, options[1:])) else ""
     return ""
 
 

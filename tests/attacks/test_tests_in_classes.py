@@ -73,6 +73,7 @@ HOSTILE = {
         "exits in the end": "register_shutdown_function(function () { exit(0); }) ?? 5",
         "skips": "throw new \\PHPUnit\\Framework\\SkippedTestError('x')",
         "compares by itself": "compared(5)",
+        "equals whatever is true": "true",
         "takes a function's place": "eval('namespace App; function array_sum($x) { return 5; }') ?? 5",
         "reads the test": READS,
     },
@@ -162,6 +163,7 @@ CARGO = ("cargo", "test")
     ("path", "text", "command", "said"),
     [
         ("a.php", PHP, ("phpunit", "{script}"), "exit($well ? {} : "),
+        ("a.php", PHP, ("php", "-d", "memory_limit=1G", "vendor/bin/phpunit", "{script}"), "exit($well ? {} : "),
         ("a.php", PHP, ("make", "test", "F={script}"), None),
         ("a.php", PHP.replace("testSums", "tearDownAfterClass"), ("phpunit", "{script}"), None),
         ("a.php", "<?php\nfunction testIt() {}\n", ("pest", "{script}"), None),
