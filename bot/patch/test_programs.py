@@ -101,6 +101,8 @@ class _Repository:
             return
         name, rest = words[0], words[1:]
         if name in _PACKAGES:
+            if rest[:1] == ["exec"] and "-c" in rest[:-1]:
+                yield from self._followed([rest[rest.index("-c") + 1]])
             asked = next((word for word in rest if not word.startswith("-") and word not in ("run", "run-script")), "")
             for script in (f"pre{asked}", asked, f"post{asked}"):
                 yield from self._script(script)

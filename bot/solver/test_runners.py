@@ -1,12 +1,13 @@
 """Commands that run a repository's own tests, and what their runners print. Pure."""
 
 import re
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import PurePosixPath
 
-from bot.patch.formats import of_json
 from bot.records import Ending, Execution, NotCompared
 from bot.retrieval.related_tests import related
+from bot.solver.npm_script import npm_test
 
 Command = tuple[str, ...]
 
@@ -21,7 +22,6 @@ _QUOTED = 200  # characters of what a runner printed
 
 _PYTHON_TEST = re.compile(r"(^|/)(test_[^/]*|[^/]*_test|tests)\.py$")
 _MAKE_TEST = re.compile(r"^test\s*:(?!=)", re.MULTILINE)
-_NO_TEST_SCRIPT = "no test specified"  # what `npm init` writes
 
 # How runners name a failing test. pytest: `FAILED a.py::b - why` and `ERROR a.py`; unittest: `FAIL: b (a.B.b)`;
 # go: `--- FAIL: B`; cargo: `test a::b ... FAILED`; TAP: `not ok 1 - b`.
@@ -58,22 +58,14 @@ def detect(files: Sequence[str], read: Callable[[str], str | None]) -> tuple[Com
         found.append(("cargo", "test", "--offline", "--no-fail-fast"))
     if "go.mod" in names and any(path.endswith("_test.go") for path in files):
         found.append(("go", "test", "./...", "-v"))
-    if "package.json" in names and _has_test_script(read("package.json") or ""):
-        found.append(("npm", "test", "--silent"))
+    if "package.json" in names and (of_npm := npm_test(read("package.json") or "")):
+        found.append(of_npm)
     makefile = next((name for name in ("GNUmakefile", "makefile", "Makefile") if name in names), None)
     if makefile and _MAKE_TEST.search(read(makefile) or ""):
         found.append(("make", "test"))
     if any(PurePosixPath(path).suffix == ".rb" and path.startswith("spec/") for path in files):
         found.append(("rspec",))
     return tuple(found)
-
-
-def _has_test_script(text: str) -> bool:
-    try:
-        script = of_json(text)["scripts"]["test"]
-    except (ValueError, KeyError, TypeError):
-        return False
-    return isinstance(script, str) and _NO_TEST_SCRIPT not in script
 
 
 def failing(execution: Execution) -> tuple[str, ...] | None:
@@ -314,6 +306,8 @@ def _of_node(command: Command, names: Sequence[str], tests: Mapping[str, str]) -
     if paths and names[1:2] == ["test"] and names[0] in ("npm", "yarn", "pnpm"):
         # Jest, Vitest, Mocha and AVA, one of which the script calls last as a rule, take files.
         return (*command, *(["--"] if names[0] == "npm" else []), *paths)
+    if paths and names[:2] == ["npm", "exec"] and command[-2:-1] == ("-c",):
+        return (*command[:-1], f"{command[-1]} {shlex.join(paths)}")
     return None
 
 

@@ -42,6 +42,7 @@ FILES = dict.fromkeys(
         (("coverage", "run", "t.py"), {"t.py"}),
         (("npm", "test", "--silent"), {"run-tests.js"}),
         (("yarn", "run", "test"), {"run-tests.js"}),
+        (("npm", "exec", "--silent", "-c", "node run-tests.js && node main.js"), {"run-tests.js"}),
         (("make", "-s", "unit", "V=1"), {"tools/check_all.py", "ci/run.sh"}),
         (("make", "all"), {"tools/check_all.py", "ci/run.sh"}),
         (("sh", "-c", "unclosed '"), set()),

@@ -1,0 +1,89 @@
+"""Which command runs a package's tests without its linters."""
+
+import json
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from bot.solver.npm_script import NPM_TEST, npm_test
+from bot.solver.test_runners import narrowed
+
+
+def command(**scripts: object) -> tuple[str, ...] | None:
+    return npm_test(json.dumps({"scripts": scripts}))
+
+
+def alone(line: str) -> tuple[str, ...]:
+    return ("npm", "exec", "--silent", "-c", line)
+
+
+@pytest.mark.parametrize(
+    ("scripts", "line"),
+    [
+        ({"test": "standard && tape test/*.js"}, "tape test/*.js"),
+        ({"test": "eslint . && tsd && mocha 'test/**/*.js' --exit"}, "tsd && mocha 'test/**/*.js' --exit"),
+        ({"test": "mocha && npx --yes prettier --check ."}, "mocha"),
+        ({"test": "npm run -s lint && jest", "lint": "yarn style && xo", "style": "prettier -c ."}, "jest"),
+        ({"test": "ava", "pretest": "npm run lint", "lint": "eslint ."}, "ava"),
+        ({"test": "xo && ava", "pretest": "eslint src"}, "ava"),
+    ],
+)
+def test_linters_are_left_out(scripts: dict[str, object], line: str) -> None:
+    assert command(**scripts) == alone(line)
+
+
+@pytest.mark.parametrize(
+    "scripts",
+    [
+        {"test": "mocha"},
+        {"test": "standard"},  # nothing else is tested
+        {"test": "npm run lint && jest"},  # nobody knows what that is
+        {"test": "npm run check && jest", "check": "eslint . && tsc --noEmit"},
+        {"test": "npm test && jest"},
+        {"test": "npm run a && jest", "a": "npm run b", "b": "npm run a"},
+        {"test": "standard && tape", "pretest": "npm run build", "build": "tsc"},
+        {"test": "echo 'standard && tape' && mocha"},
+        {"test": "(standard && tape) || true"},
+        {"test": "standard; tape"},
+        {"test": "standard && server & tape"},
+        {"test": 'eslint . && sh -c "mocha && tape'},
+        {"test": "standard && tape", "pretest": 1},
+        {"test": "npm run 0 && tape", "5000": "standard"} | {f"{i}": f"npm run {i + 1}" for i in range(5_000)},
+        {"test": "npm run 0 && tape"} | {f"{i}": " && ".join(["npm run x"] * 200) for i in range(40)},
+        {"test": "standard && tape " + "a" * 5_000},
+    ],
+)
+def test_what_is_not_clear_stays_whole(scripts: dict[str, object]) -> None:
+    assert command(**scripts) == NPM_TEST
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "{", "[]", '{"scripts": []}', '{"scripts": {"test": 1}}', '{"scripts": {"test": "echo no test specified"}}'],
+)
+def test_without_a_test_script_there_is_none(text: str) -> None:
+    assert npm_test(text) is None
+
+
+def test_the_tests_of_some_files_run_without_linters_too() -> None:
+    tests = {"test/a b.test.js": "import { it } from 'vitest'"}
+    assert narrowed(alone("tsd && ava"), tests) == alone("tsd && ava 'test/a b.test.js'")
+    assert narrowed(alone("node --test"), {"t.js": "require('node:test')"}) == (
+        *("node", "--test", "--test-reporter=tap"),
+        "t.js",
+    )
+
+
+@pytest.mark.skipif(shutil.which("npm") is None, reason="npm is not installed")
+def test_npm_runs_such_a_line_with_the_package_s_programs(tmp_path: Path) -> None:
+    (tmp_path / "package.json").write_text(json.dumps({"scripts": {"test": "standard && local-tape one"}}))
+    program = tmp_path / "node_modules" / ".bin" / "local-tape"
+    program.parent.mkdir(parents=True)
+    program.write_text('#!/bin/sh\necho "ok 1 - $1"\n')
+    program.chmod(0o755)
+    found = npm_test((tmp_path / "package.json").read_text())
+    assert found is not None
+    done = subprocess.run(found, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "ok 1 - one\n")
