@@ -12,7 +12,8 @@ CPU_CACHE = 2 << 30  # bytes, the default
 # Names in `engine.text.replies.formats`, which a test compares.
 TOOL_PARSERS = (
     "hermes", "qwen3_coder", "glm45", "llama3_json", "mistral", "granite", "deepseek_v3", "deepseek_v31",
-    "deepseek_v32", "kimi_k2", "seed_oss", "minimax_m2", "cohere", "gemma4", "harmony",
+    "deepseek_v32", "kimi_k2", "seed_oss", "minimax_m2", "cohere", "gemma4", "olmo3", "lfm2",
+    "harmony",
 )  # fmt: skip
 REASONING_PARSERS = ("think", "seed", "mistral", "cohere", "gemma4", "harmony")
 

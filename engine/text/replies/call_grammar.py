@@ -36,7 +36,11 @@ class CallGrammar:
         self._lists = lists
 
     def rules(self, name: str) -> str:
-        """Lark rules of which `name` is the one for all calls."""
+        """Lark rules of which `name` is the one for all calls.
+
+        Raises:
+            RequestError: there are none for this family, or the tools' parameters are no schemas.
+        """
         start = getattr(self, f"_{self._form}")()
         return "\n".join([f"{name}: {start}", *self._rules]) + "\n"
 
@@ -172,6 +176,15 @@ class CallGrammar:
         values = GemmaValues(self._mark, self._rule)
         ways = [f"{quoted(f'call:{tool}')} {values.of(schema)}" for tool, schema in self._tools.items()]
         return self._repeated(f"{self._mark(gemma.BEGIN)} {self._rule(' | '.join(ways))} {self._mark(gemma.END)}")
+
+    def _olmo3(self) -> str:
+        raise RequestError(
+            "this model writes calls in Python's syntax, which can't be demanded or combined with a form of content: "
+            "leave tool_choice at auto, and response_format and structured_outputs out",
+            "tool_choice",
+        )
+
+    _lfm2 = _olmo3
 
     def _deepseek_v3(self) -> str:
         return self._deepseek("function", "\n```json\n", "\n```", quoted("\n"))

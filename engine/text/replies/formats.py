@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-from engine.text.replies import calls, gemma, markup
+from engine.text.replies import calls, gemma, markup, pythonic
 from engine.text.replies.pieces import Schemas, ToolCall
 
 ToolFormatName = Literal[
@@ -22,6 +22,8 @@ ToolFormatName = Literal[
     "minimax_m2",
     "cohere",
     "gemma4",
+    "olmo3",
+    "lfm2",
     "harmony",
 ]
 ThoughtFormatName = Literal["think", "seed", "mistral", "cohere", "gemma4", "harmony"]
@@ -58,6 +60,10 @@ def _marked_up(name: ToolFormatName, form: markup.Markup) -> ToolFormat:
     return ToolFormat(name, markup.reader(form), (form.begin,), form.end)
 
 
+def _in_python(name: ToolFormatName, begin: str, end: str) -> ToolFormat:
+    return ToolFormat(name, pythonic.reader(begin, end), (begin,), end)
+
+
 _DEEPSEEK_MARKS = ("<｜tool▁call▁begin｜>", "<｜tool▁sep｜>", "<｜tool▁call▁end｜>")
 _DEEPSEEK = ("<｜tool▁calls▁begin｜>",), "<｜tool▁calls▁end｜>"
 HARMONY_MARKS = ("<|start|>", "<|end|>", "<|message|>", "<|channel|>", "<|constrain|>", "<|call|>", "<|return|>")
@@ -72,6 +78,8 @@ TOOL_FORMATS: dict[ToolFormatName, ToolFormat] = {
         _marked_up("minimax_m2", markup.MINIMAX_M2),
         _marked_up("deepseek_v32", markup.DEEPSEEK_V32),
         ToolFormat("cohere", calls.cohere, ("<|START_ACTION|>",), "<|END_ACTION|>"),
+        _in_python("olmo3", "<function_calls>", "</function_calls>"),
+        _in_python("lfm2", "<|tool_call_start|>", "<|tool_call_end|>"),
         ToolFormat("gemma4", gemma.gemma4, (gemma.BEGIN,), gemma.END, marks=(gemma.QUOTE,)),
         ToolFormat(
             "glm45", calls.glm45, ("<tool_call>",), "</tool_call>",
@@ -116,6 +124,8 @@ def tool_format_of(template: str) -> ToolFormatName | None:
         ("]<]minimax[>[", None),
         ("<|START_ACTION|>", "cohere"),
         ("<|tool_call>call:", "gemma4"),
+        ("<function_calls>", "olmo3"),
+        ("<|tool_call_start|>", "lfm2"),
         ("<tool_calls>", None),
         ("<parameter=", "qwen3_coder"),
         ("<function=", None),

@@ -2,7 +2,8 @@
 
 import ast
 import json
-from typing import Any
+import warnings
+from typing import Any, Literal
 
 from engine.text.replies.pieces import parsed
 
@@ -88,6 +89,17 @@ def value_of(text: str, schema: dict[str, Any], name: str) -> Any:
     return value if fits or "string" not in types else text
 
 
+def python_tree(text: str, mode: Literal["exec", "eval"]) -> Any:
+    """The syntax tree of what a model wrote, without warnings of its escapes.
+
+    Raises:
+        SyntaxError, ValueError, MemoryError, RecursionError: it is no Python, or nested too deeply.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return ast.parse(text.strip(), mode=mode)
+
+
 def literal(text: str) -> Any:
     """A value in JSON, or as Python prints it.
 
@@ -99,7 +111,7 @@ def literal(text: str) -> Any:
     except ValueError:
         pass
     try:
-        return parsed(json.dumps(ast.literal_eval(text.strip())))
+        return parsed(json.dumps(ast.literal_eval(python_tree(text, "eval"))))
     except (TypeError, SyntaxError, MemoryError, RecursionError) as error:
         raise ValueError("no value") from error
 

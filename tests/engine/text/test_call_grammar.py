@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from engine.errors import RequestError
 from engine.text.grammar import Grammar, Grammars
 from engine.text.replies import call_grammar
 from engine.text.replies.call_grammar import CallGrammar
@@ -117,6 +118,12 @@ def test_calls_of_each_family(accepts: Callable[[Grammar, str], bool], form: Too
     assert not accepts(grammar, right.replace("move", "other"))
     assert not accepts(grammar, f"Sure. {right}")
     assert not accepts(grammar, right + right)
+
+
+@pytest.mark.parametrize("form", ["olmo3", "lfm2"])
+def test_calls_that_cannot_be_demanded_are_refused(form: ToolFormatName):
+    with pytest.raises(RequestError, match="leave tool_choice at auto"):
+        CallGrammar(form, mark, TOOLS, several=False).rules("calls")
 
 
 GEMMA: dict[str, Any] = {

@@ -133,6 +133,8 @@ TEMPLATES: list[tuple[str, ToolFormatName | None, ThoughtFormatName | None]] = [
     ("{{ tools }}{% set token = '｜DSML｜' %}<' + token + 'function_calls></think>", "deepseek_v32", "think"),
     ("{{ tools }}<|START_THINKING|><|START_ACTION|>", "cohere", "cohere"),
     ("{{ tools }}<|tool_call>call:<|channel>thought", "gemma4", "gemma4"),
+    ("{{ tools }}<function_calls></function_calls>", "olmo3", None),
+    ("{{ tools }}<|tool_call_start|><think>", "lfm2", "think"),
     ("{{ tools }}<function=a>{}</function>", None, None),  # without parameters: another family's
     ("{{ tools }}]<]minimax[>[<tool_call>", None, None),
     ("{{ tools }}<tool_calls>[]</tool_calls><tool_call>", None, None),

@@ -194,6 +194,20 @@ REPLIES: dict[str, tuple[ToolFormatName | None, ThoughtFormatName | None, str, l
         '"parameters": {"a": 1}},\n    {"tool_call_id": "1", "tool_name": "now", "parameters": {}}\n]<|END_ACTION|>',
         [Thought("I add."), call("add", a=1), call("now")],
     ),
+    "olmo3": (
+        "olmo3",
+        None,
+        "Now:\n<function_calls>\nfs.write(path='a b', text=\"x\\n</function_calls> it's\")\nadd(a=-1, b=None)\n"
+        "</function_calls>",
+        [Content("Now:"), call("fs.write", path="a b", text="x\n</function_calls> it's"), call("add", a=-1, b=None)],
+    ),
+    "lfm2": (
+        "lfm2",
+        "think",
+        '<think>x</think><|tool_call_start|>[mixed(all=true, opts={"k": [1, null]}, text="\\d"), '
+        "now()]<|tool_call_end|>",
+        [Thought("x"), call("mixed", all=True, opts={"k": [1, None]}, text="\\d"), call("now")],
+    ),
     "gemma4": (
         "gemma4",
         "gemma4",
@@ -265,6 +279,15 @@ BROKEN: dict[str, tuple[ToolFormatName, str]] = {
     "seed-no-function": ("seed_oss", "<seed:tool_call>add</seed:tool_call>"),
     "cohere-object": ("cohere", '<|START_ACTION|>{"tool_name": "add"}<|END_ACTION|>'),
     "cohere-no-name": ("cohere", '<|START_ACTION|>[{"parameters": {}}]<|END_ACTION|>'),
+    "python-code": ("olmo3", "<function_calls>\nx = add(a=1)\n</function_calls>"),
+    "python-nothing": ("olmo3", "<function_calls>\n</function_calls>"),
+    "python-by-place": ("lfm2", "<|tool_call_start|>[add(1)]<|tool_call_end|>"),
+    "python-computed": ("lfm2", "<|tool_call_start|>[add(a=add(b=1))]<|tool_call_end|>"),
+    "python-no-json": ("lfm2", "<|tool_call_start|>[add(a={1, 2})]<|tool_call_end|>"),
+    "python-not-finite": ("lfm2", "<|tool_call_start|>[add(a=1e999)]<|tool_call_end|>"),
+    "python-spread": ("lfm2", "<|tool_call_start|>[add(**{'a': 1})]<|tool_call_end|>"),
+    "python-deep": ("lfm2", "<|tool_call_start|>[add(a=" + "[" * 100_000 + ")]<|tool_call_end|>"),
+    "python-long": ("lfm2", "<|tool_call_start|>[add(a=" + "-" * 100_000 + "1)]<|tool_call_end|>"),
     "gemma-cut": ("gemma4", "<|tool_call>call:add{a:1"),
     "gemma-no-comma": ("gemma4", '<|tool_call>call:add{a:<|"|>x<|"|>b:2}<tool_call|>'),
     "gemma-no-key": ("gemma4", "<|tool_call>call:add{:2}<tool_call|>"),
