@@ -30,7 +30,16 @@ async def strongest(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[P
     await opened.close()
 
 
-class TestNamespaces(Work, Attacks):
+class Bounded(Attacks):
+    """Attacks on what may have no bound of its own."""
+
+    async def test_attack_22_a_fork_bomb_leaves_neighbours_alone(self, sandbox: ProcessSandbox) -> None:
+        if not sandbox.limits_processes:
+            pytest.skip("only a control group could hold it, and none may be made here")
+        await super().test_attack_22_a_fork_bomb_leaves_neighbours_alone(sandbox)
+
+
+class TestNamespaces(Work, Bounded):
     @pytest_asyncio.fixture(loop_scope="module")
     async def sandbox(self, strongest: ProcessSandbox) -> ProcessSandbox:
         if strongest.isolation is Isolation.PLAIN:
@@ -68,7 +77,7 @@ class TestNamespaces(Work, Attacks):
             sandbox.isolation = before
 
 
-class TestPlain(Attacks):
+class TestPlain(Bounded):
     """What holds without namespaces."""
 
     script_may_be_written = True
@@ -77,11 +86,6 @@ class TestPlain(Attacks):
     async def sandbox(self, strongest: ProcessSandbox, monkeypatch: pytest.MonkeyPatch) -> ProcessSandbox:
         monkeypatch.setattr(strongest, "isolation", Isolation.PLAIN)
         return strongest
-
-    async def test_attack_22_a_fork_bomb_leaves_neighbours_alone(self, sandbox: ProcessSandbox) -> None:
-        if not sandbox.limits_processes:
-            pytest.skip("only a control group could hold it, and none may be made here")
-        await super().test_attack_22_a_fork_bomb_leaves_neighbours_alone(sandbox)
 
     # A plain process sees what its user sees, shares /dev/shm and the disk, and forks as its user may; root reads all.
     test_attack_31_a_program_that_a_candidate_starts_reaches_no_memory_of_its_judge = None  # type: ignore[assignment]
