@@ -6,6 +6,8 @@ import os
 import re
 import signal
 import socket
+import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ import httpx
 import hypothesis
 import pytest
 
+from tests.lean_python import use_lean_python
 from tests.patience import PATIENCE
 
 # No test may depend on how fast the machine is: not on how long an example takes or takes to make ...
@@ -41,6 +44,15 @@ def _guarded_connect(self: socket.socket, address: Any) -> None:
         if host != "localhost" and not ipaddress.ip_address(host).is_loopback:
             raise AssertionError(f"a test reached for {address}: no network but loopback")
     _real_connect(self, address)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _pytest_in_sandboxes() -> Iterator[None]:
+    """Sandboxes of tests run the machine's `python3`, which on a bare machine has no pytest."""
+    with pytest.MonkeyPatch.context() as patched:
+        if subprocess.run(["python3", "-c", "import pytest"], capture_output=True, check=False).returncode:
+            use_lean_python(patched)
+        yield
 
 
 @pytest.fixture(autouse=True)
