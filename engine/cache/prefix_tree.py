@@ -90,11 +90,6 @@ class PrefixTree:
         self._tick = 0
         self._shape = 0  # another whenever a `Path` may have become wrong
 
-    @property
-    def blocks(self) -> int:
-        """How many the tree holds."""
-        return int(self._held.sum())
-
     def unused(self) -> int:
         """How many blocks nobody but the tree holds."""
         return int((self._held & (self.allocator.refs == 1)).sum())

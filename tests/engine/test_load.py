@@ -58,7 +58,7 @@ async def test_a_thousand_requests_over_a_small_cache(make_core: Callable[..., C
     assert refused > 0
     core.scheduler.check_integrity()
     assert not core.busy
-    assert core.scheduler.allocator.free + core.scheduler.tree.blocks == 60
+    assert core.scheduler.allocator.free + core.scheduler.unused_cached_blocks() == 60
     assert core.stats.failed_steps == 0
 
 
@@ -110,7 +110,7 @@ def test_memory_stays_flat_over_ten_thousand_requests(make_core: Callable[..., C
         sizes.append((resident(), len(gc.get_objects())))
     assert refused > 0
     assert core.stats.failed_steps == 0
-    assert core.scheduler.allocator.free + core.scheduler.tree.blocks == 300
+    assert core.scheduler.allocator.free + core.scheduler.unused_cached_blocks() == 300
     third = len(sizes) // 3  # caches are full by then
     assert sizes[-1][0] - sizes[third][0] < 6 << 20, f"bytes, objects: {sizes}"
     assert sizes[-1][1] < 1.1 * max(objects for _, objects in sizes[:third]), f"bytes, objects: {sizes}"
