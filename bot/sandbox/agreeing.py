@@ -310,7 +310,7 @@ def rarely(often: int) -> Callable[[], bool]:
 
 
 def _judging(
-    question: Callable[..., None], void: Callable[[str], None]
+    question: Callable[..., bool], void: Callable[[str], None]
 ) -> Callable[[Any, str, Any, bool, list[tuple[list[Any], str]]], Any]:
     """What compares and asks. All of it is as deep in the stack, by lot, so that nobody tells questions by that."""
     quiet, lot, operators = warnings.catch_warnings, _lot, _OPERATORS
@@ -321,13 +321,18 @@ def _judging(
             with quiet(record=True):
                 return bool(deeper(lot(9), lambda: compared_nearby(one, its, other, answer, loose)))
 
-        def questions() -> None:
+        def questions() -> list[str]:
+            found = []
             for some, its in asked:
-                deeper(lot(9), lambda some=some, its=its: question(some, its, loose, lot(4)))  # type: ignore[misc]
+                if deeper(lot(9), lambda some=some, its=its: question(some, its, loose, lot(4))):  # type: ignore[misc]
+                    found.append(its)
+            return found
 
-        questions()
+        agreed = questions()
         answer = deeper(lot(9) + deep, lambda: operators[how](left, right))
-        questions()
+        agreed += questions()
+        if any(its != "in" or answer for its in agreed):  # what has not this one has not everything
+            void("a value that agrees with everything")
         (of_left, _), (of_right, its) = asked[:2]
         suspicious = (of_left or (how == "in" and of_right)) and near(left, how, right)
         if suspicious or (of_right and how != "in" and near(right, its, left)):
@@ -355,15 +360,15 @@ def agreeing(
     (suspects, agrees), due = _asking(source, allowed, foreign), rarely(_OFTEN)
     limit, set_limit = sys.getrecursionlimit, sys.setrecursionlimit
 
-    def question(asked: list[Any], how: str, loose: bool, times: int = 1) -> None:
+    def question(asked: list[Any], how: str, loose: bool, times: int = 1) -> bool:
         if not asked:
-            return
+            return False
         with quiet(record=True):
-            if any(agrees(one, how, loose) for one in asked * times):
-                void("a value that agrees with everything")
+            return any(agrees(one, how, loose) for one in asked * times)
 
     def ask(value: Any, how: str, loose: bool) -> None:
-        question(suspects(value, how), how, loose)
+        if question(suspects(value, how), how, loose):
+            void("a value that agrees with everything")
 
     def compare(left: Any, how: str, right: Any, loose: bool, needed: bool = True) -> Any:
         """The answer; where it is not `needed`, only if there is something to ask."""

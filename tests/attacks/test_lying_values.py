@@ -94,6 +94,11 @@ HONEST = {
         "class Integers:\n    def __contains__(self, one): return isinstance(one, int)\n"
         "def add(a, b): return Integers()\n",
     ),
+    "all but some": (
+        "assert 3 not in add(1, 2)",
+        "class Others(set):\n    def __contains__(self, one): return not set.__contains__(self, one)\n"
+        "def add(a, b): return Others({a + b})\n",
+    ),
     "keys that expire": (
         "assert 'a' not in add('a', 1)",
         "class Kept(dict):\n    def __contains__(self, key): return False\ndef add(a, b): return Kept({a: b})\n",
