@@ -101,6 +101,8 @@ class Service:
             )
             tokens = [] if start is None else [start]
         else:
+            if isinstance(prompt, str):
+                self.tokenizer.check_length(prompt, self.loop.core.max_model_len)
             tokens = self.tokenizer.encode(prompt) if isinstance(prompt, str) else prompt
         if not tokens:
             raise RequestError("the prompt is empty", "prompt")
@@ -123,7 +125,7 @@ class Service:
         Raises:
             RequestError: the template refuses it, or it has no tokens.
         """
-        prompt = self.tokenizer.chat(body.chat(self.tokenizer.template))
+        prompt = self.tokenizer.chat(body.chat(self.tokenizer.template), self.loop.core.max_model_len)
         if not prompt.tokens:
             raise RequestError("the messages have no text", "messages")
         return prompt

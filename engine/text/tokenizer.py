@@ -10,9 +10,12 @@ from typing import Any
 import tokenizers
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-from engine.errors import LoadError, RequestError, one_line
+from engine.errors import ContextLengthError, LoadError, RequestError, one_line
 from engine.text.chat_template import Chat, ChatTemplate, Prompt
 from engine.text.output import NONE_NAMED, ByteDecoder, TokenDecoder, WindowDecoder
+
+_CHARACTERS = 8  # of a token: a text of no more is tokenised at once
+_PIECE = 1 << 16  # characters
 
 
 class Tokenizer:
@@ -57,13 +60,29 @@ class Tokenizer:
             raise RequestError("the text is not valid Unicode") from error
         return tokens
 
-    def chat(self, chat: Chat) -> Prompt:
-        """The prompt of a conversation.
+    def check_length(self, text: str, most: int) -> None:
+        """Refuse a text of far more than `most` tokens without tokenising it whole, which may take a minute.
+
+        Raises:
+            ContextLengthError: its first part alone has twice as many.
+        """
+        if len(text) <= _CHARACTERS * most:
+            return
+        found = 0
+        for at in range(0, len(text), _PIECE):
+            found += len(self.encode(text[at : at + _PIECE], special=False))
+            if found > 2 * most:  # where pieces meet there may be some tokens too many
+                more = f"the prompt alone has more than {found // 2}"
+                raise ContextLengthError(f"this model's maximum context length is {most} tokens, but {more}", "prompt")
+
+    def chat(self, chat: Chat, most: int | None = None) -> Prompt:
+        """The prompt of a conversation. `most`: tokens, beyond which `check_length` refuses it.
 
         Only the template writes special tokens: where a text of the conversation contains one, it is read as plain
         text, so that quoted text can neither end a message nor begin another.
 
         Raises:
+            ContextLengthError: it has far more tokens than `most`.
             RequestError: the model has no chat template, the template refuses this, or a role spells a special token.
         """
         if not self.inner.chat_template:
@@ -71,6 +90,9 @@ class Tokenizer:
         if any(self._spelled.search(str(message.get("role", ""))) for message in chat.messages):
             raise RequestError("a role spells a special token: use system, user or assistant", "messages")
         text, hidden = self.template.render(chat, self._spelled)
+        if most is not None:
+            for piece in (text, *hidden.values()):
+                self.check_length(piece, most)
         if not hidden:
             return Prompt(self.encode(text, special=False), text)
         parts = re.split("(" + "|".join(hidden) + ")", text)

@@ -65,6 +65,31 @@ def test_models_say_how_long_a_prompt_may_be(client: OpenAI):
         client.models.retrieve("other")
 
 
+@pytest.mark.parametrize("hidden", ["", "<|end|>"])
+def test_a_prompt_that_is_far_too_long_is_not_tokenised_whole(
+    core: Core, client: OpenAI, monkeypatch: pytest.MonkeyPatch, hidden: str
+):
+    """The tokenizer's thread is everybody's: a few megabytes kept it for a minute."""
+    read = 0
+
+    def counted(text: str, special: bool = True) -> list[int]:
+        nonlocal read
+        read += len(text)
+        return encode(text, special)
+
+    encode = core.tokenizer.encode
+    monkeypatch.setattr(core.tokenizer, "encode", counted)
+    long = hidden + "quick brown " * 500_000
+    for ask in (
+        lambda: client.chat.completions.create(model="tiny", messages=[{"role": "user", "content": long}]),
+        lambda: client.completions.create(model="tiny", prompt=long),
+    ):
+        with pytest.raises(openai.BadRequestError, match="maximum context length is 512 tokens") as caught:
+            ask()
+        assert caught.value.code == "context_length_exceeded"
+    assert read < len(long) / 10
+
+
 def test_chat(client: OpenAI):
     answer = client.chat.completions.create(model="tiny", messages=CHAT, max_tokens=9, temperature=0, seed=1)
     (choice,) = answer.choices
