@@ -16,9 +16,9 @@ from bot.records import Ballot, Judgement, Standing
 # and the logarithms of both numbers weigh.
 WEIGHTS = (-1.055, 0.813, 0.323, 0.364, 0.292)
 
-# So much of these log-odds counts in a run of the solver. With all of them the recorded runs are less often right than
+# So much of these log-odds counts in a run of the solver. With more of them the recorded runs are less often right than
 # said where the count is sure, and more often where it is not, as the same benchmark shows.
-SLOPE = 0.5
+SLOPE = 0.2
 
 _SHIFT_VARIANCE = 1.0  # of the shift's prior, in log-odds; what that costs and saves says the same benchmark
 _FARTHEST = 20.0  # that a shift lies from its prior
