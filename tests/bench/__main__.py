@@ -60,12 +60,12 @@ def main() -> int:
         seconds = round(time.monotonic() - started, 1)
         print(f"-- {seconds:.0f} s", flush=True)
         if written(target) != before:  # older figures are not those of this run
-            figures = json.loads(target.read_text())
+            told = json.loads(target.read_text())
             record = {"command": command, "machine": machine(), "seconds": seconds}
-            figures = figures.get("figures", figures)
+            figures, beside = (told.pop("figures"), told) if "figures" in told else (told, {})
             if isinstance(figures, dict):  # else a list of rows
-                figures.pop("command", None)  # the one below, with this machine's path of the file
-            target.write_text(json.dumps(record | {"figures": figures}, indent=2) + "\n")
+                figures.pop("command", None)  # the one above, with this machine's path of the file
+            target.write_text(json.dumps(beside | record | {"figures": figures}, indent=2) + "\n")
             found += rows(name, figures)
     if found:
         print(f"\n{table(found)}")
