@@ -191,11 +191,12 @@ def check_plain(read: Mapping[str, Stored | Dequantized]) -> None:
     Raises:
         LoadError: there is one.
     """
-    for name, weight in read.items():
-        if not isinstance(weight, Stored):
-            continue
-        coded = name.endswith(".weight") and weight.dtype not in _PLAIN
-        if coded or name.endswith(_MARKS):
+    stored = {name: weight for name, weight in read.items() if isinstance(weight, Stored)}
+    plain = {name for name, weight in stored.items() if name.endswith(".weight") and weight.dtype in _PLAIN}
+    for name, weight in stored.items():
+        coded = name.endswith(".weight") and name not in plain
+        alone = f"{name.rpartition('.')[0]}.weight" not in plain  # beside plain numbers a scale is left over
+        if coded or (alone and name.endswith(_MARKS)):
             raise LoadError(
                 f"{name} ({weight.dtype}) is quantised, and quantization_config of config.json doesn't say how: "
                 "load the original checkpoint with --quantization int8, or one in a format of docs/models.md"
