@@ -96,7 +96,8 @@ async def test_label_an_issue_and_see_the_pull_request(
             form = page.locator("form", has=page.get_by_role("button", name="Label", exact=True))
             await form.locator("select[name=label]").select_option("troop")
             await form.locator("select[name=user]").select_option("maintainer")
-            await form.get_by_role("button", name="Label", exact=True).click()
+            async with page.expect_navigation():  # to reload a page that is just being left is an error
+                await form.get_by_role("button", name="Label", exact=True).click()
             await until(service, page, "troop: done")
             await look(page, "issue")
 
@@ -119,7 +120,8 @@ async def test_label_an_issue_and_see_the_pull_request(
             await sign_in(page, "maintainer")
             assert scenario.TITLE in await page.inner_text("body")
             await look(page, "runs")
-            await page.locator("a[href^='/runs/']").first.click()
+            async with page.expect_navigation():
+                await page.locator("a[href^='/runs/']").first.click()
             await look(page, "run")
             assert ATTACK in await page.inner_text("body"), "as text, once the folds are open"
     assert set(asked) == {"127.0.0.1"}

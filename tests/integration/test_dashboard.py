@@ -203,7 +203,8 @@ async def test_what_was_unfolded_stays_so(served: Served, browser: Browser) -> N
 async def test_without_javascript_all_is_there(served: Served, browser: Browser) -> None:
     async with person(browser, served, "alice", java_script_enabled=False) as page:
         await page.get_by_label("Title or #number").fill("#1")
-        await page.get_by_role("button", name="Show").click()
+        async with page.expect_navigation():
+            await page.get_by_role("button", name="Show").click()
         assert await page.locator("tbody tr").count() == 1
         await page.goto(f"{served.url}/runs/2")
         await page.get_by_role("button", name="Stop the run").click()
