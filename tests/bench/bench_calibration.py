@@ -39,7 +39,8 @@ PENALTY = 20.0  # of the squared weights of standardised features: keeps a fit o
 STEPS = 50
 OFF = (-1.5, 0.0, 1.5)  # log-odds
 LABELS = (0, 1, 3, 10, 30)
-SLOPES = {"as of functions": 1.0, "half": 0.5, "in use": SLOPE, "always the others' share": 0.0}  # of the log-odds
+# Of the log-odds.
+SLOPES = {"as of functions": 1.0, "half": 0.5, "in use": SLOPE, "always the others' share": 0.0, "a tenth": 0.1}
 RUN_BINS, GOAL = 5, 0.05  # of whole runs, which are few; the calibration error to be shown
 
 
