@@ -100,10 +100,11 @@ class Service:
                 (one for one in (self.tokenizer.bos_token_id, self.tokenizer.eos_token_id) if one is not None), None
             )
             tokens = [] if start is None else [start]
+        elif isinstance(prompt, str):
+            self.tokenizer.check_length(prompt, self.loop.core.max_model_len)
+            tokens = self.tokenizer.encode(prompt)
         else:
-            if isinstance(prompt, str):
-                self.tokenizer.check_length(prompt, self.loop.core.max_model_len)
-            tokens = self.tokenizer.encode(prompt) if isinstance(prompt, str) else prompt
+            tokens = prompt
         if not tokens:
             raise RequestError("the prompt is empty", "prompt")
         self.check_tokens(tokens, "prompt")
