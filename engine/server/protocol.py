@@ -47,7 +47,12 @@ class Generation(NeutralFields):
     safety_identifier: str | None = None
     prompt_cache_key: str | None = None
     n: Annotated[Whole, Field(ge=1, le=MAX_CHOICES)] | None = 1
-    seed: Whole | None = Field(default=None, ge=-(2**63), lt=2**64)
+    seed: Whole | None = Field(
+        default=None,
+        ge=-(2**63),
+        lt=2**64,
+        description="Choice i draws with seed + i. The same logits give the same token, see --batch-invariant.",
+    )
     stop: Stop | Annotated[list[Stop], Field(max_length=MAX_STOPS)] | None = None
     stop_token_ids: list[TokenId] | None = Field(default=None, max_length=MAX_STOPS)
     ignore_eos: StrictBool | None = False

@@ -136,14 +136,28 @@ def test_uniforms_are_uniform_and_unrelated_between_neighbouring_seeds_and_posit
     assert not np.array_equal(uniforms([1], [0], 0), uniforms([1], [0], 1))
 
 
-def test_greedy_and_hot_rows_in_one_batch_do_not_disturb_each_other():
-    torch.manual_seed(2)
-    logits = torch.randn(6, 50)
-    mixed = [Draw(SamplingParams(temperature=0.0 if row % 2 else 0.9, top_p=0.9), row, 3) for row in range(6)]
-    together = sample(logits, mixed)
-    alone = [sample(logits[row : row + 1], [mixed[row]]).item() for row in range(6)]
-    assert together.tolist() == alone
-    assert together[1::2].tolist() == logits[1::2].argmax(-1).tolist()
+KINDS: list[dict[str, Any]] = [
+    {},
+    {"temperature": 0.0},
+    {"top_p": 0.9},
+    {"top_k": 5},
+    {"top_k": 40, "top_p": 0.8},
+    {"min_p": 0.02},
+]
+
+
+@pytest.mark.parametrize("vocabulary", [50, 40_001])
+def test_the_same_logits_give_the_same_token_in_any_row_of_any_batch(vocabulary: int):
+    """Alone, beside the same and other kinds of rows, first and last."""
+    generator = torch.Generator().manual_seed(2)
+    logits = torch.randn(24, vocabulary, generator=generator) * 3
+    draws = [Draw(SamplingParams(**{"temperature": 0.9} | KINDS[row % 6]), 7 + row // 6, 3) for row in range(24)]
+    together = sample(logits, draws)
+    assert together[1::6].tolist() == logits[1::6].argmax(-1).tolist()
+    batches = [torch.randperm(24, generator=generator)[:count].tolist() for count in (24, 24, 9, 5, 2)]
+    batches += [[row] for row in range(24)] + [list(range(kind, 24, 6)) for kind in range(6)]
+    for rows in batches:
+        assert sample(logits[rows], [draws[row] for row in rows]).tolist() == together[rows].tolist()
 
 
 @pytest.mark.parametrize("temperature", [1e-5, 1e-3, 100.0])
