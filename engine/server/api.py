@@ -8,7 +8,7 @@ from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
 
 from engine.loop import EngineLoop
-from engine.server.body import MAX_BODY, BodyLimit
+from engine.server.body import MAX_BODY, BodyLimit, JSONRoute
 from engine.server.error_answers import add_errors
 from engine.server.generation import add_generation
 from engine.server.information import add_information
@@ -36,6 +36,7 @@ def create_app(loop: EngineLoop, name: str, api_key: str | None = None, serving:
         await asyncio.to_thread(service.close)
 
     app = FastAPI(title="Troop engine", lifespan=lifespan)
+    app.router.route_class = JSONRoute
     app.state.service = service
     app.add_middleware(BodyLimit, most=MAX_BODY)
     add_errors(app)

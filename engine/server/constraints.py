@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 from pydantic import ConfigDict, Field, StrictBool
 
 from engine.errors import RequestError
-from engine.server.fields import Closed, Stop
+from engine.server.fields import Closed, Listed, Stop
 from engine.text.grammar import Grammar
 
 MAX_STRUCTURED_CHOICES = 4096
@@ -19,7 +19,7 @@ class StructuredOutputs(Closed):
 
     json_schema: dict[str, Any] | str | None = Field(default=None, alias="json")
     regex: str | None = None
-    choice: Annotated[list[Stop], Field(min_length=1, max_length=MAX_STRUCTURED_CHOICES)] | None = None
+    choice: Annotated[Listed[Stop], Field(min_length=1, max_length=MAX_STRUCTURED_CHOICES)] | None = None
     grammar: str | None = None  # in llguidance's dialect of Lark
 
     def chosen(self) -> Grammar:

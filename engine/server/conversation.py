@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, StrictBool
 
 from engine.errors import RequestError
-from engine.server.fields import Closed
+from engine.server.fields import Closed, Listed
 from engine.server.neutral import NeutralFields
 from engine.text.chat_template import Chat, ChatTemplate
 from engine.text.replies.pieces import Schemas
@@ -52,8 +52,8 @@ class Message(BaseModel):
     model_config = ConfigDict(extra="allow")
 
     role: str = Field(min_length=1, max_length=64)
-    content: str | list[ContentPart] | None = None
-    tool_calls: list[GivenCall] | None = None
+    content: str | Listed[ContentPart] | None = None
+    tool_calls: Listed[GivenCall] | None = None
 
     def plain(self) -> dict[str, Any]:
         """The message in OpenAI's form, with its text in one string.
@@ -107,8 +107,8 @@ class NamedTool(Closed):
 class Conversation(NeutralFields):
     """What a prompt is rendered from."""
 
-    messages: list[Message] | None = Field(default=None, min_length=1, max_length=10_000)
-    tools: list[Tool] | None = Field(default=None, max_length=MAX_TOOLS)
+    messages: Listed[Message] | None = Field(default=None, min_length=1, max_length=10_000)
+    tools: Listed[Tool] | None = Field(default=None, max_length=MAX_TOOLS)
     add_generation_prompt: StrictBool | None = None  # default: true, except with continue_final_message
     continue_final_message: StrictBool | None = None
     chat_template_kwargs: dict[str, Any] | None = None

@@ -1,6 +1,8 @@
 """Endpoints that generate: chat and plain completions."""
 
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 from fastapi import FastAPI, Response
 from fastapi import Request as HttpRequest
@@ -41,7 +43,8 @@ def add_generation(app: FastAPI, service: Service) -> None:
         service.authorize(http)
         service.check_model(body.model)
         body.refuse_unsupported()
-        requests = await service.in_tokenizer(lambda: _completion_requests(service, body))
+        make = _completion_maker(service, body)
+        requests = [await service.in_tokenizer(partial(make, prompt)) for prompt in body.prompts()]  # others in between
         options = CompletionOptions(
             body.choices,
             body.logprobs,
@@ -70,13 +73,15 @@ def _chat_request(service: Service, body: ChatRequest) -> tuple[Request, ReplyPl
     return request, plan
 
 
-def _completion_requests(service: Service, body: CompletionRequest) -> list[Request]:
-    """A request for each prompt."""
+def _completion_maker(service: Service, body: CompletionRequest) -> Callable[[str | list[int] | None], Request]:
+    """Makes the engine's request of a prompt, in the tokenizer's thread."""
     grammar, limit = body.grammar(), 1 if body.max_tokens == 0 else body.max_tokens
-    return [
-        _request(service, body, service.encode(prompt), grammar, limit or 16, limit is not None, body.logprobs)
-        for prompt in body.prompts()
-    ]
+
+    def make(prompt: str | list[int] | None) -> Request:
+        tokens = service.encode(prompt)
+        return _request(service, body, tokens, grammar, limit or 16, limit is not None, body.logprobs)
+
+    return make
 
 
 def _texts(service: Service, body: CompletionRequest, requests: list[Request]) -> list[str]:

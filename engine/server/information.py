@@ -6,6 +6,7 @@ from fastapi import FastAPI, Response
 from fastapi import Request as HttpRequest
 from fastapi.responses import JSONResponse, PlainTextResponse
 
+from engine.errors import ContextLengthError
 from engine.server.answers import installed_version
 from engine.server.protocol import DetokenizeRequest, TokenizeRequest
 from engine.server.schema import ERRORS, Health, ModelCard, ModelList, Text, Tokens, Version, answers
@@ -47,23 +48,36 @@ def add_information(app: FastAPI, service: Service) -> None:
         service.authorize(http)
         service.check_model(body.model)
         body.refuse_unsupported()
-        prompt = body.prompt or ""
-        if body.messages is not None:
-            tokens = (await service.in_tokenizer(lambda: service.prompt(body))).tokens
-        else:
-            tokens = await service.in_tokenizer(
-                lambda: service.tokenizer.encode(prompt, body.add_special_tokens is not False)
-            )
-        counts = {"count": len(tokens), "max_model_len": service.loop.core.max_model_len}
-        names = service.tokenizer.names(tokens) if body.return_token_strs else None
-        return JSONResponse(counts | {"tokens": tokens, "token_strs": names})
+        return JSONResponse(await service.in_tokenizer(lambda: _tokens(service, body)))
 
     @app.post("/detokenize", responses=answers(Text))
     async def detokenize(body: DetokenizeRequest, http: HttpRequest) -> Response:
         service.authorize(http)
         service.check_model(body.model)
         service.check_tokens(body.tokens, "tokens")
+        if len(body.tokens) > 2 * (longest := service.loop.core.max_model_len):  # as `/tokenize`
+            raise ContextLengthError(
+                f"{len(body.tokens)} tokens are given, and this model's maximum context length is {longest} tokens",
+                "tokens",
+            )
         return JSONResponse({"prompt": await service.in_tokenizer(lambda: service.tokenizer.text(body.tokens))})
+
+
+def _tokens(service: Service, body: TokenizeRequest) -> dict[str, Any]:
+    """The answer of `/tokenize`.
+
+    Raises:
+        ContextLengthError: the text is far longer than any prompt.
+    """
+    tokenizer, longest = service.tokenizer, service.loop.core.max_model_len
+    if body.messages is not None:
+        tokens = service.prompt(body).tokens
+    else:
+        text = body.prompt or ""
+        tokenizer.check_length(text, longest)
+        tokens = tokenizer.encode(text, body.add_special_tokens is not False)
+    names = tokenizer.names(tokens) if body.return_token_strs else None
+    return {"count": len(tokens), "max_model_len": longest, "tokens": tokens, "token_strs": names}
 
 
 def _model_card(service: Service) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from engine.errors import LoadError, RequestError
 from engine.schedule.sequence import SamplingParams
 from engine.server.constraints import ResponseFormat, StructuredOutputs
 from engine.server.conversation import Conversation, Effort, Message, NamedTool, Tool, effort_options
-from engine.server.fields import Bias, BiasedToken, Closed, Number, Stop, TokenId, Whole
+from engine.server.fields import Bias, BiasedToken, Closed, Listed, Number, Stop, TokenId, Whole
 from engine.server.neutral import BOTH, CHAT, COMPLETION, STREAM_OPTIONS, TOKENIZE, NeutralFields
 from engine.text.chat_template import ChatTemplate
 from engine.text.grammar import Grammar
@@ -53,8 +53,8 @@ class Generation(NeutralFields):
         lt=2**64,
         description="Choice i draws with seed + i. The same logits give the same token, see --batch-invariant.",
     )
-    stop: Stop | Annotated[list[Stop], Field(max_length=MAX_STOPS)] | None = None
-    stop_token_ids: list[TokenId] | None = Field(default=None, max_length=MAX_STOPS)
+    stop: Stop | Annotated[Listed[Stop], Field(max_length=MAX_STOPS)] | None = None
+    stop_token_ids: Listed[TokenId] | None = Field(default=None, max_length=MAX_STOPS)
     ignore_eos: StrictBool | None = False
     temperature: Annotated[Number, Field(ge=0, le=100)] | None = None
     top_p: Annotated[Number, Field(gt=0, le=1)] | None = None
@@ -69,7 +69,7 @@ class Generation(NeutralFields):
     presence_penalty: Annotated[Number, Field(ge=-2, le=2)] | None = None
     frequency_penalty: Annotated[Number, Field(ge=-2, le=2)] | None = None
     repetition_penalty: Annotated[Number, Field(ge=0.01, le=100)] | None = None
-    bad_words: Annotated[list[Stop], Field(max_length=MAX_BAD_WORDS)] | None = None
+    bad_words: Annotated[Listed[Stop], Field(max_length=MAX_BAD_WORDS)] | None = None
     prompt_logprobs: Whole | None = Field(default=None, ge=0, le=20)
     return_token_ids: StrictBool | None = False
 
@@ -156,7 +156,7 @@ class AllowedTools(Closed):
     """A part of the tools."""
 
     mode: Literal["auto", "required"]
-    tools: list[NamedTool] = Field(min_length=1)
+    tools: Listed[NamedTool] = Field(min_length=1)
 
 
 class AllowedChoice(Closed):
@@ -171,7 +171,7 @@ class ChatRequest(Generation, Conversation):
 
     neutral: ClassVar = {**BOTH, **CHAT}
 
-    messages: list[Message] = Field(min_length=1, max_length=10_000)
+    messages: Listed[Message] = Field(min_length=1, max_length=10_000)
     max_completion_tokens: Whole | None = Field(default=None, ge=1, le=2**31 - 1)
     logprobs: StrictBool | None = False
     top_logprobs: Whole | None = Field(default=None, ge=0, le=20)
@@ -252,7 +252,7 @@ class CompletionRequest(Generation):
 
     neutral: ClassVar = {**BOTH, **COMPLETION}
 
-    prompt: str | list[TokenId] | list[str] | list[list[TokenId]] | None  # null: a text's beginning
+    prompt: str | Listed[TokenId] | Listed[str] | Listed[Listed[TokenId]] | None  # null: a text's beginning
     max_tokens: Whole | None = Field(default=None, ge=0, le=2**31 - 1)  # 0: only the prompt's own log-probabilities
     logprobs: Whole | None = Field(default=None, ge=0, le=20)
     echo: StrictBool | None = False
@@ -326,4 +326,4 @@ class DetokenizeRequest(Closed):
     """Body of `POST /detokenize`."""
 
     model: str | None = None
-    tokens: list[TokenId]
+    tokens: Listed[TokenId]

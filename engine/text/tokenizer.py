@@ -26,6 +26,8 @@ class Tokenizer:
             raise LoadError(f"{type(inner).__name__} is not a fast tokenizer; the engine needs a tokenizer.json")
         self.inner = inner
         self._fast = inner.backend_tokenizer
+        self._fast.no_truncation()  # as some checkpoints were trained
+        self._fast.no_padding()
         added = self._fast.get_added_tokens_decoder()
         # Also those without a named role, such as `<|im_start|>`: they are not text, either.
         self.special_ids = frozenset(inner.all_special_ids) | {token for token, kind in added.items() if kind.special}
@@ -55,10 +57,9 @@ class Tokenizer:
             RequestError: the text holds code points that no encoding can carry (lone surrogates).
         """
         try:
-            tokens: list[int] = self._fast.encode(text, add_special_tokens=special).ids
+            return _ids(self._fast, text, special)
         except (TypeError, UnicodeEncodeError) as error:
             raise RequestError("the text is not valid Unicode") from error
-        return tokens
 
     def check_length(self, text: str, most: int) -> None:
         """Refuse a text of far more than `most` tokens without tokenising it whole, which may take a minute.
@@ -101,9 +102,7 @@ class Tokenizer:
             for part in parts
             if part
             for token in (
-                self._literal.encode(hidden[part], add_special_tokens=False).ids
-                if part in hidden
-                else self.encode(part, special=False)
+                _ids(self._literal, hidden[part], special=False) if part in hidden else self.encode(part, special=False)
             )
         ]
         return Prompt(tokens, text)
@@ -146,7 +145,7 @@ class Tokenizer:
 
     def text(self, tokens: list[int]) -> str:
         """The text of tokens, special ones by their names."""
-        return str(self._fast.decode(tokens, skip_special_tokens=False))
+        return str(self._fast.decode_batch([tokens], skip_special_tokens=False)[0])  # as in `_ids`
 
     def names(self, tokens: list[int]) -> list[str]:
         """Each token as the vocabulary writes it; empty where it has none."""
@@ -177,6 +176,12 @@ class Tokenizer:
             else:
                 table.append(text.encode())
         return table
+
+
+def _ids(fast: tokenizers.Tokenizer, text: str, special: bool) -> list[int]:
+    """Tokens of a text, as a batch of one: unlike `encode` it lets other threads run meanwhile, the engine's too."""
+    found: list[int] = fast.encode_batch_fast([text], add_special_tokens=special)[0].ids
+    return found
 
 
 def _as_written(folder: Path) -> bool:

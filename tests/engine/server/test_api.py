@@ -83,6 +83,8 @@ def test_a_prompt_that_is_far_too_long_is_not_tokenised_whole(
     for ask in (
         lambda: client.chat.completions.create(model="tiny", messages=[{"role": "user", "content": long}]),
         lambda: client.completions.create(model="tiny", prompt=long),
+        lambda: client.post("../tokenize", body={"prompt": long}, cast_to=httpx.Response),
+        lambda: client.post("../detokenize", body={"tokens": [5] * 2000}, cast_to=httpx.Response),
     ):
         with pytest.raises(openai.BadRequestError, match="maximum context length is 512 tokens") as caught:
             ask()

@@ -138,11 +138,12 @@ def test_another_method_is_told_which_is_allowed(client: httpx.Client, method: s
 
 BODIES = {
     "not-json": (b"{", "not valid JSON"),
-    "not-text": (b'{"prompt": "\xff"}', "parsing the body"),
+    "not-text": (b'{"prompt": "\xff"}', "UTF-8"),
     "nothing": (b"", "body"),
     "null": (b"null", "body"),
-    "endless-lists": (b"[" * 200_000, "parsing the body"),
-    "endless-number": (b'{"prompt": "a", "seed": ' + b"9" * 5000 + b"}", ""),
+    "endless-lists": (b"[" * 200_000, "nested too deeply"),
+    "endless-number": (b'{"prompt": "a", "seed": ' + b"9" * 5000 + b"}", "digits"),
+    "endless-object": (b'{"prompt": "a"' + b"".join(b', "a%d": 1' % i for i in range(10_000)) + b"}", "10001 fields"),
     "half-a-character": (b'{"prompt": "\\ud800"}', "not valid Unicode"),
     "not-a-number": (b'{"prompt": "a", "temperature": NaN}', "finite"),
 }

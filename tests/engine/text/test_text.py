@@ -131,6 +131,20 @@ def test_special_tokens_are_silent_but_have_a_name():
     assert OURS.token_bytes(10**6) == b""
 
 
+@LIMITED
+@given(st.text(max_size=20), st.booleans())
+def test_tokens_are_those_of_the_tokenizer(text: str, special: bool):
+    assert OURS.encode(text, special) == BYTE_LEVEL.encode(text, add_special_tokens=special)
+    assert OURS.text(OURS.encode(text, special)) == BYTE_LEVEL.decode(OURS.encode(text, special))
+
+
+def test_a_tokenizer_saved_in_training_neither_cuts_nor_pads():
+    inner = make_tokenizer()
+    inner.backend_tokenizer.enable_truncation(4)
+    inner.backend_tokenizer.enable_padding(length=16)
+    assert Tokenizer(inner).encode("the quick brown fox") == OURS.encode("the quick brown fox")
+
+
 def test_chat_template_and_its_refusals():
     tokens = OURS.chat(Chat([{"role": "user", "content": "hi"}])).tokens
     assert BYTE_LEVEL.decode(tokens) == "<|user|>hi<|end|><|assistant|>"
