@@ -17,6 +17,7 @@ from engine.weights.gguf_file import read_gguf
 
 TOKENIZERS = ("tokenizer.json", "tokenizer.model", "spiece.model", "vocab.json", "tekken.json", "tokenizer_config.json")
 _HUB_NAME = re.compile(r"(?:[\w-][\w.-]*/)?[\w-][\w.-]*", re.ASCII)
+_ADAPTER = ("adapter_config.json", "adapter_model.safetensors", "adapter_model.bin")
 _WANTED = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja", "*.tiktoken"]
 
 
@@ -124,9 +125,8 @@ def check_folder(folder: Path) -> None:
     Raises:
         LoadError: with what is missing or damaged.
     """
+    _refuse_adapter(folder)
     if not (folder / "config.json").exists():
-        if (folder / "adapter_config.json").exists():
-            raise LoadError(f"{folder} holds an adapter, not a whole model: merge it into its base model")
         raise LoadError(f"{folder} holds no model: it has neither config.json nor a GGUF file")
     config = _json(folder / "config.json")
     if "model_type" not in config:
@@ -147,6 +147,24 @@ def check_folder(folder: Path) -> None:
     for name in ("tokenizer.json", "tokenizer_config.json", "generation_config.json"):
         if (folder / name).exists():
             _json(folder / name)
+
+
+def _refuse_adapter(folder: Path) -> None:
+    """Refuse adapters (LoRA), also beside a whole model: it would be served without them, and nothing says whether they
+    are merged already.
+    """
+    found = next((name for name in _ADAPTER if (folder / name).exists()), None)
+    if found is None:
+        return
+    what = "an adapter, not a whole model"
+    if (folder / "config.json").exists():
+        what = f"{found}, an adapter, beside a model: if the weights have it already, remove that file; if not"
+    name = repr(str(folder))
+    raise LoadError(
+        f"{folder} holds {what}: merge it into its base model, in Python: "
+        f"peft.AutoPeftModelForCausalLM.from_pretrained({name}).merge_and_unload().save_pretrained('merged'); "
+        f"transformers.AutoTokenizer.from_pretrained({name}).save_pretrained('merged')"
+    )
 
 
 def _check_kind(folder: Path, config: dict[str, Any]) -> None:
@@ -243,6 +261,7 @@ def _from_hub(model: str) -> Path:
         raise LoadError(f"{where} the hub has no such names") from error
     except Exception as error:  # from its HTTP client, the system or its cache
         raise LoadError(f"{where} the hub could not be reached ({_cause(error)}); {hint}") from error
+    _refuse_adapter(folder)
     if not (folder / "config.json").exists():
         raise LoadError(
             f"{model} on the hub has no config.json: fetch one of its GGUF files, if it has any, and name it"

@@ -34,7 +34,7 @@ _OTHERS = (  # files that are mistaken for GGUF files, by their first bytes
     (b"<", "a web page or XML"),
 )
 _ROLES = {  # values of `general.type` other than `model`
-    "adapter": "a LoRA adapter, not a whole model: merge it into its base model first",
+    "adapter": "a LoRA adapter, not a whole model: merge it into its base model with llama-export-lora first",
     "mmproj": "the image or sound encoder of a model: name the language model's own file",
     "imatrix": "an importance matrix, not a model",
     "vocab": "a vocabulary without weights",

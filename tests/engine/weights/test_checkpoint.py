@@ -474,7 +474,11 @@ FOLDERS: dict[str, tuple[Callable[[Path], object], str]] = {
     "tokenizer": (lambda f: (f / "tokenizer.json").write_text("{"), "tokenizer.json is not valid JSON"),
     "adapter": (
         lambda f: [(f / "config.json").unlink(), (f / "adapter_config.json").write_text("{}")],
-        "holds an adapter",
+        "holds an adapter, not a whole model: merge it into its base model, in Python: peft.Auto",
+    ),
+    "adapter-beside": (
+        lambda f: (f / "adapter_model.safetensors").write_bytes(b""),
+        "adapter_model.safetensors, an adapter, beside a model: if the weights have it already, remove",
     ),
 }
 
@@ -566,6 +570,12 @@ def test_what_the_hub_answers(monkeypatch: pytest.MonkeyPatch, error: Exception,
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", refuse)
     assert words in refusal("some-org/some-model")
+
+
+def test_an_adapter_on_the_hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda *_, **__: str(tmp_path))
+    (tmp_path / "adapter_config.json").write_text("{}")
+    assert "holds an adapter" in refusal("some-org/some-adapter")
 
 
 def test_a_model_on_the_hub_that_is_gguf_files_alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
