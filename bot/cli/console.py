@@ -8,7 +8,7 @@ from bot.publish.messages.count import by_stage
 from bot.publish.messages.own_tests import unjudged
 from bot.publish.messages.reason import reason, share
 from bot.publish.messages.unproven import remark, unproven
-from bot.publish.messages.words import counted, cut
+from bot.publish.messages.words import counted, cut, tests_or_examples
 from bot.records import Outcome, Report
 
 SHOWN = 3  # candidates whose diffs are printed if none was chosen; the JSON has all
@@ -55,7 +55,10 @@ def _candidates(report: Report) -> Table:
     for standing in verdict.standings:
         candidate = ballot.candidates[standing.candidate]
         broken = len(standing.regressions)
-        notes = [candidate.disqualified, f"breaks {counted(broken, 'test')}" if broken else ""]
+        notes = [
+            candidate.disqualified,
+            f"breaks {tests_or_examples(broken)}" if broken else "",
+        ]
         notes += ["fails its own test"] if ballot.fails_own(standing.candidate) else []
         notes.append(remark(ballot, standing.candidate))
         table.add_row(

@@ -149,8 +149,9 @@ def eval_frontier(
 def eval_plant(package: str, out: Path, number: int, per_file: int, seed: int) -> None:
     """Plant one-line bugs in a pure-Python package of the registry, as tasks for `troop eval run`.
 
-    Functions with doctests are taken; an example that comes out differently makes the issue, all others judge. The
-    package's code runs in the sandbox only.
+    Functions with doctests are taken; an example that comes out differently makes the issue, all others judge (so
+    TROOP_SOLVER_EXAMPLES=0 keeps them from the solver, which else runs those that hold with the bug). The package's
+    code runs in the sandbox only.
     """
     from bot.cli.plant import plant_package
 

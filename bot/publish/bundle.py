@@ -144,7 +144,8 @@ def _check_verdict(verdict: Verdict) -> None:
         _refuse("a solved run has a winner, and no other")
     named = [] if verdict.winner is None else [verdict.winner]
     own = verdict.own_tests
-    named += [] if own is None else [c for c, _ in (*own.candidates, *own.bases)]
+    if own is not None:
+        named += [c for c, _ in (*own.candidates, *own.bases)] + [one.candidate for one in own.documented]
     if not _within(named, candidates):
         _refuse("a candidate is named that is not there")
     answered = verdict.answered

@@ -154,6 +154,14 @@ class NotCompared(enum.StrEnum):
     NO_CANDIDATE = "no candidate"  # no candidate is credible without them
 
 
+class Documented(Record):
+    """Examples of the documentation in the files that a candidate changes, of those that hold on the base commit."""
+
+    candidate: int  # index in the ballot
+    held: int = 0  # hold on the candidate, too
+    broken: tuple[str, ...] = ()  # its documentation has them still, and its code contradicts them: in words
+
+
 class OwnTestsReport(Record):
     """The repository's own tests on the base commit and on the best-voted candidates."""
 
@@ -168,6 +176,7 @@ class OwnTestsReport(Record):
     tried: tuple[str, ...] = ()  # where none works, the first one
     detail: str = ""  # what the command printed, or how it ended
     note: str = ""  # why nothing was compared, as earlier versions worded it
+    documented: tuple[Documented, ...] = ()  # of the candidates whose files have such examples
 
     @property
     def compared(self) -> bool:
@@ -176,6 +185,10 @@ class OwnTestsReport(Record):
     def on(self, candidate: int) -> OwnTests | None:
         """The result on the candidate; None where they were not run."""
         return dict(self.candidates).get(candidate)
+
+    def documented_on(self, candidate: int) -> Documented | None:
+        """The examples of its documentation; None where there is none, or they were not run."""
+        return next((one for one in self.documented if one.candidate == candidate), None)
 
     def base_of(self, candidate: int) -> OwnTests | None:
         """The result on the base commit that the candidate's is to be compared with."""
@@ -191,7 +204,7 @@ class Standing(Record):
     cluster: int  # samples whose patch passes exactly the same tests
     size: int  # characters of the patch
     score: float = 0.0  # what ranks: `bot.solver.ballot.scores`
-    regressions: tuple[str, ...] = ()  # of the repository's own tests: passed on base, failed here
+    regressions: tuple[str, ...] = ()  # tests and documented examples of the repository: passed on base, failed here
     disqualified: str = ""
 
 
@@ -231,7 +244,7 @@ class Doubt(enum.StrEnum):
     """Why a candidate is not credible."""
 
     DISQUALIFIED = "disqualified"  # it changes what judges it
-    REGRESSIONS = "regressions"  # it breaks tests of the repository
+    REGRESSIONS = "regressions"  # it breaks tests or documented examples of the repository
     OWN_TEST_ONLY = "own test only"  # only the test of its own trajectory speaks for it
     NO_VOTE = "no vote"  # no test that fails on base passes on it
 

@@ -144,6 +144,8 @@ class SolverSettings(BaseModel):
     """Seconds, for the repository's own test command; on candidates 10 times what it took without, 120 at least."""
     own_tests_candidates: int = Field(3, gt=0)
     """How many of the best-voted candidates the repository's own tests run on."""
+    examples: bool = True
+    """Whether documented examples (`>>>` in Python's docstrings) that hold without a candidate must hold with it."""
     selection_top: int = Field(3, gt=0)
     """Best-voted candidates among which the model chooses."""
     selection_calls: int = Field(10, gt=0)

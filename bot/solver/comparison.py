@@ -48,17 +48,29 @@ def told(execution: Execution) -> OwnTests:
 
 
 def time_for(base: OwnTests | None, bound: float) -> float:
-    """Seconds that a run on a candidate has, where the base commit's may take `bound`.
+    """Seconds that a run on a candidate has, where the base commit's may take `bound`."""
+    return bound if base is None or base.stopped else time_on_candidates(base.execution.seconds, bound)
+
+
+def time_on_candidates(seconds: float, bound: float) -> float:
+    """Seconds that a run on a candidate has, of `bound` at most, where the base commit's took so many.
 
     One that takes ten times as long as that did does not end: a suite of seconds need not be waited for a quarter of an
     hour.
     """
-    if base is None or base.stopped:
-        return bound
-    return min(bound, max(_LEAST_TIME, _TIMES * base.execution.seconds))
+    return min(bound, max(_LEAST_TIME, _TIMES * seconds))
 
 
 def regressions(own: OwnTestsReport | None, candidate: int, paths: Collection[str] = ()) -> tuple[str, ...]:
+    """What passed on the base commit and does not on the candidate: documented examples, in words, and tests.
+
+    `paths`: the files that the candidate changes.
+    """
+    documented = own.documented_on(candidate) if own is not None else None
+    return (*(documented.broken if documented else ()), *broken_tests(own, candidate, paths))[:MOST]
+
+
+def broken_tests(own: OwnTestsReport | None, candidate: int, paths: Collection[str] = ()) -> tuple[str, ...]:
     """The repository's tests that passed on the base commit and do not on the candidate.
 
     By name where the runner names tests on both; else by exit code. Of a run that was stopped at its time limit, only

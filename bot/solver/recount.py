@@ -121,7 +121,7 @@ def _standings(verdict: Verdict, again: Count) -> Iterator[Difference]:
             if one != now:
                 yield Difference(what=f"{what} of candidate {number}", claimed=str(one), found=str(now))
         if bool(standing.regressions) != bool(other.regressions):  # which ones may depend on what ran before
-            what = f"tests of the repository that candidate {number} breaks"
+            what = f"tests or examples of the repository that candidate {number} breaks"
             yield Difference(what=what, claimed=_named(standing.regressions), found=_named(other.regressions))
 
 

@@ -118,12 +118,12 @@ class _Again:
         ballot = await asyncio.to_thread(self._unfilled)
         ballot = await fill(ballot, self._harness, to_base)
         claimed = self._bundle.verdict.own_tests
-        if claimed is None or not claimed.candidates:
+        if claimed is None or not (claimed.candidates or claimed.documented):
             return Count(ballot, count(ballot, claimed), claimed)
-        base = await on_base(self._commands, self._harness.sandbox, self._harness.settings)
+        commands = self._commands if claimed.candidates else ()
+        base = await on_base(commands, self._harness.sandbox, self._harness.settings)
         tests = await asyncio.to_thread(find_tests, self._checkout)
-        which = [candidate for candidate, _ in claimed.candidates]
-        own = await run_own_tests_on(which, ballot, base, self._harness, tests)
+        own = await run_own_tests_on(claimed, ballot, base, self._harness, tests)
         return Count(ballot, count(ballot, own), own)
 
     def _unfilled(self) -> Ballot:

@@ -5,5 +5,6 @@ model's training data. A bug is one changed line of a function with doctests, su
 differently; the issue is made of that example. Docstrings stay as they are in the package, since real repositories have
 them; the package's tests are taken out of the checkout. A candidate solves the bug where the hidden check passes: every
 doctest of the module that passed on the original, from the original's docstrings, and those of the package's own tests
-that name the function.
+that name the function. So the solver itself does not run the documented examples here (`TROOP_SOLVER_EXAMPLES`), as it
+does elsewhere.
 """

@@ -93,7 +93,11 @@ async def solved(bugs: Sequence[tuple[Bug, Package]], arguments: argparse.Namesp
         if not url:
             url = await stack.enter_async_context(configured_engine(engine, out / "engine.log", say))
         solver = SolverSettings(
-            trajectories=arguments.trajectories, seed=arguments.seed, test_timeout=10.0, matrix_seconds=MATRIX_SECONDS
+            trajectories=arguments.trajectories,
+            seed=arguments.seed,
+            test_timeout=10.0,
+            matrix_seconds=MATRIX_SECONDS,
+            examples=False,  # the documentation's examples are what judges here
         )
         named = arguments.model if arguments.model_url else ""
         main = ModelSettings(base_url=url, name=named, api_key=os.environ.get("OPENAI_API_KEY", "none"))

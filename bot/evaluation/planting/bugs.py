@@ -15,6 +15,7 @@ from bot.evaluation.planting.packages import Package
 from bot.evaluation.planting.wording import Example, issue_text
 from bot.llm.test_script import needed_by
 from bot.records import FileChange, SandboxJob, Test
+from bot.solver.doctests import docstrings
 
 TRIES = 8  # mutations tried of one function
 # Seconds of a processor, so that the list is the same on a busy machine.
@@ -88,7 +89,7 @@ async def plant(
 async def _plant_one(package: Package, sandbox: Sandbox, path: str, name: str, seed: int) -> Bug | None:
     text = package.files[path]
     function = next(f for f in functions_with_doctests(text) if f.name == name)
-    module, docs = module_name(path), hidden.docstrings(text)
+    module, docs = module_name(path), docstrings(text)
     first = await _observe(sandbox, (), module, docs, "1")
     second = await _observe(sandbox, (), module, docs, "2")
     if first is None or second is None:

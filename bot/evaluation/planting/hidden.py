@@ -1,13 +1,13 @@
 """Scripts that run beside a tree: one that observes its doctests, and the hidden check of one bug."""
 
-import ast
 import json
 from pathlib import Path
 
 from bot.records import Execution, Test
+from bot.solver import doctests
 
 MARK = "OBSERVED "
-_OUTCOMES = Path(__file__).with_name("observe.py").read_text()
+_OUTCOMES = Path(doctests.__file__).read_text()
 
 _LOAD = """
 import importlib
@@ -46,23 +46,6 @@ if DATA["tests"]:
         code = subprocess.run(argv, cwd=folder, env={**os.environ, "PYTHONPATH": path}).returncode
         assert code == 0, f"the package's tests: exit {code}"
 """
-
-
-def docstrings(text: str) -> dict[str, str]:
-    """Every docstring with an example, by qualified name; "" is the module's own."""
-    found: dict[str, str] = {}
-
-    def visit(node: ast.AST, name: str) -> None:
-        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
-            own = ast.get_docstring(node)
-            if own and ">>>" in own:
-                found[name] = own
-        for child in ast.iter_child_nodes(node):
-            if isinstance(child, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
-                visit(child, f"{name}.{child.name}".lstrip("."))
-
-    visit(ast.parse(text), "")
-    return found
 
 
 def observer(module: str, docs: dict[str, str]) -> Test:

@@ -6,7 +6,7 @@ from bot.patch.policy import judge
 from bot.publish.messages.count import candidates_table, costs, headline, matrix, warnings
 from bot.publish.messages.pull_request import REASON_LIMIT, listed_tests
 from bot.publish.messages.reason import nobody, reason, tally
-from bot.publish.messages.words import code_html, counted, cut, folded, quoted
+from bot.publish.messages.words import code_html, counted, cut, folded, quoted, tests_or_examples
 from bot.records import Report, Standing
 from bot.sanitize import BODY_LIMIT, fence, neutralize
 
@@ -99,5 +99,5 @@ def _fold(report: Report, standing: Standing) -> str:
     if refused := judge(patch).refused:
         said.append(f"It may not be published: {neutralize(cut('; '.join(refused), 500))}.")
     if standing.regressions:
-        said.append(f"It breaks {counted(len(standing.regressions), 'test')} of the repository's own.")
+        said.append(f"It breaks {tests_or_examples(len(standing.regressions))} of the repository's own.")
     return folded(summary, "\n\n".join([*said, fence(patch.diff, "diff")]))

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from bot.lifecycle import ACTIVE, RunState
 from bot.publish.messages.reason import tally
 from bot.publish.messages.states import in_words
-from bot.publish.messages.words import counted, cut, in_brief, one_line
+from bot.publish.messages.words import counted, cut, in_brief, one_line, tests_or_examples
 from bot.records import NOT_WRITTEN, ClaimedCommand, CommandName, Option, Report, Verdict
 from bot.sanitize import inline
 
@@ -139,7 +139,7 @@ def used(candidate: int, report: Report, pull_request_url: str, commit: str) -> 
     if standing.disqualified:
         caveat = f" It had lost its votes: {one_line(cut(standing.disqualified, 300))}."
     elif standing.regressions:
-        caveat = f" It breaks {counted(len(standing.regressions), 'test')} of the repository."
+        caveat = f" It breaks {tests_or_examples(len(standing.regressions))} of the repository."
     which = f"candidate {report.verdict.number(candidate)} ({tally(report.verdict, standing)})"
     return f"{there} {which}, as {inline(commit[:10])}.{caveat}"
 

@@ -2,7 +2,7 @@
 
 from typing import assert_never
 
-from bot.publish.messages.words import counted, cut, duration, listed
+from bot.publish.messages.words import counted, cut, duration, listed, verb
 from bot.records import Ending, NotCompared, OwnTests, OwnTestsReport, Verdict
 from bot.sandbox.script_command import in_short
 
@@ -13,7 +13,22 @@ _NOT_MEANT = (NotCompared.NO_COMMAND, NotCompared.NO_CANDIDATE)  # there was not
 
 
 def of_winner(verdict: Verdict) -> str:
-    """A sentence on the winner, or on why they say nothing of it; "" where they were not asked for."""
+    """On the winner's tests, or why they say nothing of it, and on its documented examples; "" where not asked for."""
+    return " ".join(filter(None, (_tests(verdict), _examples(verdict))))
+
+
+def _examples(verdict: Verdict) -> str:
+    """How the winner goes with its documentation; "" where that has no examples that held before."""
+    own, winner = verdict.own_tests, verdict.winner
+    found = own.documented_on(winner) if own is not None and winner is not None else None
+    if found is None or not found.held:
+        return ""
+    which = "The documented example" if found.held == 1 else f"All {found.held:,} documented examples"
+    return f"{which} of what it changes that held before {verb(found.held, 'holds', 'hold')} still."
+
+
+def _tests(verdict: Verdict) -> str:
+    """A sentence on the winner's tests."""
     own, winner = verdict.own_tests, verdict.winner
     if own is None or winner is None:
         return ""
@@ -83,7 +98,7 @@ def unjudged(verdict: Verdict) -> str:
         return f"{_name(own)} {_not_compared(own)}."
     after = own.on(winner)
     judged = own.compared and after is not None and (after.execution.passed or after.failures is not None)
-    return "" if judged else of_winner(verdict)
+    return "" if judged else _tests(verdict)
 
 
 def _name(own: OwnTestsReport) -> str:

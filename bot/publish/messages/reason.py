@@ -285,7 +285,7 @@ def _why_nobody(verdict: Verdict, abstention: Abstention) -> str:
 
 _DOUBTS = {  # for one candidate, and for several
     Doubt.DISQUALIFIED: ("changes what judges it", "change what judges them"),
-    Doubt.REGRESSIONS: ("breaks tests of the repository", "break tests of the repository"),
+    Doubt.REGRESSIONS: ("breaks tests or examples of the repository", "break tests or examples of the repository"),
     Doubt.OWN_TEST_ONLY: (
         "passes only the test that was written with it",
         "pass only the test that was written with them",

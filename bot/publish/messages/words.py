@@ -12,6 +12,11 @@ def counted(n: int, noun: str, plural: str = "") -> str:
     return f"{n:,} {noun if n == 1 else plural or noun + 's'}"
 
 
+def tests_or_examples(n: int) -> str:
+    """What a candidate breaks of the repository's own."""
+    return counted(n, "test or example", "tests or examples")
+
+
 def verb(n: int, singular: str, plural: str) -> str:
     """The form that goes with so many."""
     return singular if n == 1 else plural

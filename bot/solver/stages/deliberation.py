@@ -24,6 +24,7 @@ from bot.llm.prompts import render
 from bot.patch.apply import FileEdit, Problem
 from bot.records import (
     Candidate,
+    Documented,
     Ending,
     Execution,
     Issue,
@@ -38,8 +39,9 @@ from bot.records import (
 )
 from bot.sanitize.delimiters import as_data
 from bot.solver.ballot import Count, count, credible
-from bot.solver.comparison import regressions, time_for, told
+from bot.solver.comparison import broken_tests, time_for, told
 from bot.solver.stages.choice_machine import ChoiceMachine, run_test
+from bot.solver.stages.documented import DocumentedExamples
 from bot.solver.stages.evidence import (
     LAST,
     LEVELS,
@@ -211,11 +213,24 @@ class Deliberation(ChoiceMachine):
                     f"Your patch fails {name}, which a candidate that it is made of passes, so it was not taken:\n\n"
                     f"<output>\n{as_data(printed, 'output')}\n</output>"
                 )
-        own = end.count.own_tests
-        if own is None or not own.compared or own.base is None:
+        return await self._broken(tried)
+
+    async def _broken(self, tried: "_Tried") -> str:
+        """Run the repository's documented examples and its own tests on a patch; what it breaks, or ""."""
+        ballot, own = self._end.count.ballot, self._end.count.own_tests
+        if own is None:
+            return ""
+        index = len(ballot.candidates)
+        tried.documented = await DocumentedExamples(self._sandbox, self._solver.settings).on(index, tried.patch)
+        if tried.documented is not None and tried.documented.broken:
+            return (
+                "Your patch contradicts examples of the documentation that hold without it, and that it leaves there, "
+                f"so it was not taken: {'; '.join(tried.documented.broken[:10])}"
+            )
+        if not own.compared or own.base is None:
             return ""
         timeout = time_for(own.base, self._solver.settings.own_tests_timeout)
-        job = SandboxJob(changes=changes, command=own.command, timeout=timeout)
+        job = SandboxJob(changes=tried.patch.changes, command=own.command, timeout=timeout)
         try:
             execution = await self._told_of(job)
         except SandboxUnavailable:
@@ -223,8 +238,7 @@ class Deliberation(ChoiceMachine):
         except SandboxError as error:
             return f"Your patch was not taken: the repository's own tests could not be run on it ({error})."
         tried.own = told(execution)
-        index = len(ballot.candidates)
-        broken = regressions(own.model_copy(update={"candidates": ((index, tried.own),)}), index, tried.patch.paths)
+        broken = broken_tests(own.model_copy(update={"candidates": ((index, tried.own),)}), index, tried.patch.paths)
         at = under_way(execution) if tried.own.stopped else ""
         return (
             f"Your patch breaks tests of the repository, so it was not taken: {', '.join(broken[:10])}"
@@ -268,6 +282,8 @@ class Deliberation(ChoiceMachine):
         )
         if own is not None and tried.own is not None:
             own = own.model_copy(update={"candidates": (*own.candidates, (index, tried.own))})
+        if own is not None and tried.documented is not None:
+            own = own.model_copy(update={"documented": (*own.documented, tried.documented)})
         end.count = Count(ballot, count(ballot, own), own)
         end.passed = {key: (*row, cell) for (key, row), cell in zip(end.passed.items(), cells[total:], strict=True)}
         self._known.append(index)
@@ -371,3 +387,4 @@ class _Tried:
     parents: tuple[int, ...]
     executions: list[Execution] = field(default_factory=list)  # of the ballot's tests, then of the selection's
     own: OwnTests | None = None
+    documented: Documented | None = None

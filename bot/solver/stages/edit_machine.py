@@ -20,10 +20,10 @@ stateDiagram-v2
 Every edit is made on the base commit: the last that applies is the candidate. An edit that applies only on top of the
 model's earlier edit is applied there.
 
-Where attempts are sampled again (`ResolvedSolver.resamples`), no reply is shown to the model: what can't be used or
-fails the test is dropped, and the same question is asked with another seed, until the test passes or the calls are
-spent. Then the first edit that applied is the candidate: the test may be wrong, and the first was sampled at the lowest
-temperature.
+Where attempts are sampled again (`ResolvedSolver.resamples`), no reply is shown to the model: what can't be used, fails
+the test or contradicts a documented example is dropped, and the same question is asked with another seed, until one
+passes or the calls are spent. Then the first edit that applied is the candidate: the test may be wrong, and the first
+was sampled at the lowest temperature.
 """
 
 import enum
@@ -139,19 +139,23 @@ class EditMachine(Machine):
         return await self._confirmed() if event is Event.DONE else event
 
     async def _confirmed(self) -> Event:
-        """The end, unless the edit breaks tests of the repository and the model does not know it yet."""
+        """The end, unless the edit breaks tests or examples of the repository and the model does not know it yet."""
         if self._patch is None or self._compared == self._patch:
             return Event.DONE
         compared = await self._compare(self._patch)
-        if compared is None or not compared.broken:
+        if compared is None or not (compared.broken or compared.contradicted):
             return Event.DONE
-        return self._unusable(
-            Problem(
-                text="the edit breaks tests of the repository that pass without it\n"
-                f"{', '.join(compared.broken)}\n\n<output>\n{as_data(compared.output, 'output')}\n</output>\n\n"
-                "Mend the edit. If the issue asks for what these tests forbid, reply <done/> again."
+        said = []
+        if compared.broken:
+            said.append(
+                f"the edit breaks tests of the repository that pass without it\n{', '.join(compared.broken)}\n\n"
+                f"<output>\n{as_data(compared.output, 'output')}\n</output>"
             )
-        )
+        if compared.contradicted:
+            examples = as_data("\n".join(compared.contradicted), "output")
+            said.append(f"the edit contradicts documented examples that hold without it\n{examples}")
+        last = "Mend the edit. If the issue asks for what they forbid, reply <done/> again."
+        return self._unusable(Problem(text="\n\n".join([*said, last])))
 
     async def _compare(self, patch: Patch) -> Compared | None:
         self._compared = patch
@@ -198,7 +202,7 @@ class EditMachine(Machine):
         if self._solver.resamples:
             assert self._patch is not None
             self._passes = (await self._run(self._patch.changes)).passed if self._test else None
-            if self._passes is not False:
+            if self._passes is not False and not await self._related.contradicted(self._patch):
                 return Event.PASSED
             self._first = self._first or self._patch
             self._conversation.restart()

@@ -1,5 +1,6 @@
-"""The repository's own tests, on the base commit and on the best-voted candidates.
+"""The repository's own tests and documented examples, on the base commit and on the best-voted candidates.
 
+Examples run on all candidates that are credible, since they are quick; tests on the best of those whose examples hold.
 On a candidate the tests of the files that it changes run first: what they find broken needs no further run. Where all
 tests don't end within their time on the base commit, what ended before is compared, and the tests of the changed files
 are compared with a run of their own. Where a few tests are broken the same runs once more, since tests may fail by
@@ -19,6 +20,7 @@ from bot.solver.ballot import credible, distinct_first
 from bot.solver.comparison import by_chance, regressions, time_for, told
 from bot.solver.harness import Harness, attempt
 from bot.solver.single_tests import alone, chosen, shows
+from bot.solver.stages.documented import DocumentedExamples
 from bot.solver.stages.watched import TICK, Watched
 from bot.solver.test_runners import Command, absence, counted, narrowed, related_tests, under_way, unimported
 
@@ -65,8 +67,8 @@ async def run_own_tests(
     harness: Harness,
     tests: Mapping[str, str] = _NO_TESTS,
 ) -> OwnTestsReport:
-    """Run the command of `base`, the result of `on_base`, on the best credible candidates, the best of each behaviour
-    first.
+    """Run documented examples on the credible candidates, and the command of `base`, the result of `on_base`, on the
+    best of those that contradict none, the best of each behaviour first.
 
     The selection chooses among those. Where all of `settings.own_tests_candidates` break something, the next ones are
     tried, a few times. What could not be run never counts. `tests`: the repository's, text by path. Raises
@@ -79,11 +81,14 @@ async def run_own_tests(
         return OwnTestsReport(not_compared=NotCompared.NO_CANDIDATE)
     on_the_base = _Counted(harness.progress, 0, 0, settings.own_tests_timeout, watched, ", on the base commit")
     report = await on_the_base.until(base)
+    documented = await DocumentedExamples(watched, settings).on_each(best, ballot)
+    report = report.model_copy(update={"documented": documented})
     comparer = _Comparer(report, watched, settings, tests)
     if not (report.compared or comparer.only_related):
         return report
     said = counted(report.base.execution) if report.base else ""
-    best = best[: ROUNDS * settings.own_tests_candidates]
+    contradicted = {one.candidate for one in documented if one.broken}
+    best = [candidate for candidate in best if candidate not in contradicted][: ROUNDS * settings.own_tests_candidates]
     for at in range(0, len(best), settings.own_tests_candidates):
         batch = best[at : at + settings.own_tests_candidates]
         words = f": {said} on the base commit" if said else ""
@@ -96,14 +101,22 @@ async def run_own_tests(
 
 
 async def run_own_tests_on(
-    candidates: Sequence[int],
+    claimed: OwnTestsReport,
     ballot: Ballot,
     base: OwnTestsReport,
     harness: Harness,
     tests: Mapping[str, str] = _NO_TESTS,
 ) -> OwnTestsReport:
-    """The result on exactly these candidates, where there is one to compare with. Otherwise as `run_own_tests`."""
+    """The result on exactly the candidates of another report (`claimed`), where there is one to compare with.
+
+    Otherwise as `run_own_tests`.
+    """
     settings, watched = harness.settings, Watched.of(harness.sandbox)
+    candidates = [candidate for candidate, _ in claimed.candidates]
+    documented = [one.candidate for one in claimed.documented]
+    base = base.model_copy(
+        update={"documented": await DocumentedExamples(watched, settings).on_each(documented, ballot)}
+    )
     comparer = _Comparer(base, watched, settings, tests)
     if not (base.compared or comparer.only_related):
         return base

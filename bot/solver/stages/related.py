@@ -1,4 +1,5 @@
-"""The repository's own tests of the files that an edit changes, run on it and on the base commit.
+"""The repository's own tests of the files that an edit changes, and the examples that these document, run on it and on
+the base commit.
 
 All of the repository's tests run later, on the best-voted candidates alone: then the model can no longer mend what an
 edit broke.
@@ -11,19 +12,21 @@ from bot.contracts import Sandbox
 from bot.records import Checkout, Ending, Execution, Patch, Record, SandboxJob
 from bot.retrieval.source_files import find_tests
 from bot.solver.profile import ResolvedSolver
+from bot.solver.stages.documented import DocumentedExamples
 from bot.solver.test_runners import absence, failing, narrowed, related_tests
 
-_NAMED = 20  # failing tests that are named
+_NAMED = 20  # failing tests, and examples, that are named
 _LINES, _CHARACTERS = 80, 6_000  # of what they print
 
 
 class Compared(Record):
     """What the tests of the changed files came to."""
 
-    files: tuple[str, ...]
+    files: tuple[str, ...] = ()
     broken: tuple[str, ...] = ()  # what passes on the base commit and fails with the edit
     output: str = ""  # of the run with the edit, where something is broken
     why_not: str = ""  # what the runner said where the files can't be run on the base commit
+    contradicted: tuple[str, ...] = ()  # documented examples that hold on the base commit and not with the edit
 
 
 class RelatedTests:
@@ -35,9 +38,20 @@ class RelatedTests:
         self._checkout = checkout
         self._sandbox = sandbox
         self._solver = solver
+        self._examples = DocumentedExamples(sandbox, solver.settings)
 
     async def compared(self, patch: Patch) -> Compared | None:
-        """None where there are no such tests, or they don't end on the base commit. Raises `SandboxError`."""
+        """None where there is nothing to compare, or tests don't end on the base commit. Raises `SandboxError`."""
+        contradicted = await self.contradicted(patch)
+        compared = await self._tests(patch)
+        return (compared or Compared()).model_copy(update={"contradicted": contradicted}) if contradicted else compared
+
+    async def contradicted(self, patch: Patch) -> tuple[str, ...]:
+        """The documented examples that hold on the base commit and not with the edit, in words."""
+        found = await self._examples.on(0, patch)
+        return found.broken[:_NAMED] if found is not None else ()
+
+    async def _tests(self, patch: Patch) -> Compared | None:
         commands = self._solver.test_commands if self._solver.shows_tests else ()
         if not commands:
             return None

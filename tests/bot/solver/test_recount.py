@@ -50,7 +50,7 @@ def test_what_is_claimed_of_the_count_is_checked() -> None:
     inflated = claiming(standings=(first.model_copy(update={"votes": first.votes + 5}), *rest))
     assert whats(again(inflated)) == ["votes of candidate 1"]
     broken = claiming(standings=(first.model_copy(update={"regressions": ("t::a",)}), *rest))
-    assert whats(again(broken)) == ["tests of the repository that candidate 1 breaks"]
+    assert whats(again(broken)) == ["tests or examples of the repository that candidate 1 breaks"]
 
 
 def _with(ballot: Ballot, index: int, **changes: Any) -> tuple[Any, ...]:

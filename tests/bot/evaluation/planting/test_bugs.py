@@ -12,6 +12,7 @@ from bot.records import FileChange, SandboxJob, Test
 from bot.sandbox import open_sandbox
 from bot.sandbox.process import ProcessSandbox
 from bot.settings import SandboxSettings
+from bot.solver.doctests import docstrings
 from tests.acceptance.packages import PINNED
 from tests.bot.evaluation.planting.tiny import CALC, TINY
 
@@ -116,7 +117,7 @@ async def test_changing_the_docstring_fools_no_check(sandbox: ProcessSandbox) ->
 
 def test_docstrings_by_qualified_name() -> None:
     text = '"""M\n\n>>> 1\n1\n"""\nclass A:\n    def f(self):\n        """F\n\n        >>> 2\n        2\n        """\n'
-    assert set(hidden.docstrings(text)) == {"", "A.f"}
+    assert set(docstrings(text)) == {"", "A.f"}
     assert module_name("a/b.py") == "a.b"
     assert module_name("a/__init__.py") == "a"
 

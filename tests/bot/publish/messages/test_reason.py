@@ -429,7 +429,7 @@ def test_own_tests_that_were_meant_to_run_and_did_not_are_said_everywhere() -> N
                 doubts=((Doubt.OWN_TEST_ONLY, 1), (Doubt.REGRESSIONS, 2)),
             ),
             "No candidate is credible: of 3 candidates, 1 passes only the test that was written with it and 2 break "
-            "tests of the repository. 1 of 2 tests reproduces the bug.",
+            "tests or examples of the repository. 1 of 2 tests reproduces the bug.",
         ),
     ],
 )

@@ -225,7 +225,7 @@ async def test_of_unittest_too(output: str, tested: bool) -> None:
 
 
 async def compared(
-    folder: Path, files: dict[str, str], path: str, texts: tuple[str, ...]
+    folder: Path, files: dict[str, str], path: str, texts: tuple[str, ...], examples: bool = False
 ) -> tuple[Ballot, OwnTestsReport]:
     """A repository's own tests in the real sandbox, on it and on candidates that put these texts at the path."""
     for name, text in files.items():
@@ -237,8 +237,9 @@ async def compared(
     b = b.model_copy(update={"candidates": candidates})
     sandbox = await open_sandbox(SandboxSettings(kind="process"), folder, notice=lambda _: None)
     try:
-        base = asyncio.ensure_future(on_base(detect(sorted(files), files.get), sandbox, SolverSettings()))
-        return b, await run_own_tests(b, count(b), base, Harness(sandbox, SolverSettings(), FakeProgress()))
+        settings = SolverSettings(examples=examples)
+        base = asyncio.ensure_future(on_base(detect(sorted(files), files.get), sandbox, settings))
+        return b, await run_own_tests(b, count(b), base, Harness(sandbox, settings, FakeProgress()))
     finally:
         await sandbox.close()
 
@@ -290,6 +291,25 @@ def twice(n):
         1: ("shop/sums.py::shop.sums.twice (no result)",),
         2: (),
     }
+
+
+async def test_what_contradicts_the_documentation_breaks_something_whatever_tests_there_are(tmp_path: Path) -> None:
+    text = 'def half(n):\n    """\n    >>> half(4)\n    2\n    """\n    return n // 2\n'
+    files = {"shop.py": text}
+    texts = (text.replace("n // 2", "n - 1"), text.replace("n // 2", "n - 2"))
+    b, report = await compared(tmp_path, files, "shop.py", texts, examples=True)
+    assert report.not_compared is NotCompared.NO_COMMAND
+    assert {s.candidate: s.regressions for s in count(b, report)} == {
+        0: ("shop.py: half(4), documented as 2, gives 3",),
+        1: (),
+    }
+    tests = {"test_shop.py": "import shop\n\n\ndef test_half():\n    assert shop.half(5) == 2\n"}
+    b, report = await compared(tmp_path / "tested", files | tests, "shop.py", texts, examples=True)
+    assert {s.candidate: s.regressions for s in count(b, report)} == {
+        0: ("shop.py: half(4), documented as 2, gives 3",),
+        1: ("test_shop.py::test_half",),
+    }
+    assert [candidate for candidate, _ in report.candidates] == [1], "tests need not run on the other"
 
 
 # -- runners that tested nothing, that hang, and the related tests first ---------------------------------------------
