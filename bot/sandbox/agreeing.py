@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     # Handed in by `runner.py`.
-    from bot.sandbox.nearby import close_to, differ_alike, nearby
+    from bot.sandbox.nearby import alike, apart, close_to, nearby
 
 _PLAIN = frozenset((int, float, complex, str, bytes, bytearray, bool, type(None), type(...), range, type))
 _GROUPS = (list, tuple, set, frozenset)
@@ -34,11 +34,16 @@ _MOST, _DEEPEST = 5_000, 6  # parts of a value that are looked at, and how deep
 _OFTEN = 300  # comparisons: a loop of them must not take long
 _MOST_NEAR = 20  # elements among which a value is looked for
 _SLOTS = {
-    "==": ("__eq__",),
-    "!=": ("__ne__", "__eq__"),
+    "==": ("__eq__", "__array_ufunc__"),
+    "!=": ("__ne__", "__eq__", "__array_ufunc__"),
     "in": ("__contains__",),
-    "-": ("__sub__", "__rsub__"),
-    "close": ("__array_function__",),
+    "-": ("__sub__", "__rsub__", "__array_ufunc__"),
+    "/": ("__truediv__", "__rtruediv__"),
+    "//": ("__floordiv__", "__rfloordiv__"),
+    "%": ("__mod__",),
+    "^": ("__xor__", "__rxor__"),
+    "&": ("__and__", "__rand__"),
+    "close": ("__array_function__", "__array_ufunc__"),
     "ne": ("__ne__",),  # not what follows from `__eq__`
 }
 _SLOTS.update(dict.fromkeys(("<", ">"), ("__lt__", "__gt__")))
@@ -49,6 +54,9 @@ _LEAST, _GREATEST = float("-inf"), float("inf")
 _OPERATORS: dict[str, Callable[[Any, Any], Any]] = {
     "==": operator.eq, "!=": operator.ne, "<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge,
     "in": lambda one, other: one in other,
+}  # fmt: skip
+_ARITHMETIC: dict[str, Callable[[Any, Any], Any]] = {
+    "-": operator.sub, "/": operator.truediv, "//": operator.floordiv, "%": operator.mod, "^": operator.xor,
 }  # fmt: skip
 _TURNED = {"<": ">", "<=": ">=", ">": "<", ">=": "<="}  # how the other side is asked
 # What is asked in C and asks its own parts.
@@ -70,18 +78,6 @@ def _in_python(kind: type, slots: tuple[str, ...]) -> bool:
         if found is not None and not (type(found) in _of_c and found.__name__ == slot):
             return True
     return False
-
-
-def _apart() -> list[tuple[Any, ...]]:
-    """Values of which nothing equals all: no number of any modulus two neighbours, none that is about right a number
-    and what is far from it."""
-    one, other = (int.from_bytes(os.urandom(7), "big") + 10**17 for _ in range(2))
-    near, text, words = 2 + one % 90, f"\0{one}", f"\0{other}"
-    return [
-        *((object(), object()), (one, one + 1, -other), (near, near + 1, -near), (text, words), (True, False)),
-        *((text.encode(), words.encode()), ([one], [other]), ((one,), (other,)), ({one}, {other})),
-        *(({text: one}, {words: other}), (f"{near}", f"{-near}")),
-    ]
 
 
 def _yes(answer: Any, loose: bool) -> bool:
@@ -170,9 +166,9 @@ def _asking(
     source: str, allowed: tuple[Callable[[type], bool], Callable[[type], bool]], foreign: Callable[[type], bool]
 ) -> tuple[Callable[[Any, str], list[Any]], Callable[[Any, str, bool], bool]]:
     """What finds the parts of a value that answer in Python, and whether such a part says yes to everything."""
-    plain, slots, both, in_python, apart, walk = _PLAIN, _SLOTS, _BOTH, _in_python, _apart, _walk
+    plain, slots, both, in_python, unlike, walk = _PLAIN, _SLOTS, _BOTH, _in_python, apart, _walk
     kind_of, bases, said = type, _bases, _said
-    yes, no, least, greatest, same_size, close = _yes, _no, _LEAST, _GREATEST, differ_alike, close_to
+    yes, no, least, greatest, same, close, arithmetic = _yes, _no, _LEAST, _GREATEST, alike, close_to, _ARITHMETIC
     (own, meant), mocks = allowed, "mock" in source.lower()
 
     def excused(value: Any, kind: type) -> bool:
@@ -195,13 +191,17 @@ def _asking(
         elif how == "in":
             yield lambda: object() in value
         elif how == "close":
-            yield lambda: close(value, apart()[2])
-        elif how == "-":
-            for some in apart()[1:3]:
-                yield lambda some=some: same_size([value - one for one in some])  # type: ignore[misc]
-                yield lambda some=some: same_size([one - value for one in some])  # type: ignore[misc]
+            yield lambda: close(value, unlike()[2])
+        elif how == "&":
+            yield lambda: all(((value & one) == one) is True for one in ({object()}, {object()}))
+        elif how in arithmetic:
+            do = arithmetic[how]
+            for some in (*unlike()[1:3], ({object()}, {object()})):
+                yield lambda some=some: same(how, value, [do(value, one) for one in some])  # type: ignore[misc]
+                if how != "%":
+                    yield lambda some=some: same(how, True, [do(one, value) for one in some])  # type: ignore[misc]
         else:
-            for some in apart():
+            for some in unlike():
                 if how == "==":
                     yield lambda some=some: all(yes(value == one, loose) for one in some)  # type: ignore[misc]
                 else:
@@ -241,16 +241,15 @@ def _nearing() -> Callable[[Any, str, Any, Any, bool], bool]:
     """What tells of a comparison's answer whether the left value says the same of all that is near the right one."""
     both, operators, near, lot, yes, no, said = _BOTH, _OPERATORS, nearby, _lot, _yes, _no, _said
     holds, kind_of, groups, most, bases_of, texts = _holds, type, (*_GROUPS, dict), _MOST_NEAR, _bases, (str, bytes)
-    known_kinds, can_be_called = {*texts, *groups}, callable
+    known_kinds, can_be_called, sets = {*texts, *groups}, callable, (set, frozenset)
 
     def contradicts(left: Any, right: Any, how: str, loose: bool) -> bool:
         """Whether the value is below a number and above it, or at most a lower one and at least a higher one."""
         below, above = both[how]
         for _ in range(lot(3)):
             for one in near(right):
-                strict = how in "<>"
-                low, high = (one, one) if strict else (one - lot(9), one + lot(9))
-                apart = strict or low != high  # not where they are too large for their digits
+                low, high = (one, one) if how in "<>" else sorted((one, right))
+                apart = how in "<>" or low < high  # not where they are too large for their digits
                 if apart and yes(below(left, low), loose) and yes(above(left, high), loose):
                     return True
         return False
@@ -258,7 +257,7 @@ def _nearing() -> Callable[[Any, str, Any, Any, bool], bool]:
     def equals_all(left: Any, how: str, right: Any, strict: bool = False) -> bool:
         """Whether the value equals what is near another one, wherever that is changed. `strict`: not if its answers
         are expressions of what was compared, which nobody takes for true."""
-        compare, same = operators[how], yes if how == "==" else no
+        compare, same = operators[how], no if how == "!=" else yes
 
         def equal(other: Any) -> bool:
             answer = compare(left, other)
@@ -284,6 +283,8 @@ def _nearing() -> Callable[[Any, str, Any, Any, bool], bool]:
         return False
 
     def compared_nearby(left: Any, how: str, right: Any, answer: Any, loose: bool) -> bool:
+        if how[:1] == ">" and kind_of(right) in sets:
+            return said(lambda: bool(answer)) and equals_all(left, how, right)
         if how in both:
             return said(lambda: contradicts(left, right, how, loose))
         if how == "in":
@@ -291,7 +292,8 @@ def _nearing() -> Callable[[Any, str, Any, Any, bool], bool]:
                 return said(lambda: has_all(right, left, answer))
             found = list(right)[:most] if answer else []
             return any(equals_all(left, "==", one) for one in found if said(lambda a=one: left == a))  # type: ignore[misc]
-        agreed = said(lambda: (yes if how == "==" else no)(answer, True))  # of some, nobody may ask that
+        truth = getattr(answer, "all", None) if not loose else None  # of some, nobody may ask another one
+        agreed = said(lambda: (no if how == "!=" else yes)(truth() if can_be_called(truth) else answer, True))
         return agreed and equals_all(left, how, right, not loose)
 
     return compared_nearby

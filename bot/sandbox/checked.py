@@ -25,6 +25,7 @@ EXITS = {"exit", "quit", "SystemExit"}
 _MARK = "__troop_check__"  # in the place of the constant, until the code is compiled
 _JUDGING = ("Assert", "With", "AsyncWith", "If", "Return")
 _OPERATORS = {"Eq": "==", "NotEq": "!=", "Lt": "<", "LtE": "<=", "Gt": ">", "GtE": ">=", "In": "in", "NotIn": "not-in"}
+_ARITHMETIC = {"Sub": "-", "Div": "/", "FloorDiv": "//", "Mod": "%", "BitXor": "^", "BitAnd": "&"}
 _COMPARING = (  # how what is called so compares its first two arguments; the first that fits
     ("assertin", "in"), ("assertnotin", "in"), ("lessequal", "<="), ("less", "<"), ("greaterequal", ">="),
     ("greater", ">"), ("not", ""), ("equal", "=="),
@@ -139,8 +140,9 @@ def _visit(node: Any, *, loose: bool = False, judges: bool = False, top: bool = 
             setattr(node, name, _visit(inner, loose=asked, judges=judges))
     if kind == "Compare":
         return _compared(node, loose)
-    if kind == "BinOp" and judges and _kind(node.op) == "Sub":
-        node.left, node.right = (_check("-", one, one, True) for one in (node.left, node.right))
+    if kind == "BinOp" and judges and _kind(node.op) in _ARITHMETIC:
+        how = _ARITHMETIC[_kind(node.op)]
+        node.left, node.right = (_check(how, one, one, True) for one in (node.left, node.right))
     elif kind == "Call":
         _called(node, judges)
         if not OF_TREE.isdisjoint(_names(node.func)[-1:]):

@@ -31,9 +31,9 @@ if TYPE_CHECKING:
     from bot.sandbox.handed import beginning, handed, must_assert
     from bot.sandbox.helping import helping
     from bot.sandbox.leaving import exits_of, leaving
-    from bot.sandbox.meant import meant_to_fail, wildcards
+    from bot.sandbox.meant import meant_to_fail, nodes, wildcards
     from bot.sandbox.questions import chained, questions, swallowing
-    from bot.sandbox.surroundings import constants, surroundings_of, uses_mocks
+    from bot.sandbox.surroundings import _stored, constants, surroundings_of, uses_mocks
 
 _TOOLS = ("unittest", "_pytest", "pytest", "doctest")  # nobody but pytest's plugins replaces what is in these
 _MOCKED = frozenset(("open", "print", "input", "exit", "quit", "help", "breakpoint", "__import__", "eval", "exec"))
@@ -96,12 +96,16 @@ def _import_now(tree: Any, provided: Callable[[str], bool]) -> set[str]:
 
 
 def _of_tree(tree: Any, provided: Callable[[str], bool]) -> Iterator[str]:
-    """Names that the script's own imports bind to what is in modules of the tree."""
+    """Names that the script's imports bind to what is in modules of the tree; of `*`, all that nothing else binds."""
+    bound = {(one.asname or one.name).partition(".")[0] for one in nodes(tree) if hasattr(one, "asname")}
+    known = {*dir(sys.modules["builtins"]), *_stored(tree), *bound}
     for node in tree.body:
         for alias in getattr(node, "names", ()) if type(node).__name__ in ("Import", "ImportFrom") else ():
             origin = getattr(node, "module", None) or alias.name
             if getattr(node, "level", 0) or provided(origin.partition(".")[0]):
                 yield alias.asname or alias.name.partition(".")[0]
+                if alias.name == "*":
+                    yield from {getattr(one, "id", "") for one in nodes(tree)} - known
 
 
 def _noted(named: set[str]) -> tuple[list[Any], list[Any]]:

@@ -17,31 +17,80 @@ if TYPE_CHECKING:
 _LEAVES = 40  # of a value that are changed one by one
 _MOST_ALIKE = 160  # objects that differ from one in one attribute
 _LETTERS = "bcdfghjklmnpqrstvwxz"
+_LIBRARY = frozenset((  # modules whose values can be made anew, with another part
+    *("builtins", "collections", "datetime", "decimal", "fractions", "ipaddress", "pathlib", "uuid"),
+))  # fmt: skip
 
 
 def _random(most: int) -> int:
     return 1 + int.from_bytes(os.urandom(4), "big") % most
 
 
-def _of_leaf(value: Any) -> list[Any]:
-    """Others of its type: some close, some farther away."""
+def _of_leaf(value: Any) -> list[list[Any]]:
+    """Others of its type: likely ones, and these with less likely ones. A candidate's value may equal small numbers, or
+    words, alone."""
     kind = type(value)
     if kind is bool:
-        return [not value]
+        return [[not value]]
     if kind in (int, float, complex):
         # A neighbour among them: no modulus takes it for the same.
-        steps = [kind(step) for step in (1, _random(9), -_random(9), 10 + _random(90), -1000 - _random(9000))]
-        moved = steps if value != value else [value + step for step in steps]  # what is no number stays none
-        return [other for other in moved if other != value]
+        near = [kind(step) for step in (1, _random(9), 9 + _random(9))]
+        steps = [near, [*near, -kind(_random(9)), kind(10 + _random(90)), -kind(1000 + _random(9000))]]
+        moved = [some if value != value else [value + step for step in some] for some in steps]
+        return [[other for other in others if other != value] for others in moved]  # what is no number stays none
     if kind is str:
         letter = _LETTERS[_random(len(_LETTERS)) - 1]
         place = _random(len(value) + 1) - 1
-        return [value + letter, value[:place] + letter + value[place:], letter * (len(value) + 1), value[:-1] + "~q"]
+        near = [value + letter, value[:place] + letter + value[place:], letter * (len(value) + 1)]
+        return [near, [*near, value[:-1] + "~q"]]
     if kind is bytes:
-        return [value + b"q", b"z" + value, value[:-1] + b"~q"]
+        alike = [value[:at] + bytes([one ^ _random(3)]) + value[at + 1 :] for at, one in enumerate(value[:8])]
+        return [*([alike] if alike else []), [value + b"q", b"z" + value, value[:-1] + b"~q"]]
     if value is None:
-        return [0, "q", object()]
+        return [[0, "q", object()]]
     return []
+
+
+def _is_of_library(kind: type) -> bool:
+    named = hasattr(kind, "_fields") or hasattr(kind, "__members__")
+    return named or kind.__module__.partition(".")[0] in _LIBRARY
+
+
+def _of_library(value: Any, depth: int, close: bool) -> Iterator[Any]:
+    """Others of an enumeration, a tuple with names or a type of the standard library's, which are made of what pickle
+    makes of the value, with another part."""
+    if hasattr(type(value), "__members__"):
+        yield from (one for one in type(value) if one is not value)
+        return
+    try:
+        make, given, state, items, pairs = (*value.__reduce_ex__(2), None, None, None)[:5]
+    except Exception:  # it can't be pickled
+        return
+    if type(given) is tuple and given and type(given[0]) is str:
+        text, digit = given[0], str(_random(9))  # of a number
+        at = 0 if text[:1].isdigit() else 1
+        given = (text[:at] + digit + text[at:], *given[1:])
+        yield from _made(make, [given, state, None, None])
+        return
+    for changed in _changed([given, state or (), [*(items or ())], [*(pairs or ())]], depth + 1, close):
+        for parts in changed:
+            yield from _made(make, parts)
+
+
+def _made(make: Any, parts: list[Any]) -> list[Any]:
+    """What pickle would make of that; none where there is no such value."""
+    given, state, items, pairs = parts
+    try:
+        other = make(*given)
+        for name, one in dict(state or ()).items():
+            object.__setattr__(other, name, one)
+        for one in items or ():
+            other.append(one)
+        for key, one in pairs or ():
+            other[key] = one
+    except Exception:
+        return []
+    return [other]
 
 
 def _attributes(value: Any) -> dict[str, Any] | None:
@@ -59,22 +108,29 @@ def _like(value: Any, attributes: dict[str, Any]) -> Any:
     return other
 
 
-def _changed(value: Any, depth: int = 0) -> Iterator[list[Any]]:
-    """For each leaf of the value, the value with others in its place; an object's attributes are one leaf together."""
+def _changed(value: Any, depth: int = 0, close: bool = False) -> Iterator[list[Any]]:
+    """For each leaf of the value, the value with others in its place; an object's attributes are one leaf together, and
+    so is what a value of the standard library's is made of. `close`: only likely ones."""
     kind = type(value)
-    if depth > 4:
+    if depth > 7:
         return
     if kind in (list, tuple):
         made: Callable[[list[Any]], Any] = kind
         for at, one in enumerate(value):
-            for others in _changed(one, depth + 1):
+            for others in _changed(one, depth + 1, close):
                 yield [made([*value[:at], other, *value[at + 1 :]]) for other in others]
     elif kind is dict:
         for key, one in value.items():
-            for others in _changed(one, depth + 1):
+            for others in _changed(one, depth + 1, close):
                 yield [{**value, key: other} for other in others]
-    elif others := _of_leaf(value):
-        yield others
+    elif found := _of_leaf(value):
+        yield from found[:1] if close else found
+    elif kind.__module__ == "numpy" and hasattr(value, "shape"):
+        yield [value + _random(9), value - _random(9)]
+    elif _is_of_library(kind):
+        for near in (True,) if close else (True, False):
+            if others := list(islice(_of_library(value, depth, near), _MOST_ALIKE)):
+                yield others
     else:
         alike = list(islice(_alike(value, depth), _MOST_ALIKE + 1))
         if 0 < len(alike) <= _MOST_ALIKE:  # where there are more, what counts may not be among them
@@ -98,7 +154,8 @@ def _alike(value: Any, depth: int) -> Iterator[Any]:
 def nearby(value: Any, whole: bool = False) -> list[Any]:
     """Values near that one; with `whole` a list of them for each of its leaves, of which some are taken."""
     if not whole:
-        return [value, *_of_leaf(value)]
+        changed = _changed(value) if _is_of_library(type(value)) else ()  # objects may be what none can be
+        return [value, *islice(chain.from_iterable(changed), _LEAVES)]
     found: list[Any] = []
     for others in _changed(value):
         found.append(others)
@@ -107,12 +164,28 @@ def nearby(value: Any, whole: bool = False) -> list[Any]:
     return found
 
 
-def differ_alike(differences: list[Any]) -> bool:
-    """Whether they are as large as each other, or nothing, which differences to unlike numbers are not."""
-    if all(not one for one in differences):
-        return True
-    sizes = {float(abs(one)) for one in differences}
-    return len(sizes) == 1 and max(sizes) < float("inf")
+def apart() -> list[tuple[Any, ...]]:
+    """Values of which nothing equals all: no number of any modulus two neighbours, none that is about right a number
+    and what is far from it."""
+    one, other = (int.from_bytes(os.urandom(7), "big") + 10**17 for _ in range(2))
+    near, text, words = 2 + one % 90, f"\0{one}", f"\0{other}"
+    return [
+        *((object(), object()), (one, one + 1, -other), (near, near + 1, -near), (text, words), (True, False)),
+        *((text.encode(), words.encode()), ([one], [other]), ((one,), (other,)), ({one}, {other})),
+        *(({text: one}, {words: other}), (f"{near}", f"{-near}")),
+    ]
+
+
+def alike(operator: str, value: Any, answers: list[Any]) -> bool:
+    """Whether the operator gave what it can't give for unlike operands: nothing, or each time the same."""
+    answers = [one.sum() if hasattr(one, "shape") else one for one in answers]  # of arrays
+    if all(not one for one in answers):
+        sized = any(hasattr(one, "__len__") for one in answers)  # an empty set less anything is empty
+        return operator in ("-", "^", "%") and bool(value if operator == "%" or sized else True)
+    if operator not in ("-", "/", "//"):
+        return False
+    sizes = {float(abs(one) if operator == "-" else one) for one in answers}
+    return len(sizes) == 1 and max(map(abs, sizes)) < float("inf")
 
 
 def close_to(value: Any, others: tuple[Any, ...]) -> bool:
