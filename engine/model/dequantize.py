@@ -13,10 +13,11 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from engine.errors import LoadError, UnsupportedModelError, one_line
+from engine.errors import LoadError, one_line
 from engine.model.experts import kept_weights
 from engine.model.formats import FORMATS, Format, Packing
 from engine.model.memory import size
+from engine.model.quantization_config import method_of, packing_of
 from engine.model.quantized import Quantized, Tabled
 from engine.model.quantized_linear import Carried, Ways, quantized_linears
 from engine.model.stored import Stored
@@ -25,59 +26,6 @@ _PLAIN = ("F16", "BF16", "F32", "F64")
 _MARKS = tuple(f".{form.ends[0]}" for forms in FORMATS.values() for form in forms if form.whole)
 ONE_BY_ONE = "HF_DEACTIVATE_ASYNC_LOAD"  # a switch of `transformers`, read at each load
 _log = logging.getLogger(__name__)
-
-
-def method_of(config: Any) -> str:
-    """Which format of `FORMATS` a checkpoint is in; empty if it is not quantised, or by a method that is not there.
-
-    Raises:
-        UnsupportedModelError: it is a variant that is not implemented.
-    """
-    found = _fields(config)
-    name = str(found.get("quant_method", ""))
-    if name == "compressed-tensors":
-        layout = str(found.get("format"))
-        if layout in ("float-quantized", "naive-quantized"):
-            kinds = {weights.get("type") for weights in _weights(found)}
-            return "compressed-float" if kinds == {"float"} else "compressed-int"
-        if layout in ("pack-quantized", "int-quantized"):
-            return "compressed-int"
-        raise UnsupportedModelError(f"weights quantised by compressed-tensors as {layout}")
-    if name == "awq" and str(found.get("version", "gemm")).lower() != "gemm":
-        raise UnsupportedModelError(f"weights quantised by AWQ, version {found['version']}")
-    return name if name in FORMATS else ""
-
-
-def packing_of(config: Any) -> Packing:
-    """What the configuration says about all weights.
-
-    Raises:
-        UnsupportedModelError: they have a number of bits that is not implemented.
-    """
-    found = _fields(config)
-    weights = _weights(found) or [found]
-    bits = {int(each.get("num_bits") or each.get("bits") or each.get("w_bit") or 4) for each in weights}
-    if len(bits) > 1:
-        raise UnsupportedModelError("weights quantised to different numbers of bits", str(sorted(bits)))
-    if 32 % min(bits):
-        raise UnsupportedModelError(f"weights quantised to {min(bits)} bits")
-    if any("bits" in each for each in (found.get("dynamic") or {}).values()):
-        raise UnsupportedModelError("weights quantised to numbers of bits of their own, as GPTQ's `dynamic` says")
-    block = found.get("weight_block_size") or weights[0].get("block_structure")
-    if isinstance(block, str):  # "128x128", as older versions of compressed-tensors write it
-        block = [int(each) for each in block.split("x")]
-    offset = 0 if found.get("checkpoint_format") == "gptq_v2" else 1
-    return Packing(min(bits), block=tuple(block) if block else None, zero_offset=offset)
-
-
-def _fields(config: Any) -> dict[str, Any]:
-    found = getattr(config, "quantization_config", None) or {}
-    return found if isinstance(found, dict) else dict(found.to_dict())
-
-
-def _weights(found: dict[str, Any]) -> list[dict[str, Any]]:
-    """Of compressed-tensors: what it says about the weights of each group of modules."""
-    return [group.get("weights") or {} for group in (found.get("config_groups") or {}).values()]
 
 
 class Target(NamedTuple):
@@ -124,7 +72,10 @@ class Dequantized:
             return self._read(parts, may_stay)
         except (KeyError, RuntimeError, ValueError, IndexError) as error:
             shapes = ", ".join(f"{end} {list(part.shape)}" for end, part in parts.items())
-            raise LoadError(f"{self._name} cannot be dequantised from {shapes}: {one_line(error)}") from error
+            raise LoadError(
+                f"{self._name} cannot be dequantised from {shapes}: {one_line(error)}; does quantization_config of "
+                "config.json describe these files?"
+            ) from error
 
     def _read(self, parts: dict[str, Tensor], may_stay: bool) -> Tensor:
         """In the model's dtype; experts in one tensor are dequantised one by one."""

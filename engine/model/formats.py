@@ -48,6 +48,8 @@ def fp8(parts: Parts, packing: Packing) -> Quantized:
     if scale.ndim == 1 or scale.shape == each:
         return Quantized(weight, scale.view(each))
     rows, columns = packing.block or (weight.shape[-2] // scale.shape[-2], weight.shape[-1] // scale.shape[-1])
+    if scale.shape[-2:] != (-(-weight.shape[-2] // rows), -(-weight.shape[-1] // columns)):
+        raise ValueError(f"no scale for each block of {rows} x {columns}")
     group = torch.arange(weight.shape[-1], device=weight.device) // columns
     return Quantized(weight, scale.repeat_interleave(rows, -2)[..., : weight.shape[-2], :], group=group)
 

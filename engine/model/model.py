@@ -21,7 +21,7 @@ from engine.model.backends import SparseWork, Work, choose
 from engine.model.cache_scales import cache_dtype, choose_scales
 from engine.model.cache_shape import CacheShape
 from engine.model.causal_half import is_causal_half
-from engine.model.dequantize import Target, check_plain, dequantized, method_of, one_by_one, tell_memory
+from engine.model.dequantize import Target, check_plain, dequantized, one_by_one, tell_memory
 from engine.model.dtypes import resolve_dtype
 from engine.model.experts import compute_alike, use_kernels_for_experts
 from engine.model.features import check_config, check_kind, context_length
@@ -30,6 +30,7 @@ from engine.model.gate import logits_of, pass_gate
 from engine.model.memory import zeros
 from engine.model.packed_weights import pack_linears
 from engine.model.positions import hand_positions_in
+from engine.model.quantization_config import method_of
 from engine.model.quantize import check_checkpoint, quantize
 from engine.model.quantized_linear import kept_kinds, settle, use_kernels
 from engine.model.rotary import pays, putting_off

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from engine.errors import LoadError, UnsupportedModelError
-from engine.model.dequantize import method_of
 from engine.model.memory import size
+from engine.model.quantization_config import method_of, quantization_of
 from engine.model.quantized import GROUPS, Packed, Quantized
 from engine.model.quantized_linear import QuantizedLinear
 
@@ -75,14 +75,12 @@ def check_checkpoint(config: Any) -> bool:
         UnsupportedModelError: it is quantised by something that is not known here.
         LoadError: torchao is not installed.
     """
-    found = getattr(config, "quantization_config", None)
-    if not found or method_of(config):
+    found = quantization_of(config)
+    if found is None or method_of(config):
         return False
-    method = found.get("quant_method") if isinstance(found, dict) else getattr(found, "quant_method", None)
-    name = str(getattr(method, "value", method))
-    if name != "torchao":
+    if found.quant_method != "torchao":
         raise UnsupportedModelError(
-            f"weights quantised by {name}",
+            f"weights quantised by {found.quant_method}",
             "load the original checkpoint with --quantization int8, or one in another format (docs/models.md)",
         )
     logging.getLogger("torchao").setLevel(logging.ERROR)  # it warns of kernels for other devices

@@ -22,8 +22,8 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from engine.errors import LoadError
-from engine.model.dequantize import method_of
 from engine.model.fuse import linear_of
+from engine.model.quantization_config import method_of
 
 # Styles that are tested here. A plan with another one is refused: the probe at load compares the split model with
 # itself, so that it would not notice a style which computes something else than the whole model does.

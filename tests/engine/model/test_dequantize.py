@@ -15,10 +15,11 @@ from transformers import LlamaConfig
 from engine.errors import LoadError, UnsupportedModelError
 from engine.model import dequantize
 from engine.model.attention import ProbeContext, attending
-from engine.model.dequantize import Target, dequantized, packing_of
+from engine.model.dequantize import Target, dequantized
 from engine.model.formats import AWQ_ORDER
 from engine.model.memory import size
 from engine.model.model import Model
+from engine.model.quantization_config import method_of, packing_of
 from engine.model.stored import Progress, open_weights
 from tests.engine.conftest import make_weights
 
@@ -273,6 +274,50 @@ def test_blocks_as_compressed_tensors_wrote_them_at_first(block: Any):
     group = {"weights": {"type": "float", "num_bits": 8, "block_structure": block}}
     config = LlamaConfig(quantization_config={"quant_method": "compressed-tensors", "config_groups": {"0": group}})
     assert packing_of(config).block == (128, 64)
+
+
+DAMAGED: dict[str, tuple[Any, str]] = {
+    "a-list": ([1], r"config is \[1\]"),
+    "a-text": ("gptq", "config is 'gptq'"),
+    "no-method": ({"bits": 4}, r"quant_method \(Field required"),
+    "method": ({"quant_method": 5}, "quant_method is 5"),
+    "bits-in-words": ({"quant_method": "gptq", "bits": "four"}, "bits is 'four'"),
+    "bits-true": ({"quant_method": "gptq", "bits": True}, "bits is True"),
+    "no-bits-at-all": ({"quant_method": "gptq", "bits": 0}, "bits is 0"),
+    "dynamic": ({"quant_method": "gptq", "bits": 4, "dynamic": ["a"]}, r"dynamic is \['a'\]"),
+    "version": ({"quant_method": "awq", "version": 5}, "version is 5"),
+    "block": ({"quant_method": "fp8", "weight_block_size": 128}, "weight_block_size is 128"),
+    "block-of-one": ({"quant_method": "fp8", "weight_block_size": [128]}, r"weight_block_size\.1 \(Field required"),
+    "block-of-none": ({"quant_method": "fp8", "weight_block_size": [0, 0]}, r"weight_block_size\.0 is 0"),
+    "block-in-words": ({"quant_method": "fp8", "weight_block_size": "big"}, "weight_block_size"),
+    "format": ({"quant_method": "compressed-tensors", "format": 5}, "format is 5"),
+    "groups": ({"quant_method": "compressed-tensors", "config_groups": [1]}, r"config_groups is \[1\]"),
+    "group": ({"quant_method": "compressed-tensors", "config_groups": {"g": ["Linear"]}}, r"config_groups\.g is"),
+    "weights": (
+        {"quant_method": "compressed-tensors", "config_groups": {"g": {"weights": {"num_bits": "4"}}}},
+        r"config_groups\.g\.weights\.num_bits is '4'",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", DAMAGED)
+def test_a_damaged_configuration_is_told_with_its_field(name: str):
+    said, words = DAMAGED[name]
+    config = LlamaConfig()
+    config.quantization_config = said
+    with pytest.raises(
+        LoadError, match=rf"^config\.json: quantization_{words}.*: correct it|quantization_config\.{words}"
+    ):
+        method_of(config)
+
+
+@pytest.mark.parametrize("block", [[16, 16], [48, 48], [64, 64]])
+def test_blocks_that_do_not_fit_their_scales_are_told(block: list[int], tmp_path: Path):
+    checkpoint(tmp_path, make_weights(), fp8_blocks, {"quant_method": "fp8", "weight_block_size": block})
+    with pytest.raises(
+        LoadError, match=rf"no scale for each block of {block[0]} x .*does quantization_config of config"
+    ):
+        Model.load(str(tmp_path), dtype="float32")
 
 
 def test_a_missing_part_is_told(tmp_path: Path):
