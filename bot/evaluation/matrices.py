@@ -1,7 +1,7 @@
 """Vote matrices as lines of `matrices.jsonl`, the form that `bot.evaluation.selectors.recorded` reads. Pure."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from bot.records import Ballot
@@ -14,6 +14,7 @@ class Row:
     size: int  # characters
     passes: str  # a 0 or 1 for each test
     solves: bool
+    breaks: bool | None = None  # tests or documented examples of the repository; None: nobody looked
 
 
 def line(
@@ -30,15 +31,25 @@ def line(
         "task": task,
         "samples": list(samples),
         **({"logprobs": list(logprobs)} if logprobs else {}),
-        "candidates": [{"size": row.size, "passes": row.passes, "solves": row.solves} for row in candidates],
+        "candidates": [
+            {
+                "size": row.size,
+                "passes": row.passes,
+                "solves": row.solves,
+                **({} if row.breaks is None else {"breaks": row.breaks}),
+            }
+            for row in candidates
+        ],
         "test_copies": list(copies),
         "passes_on_stub": on_stub,
     }
     return json.dumps(found)
 
 
-def line_of(task: str, ballot: Ballot, solves: Sequence[bool]) -> str:
+def line_of(task: str, ballot: Ballot, solves: Sequence[bool], broken: Collection[int] | None = None) -> str:
     """The matrix of a run; "" where no attempt ended in a patch that may win.
+
+    `broken`: the candidates that break tests or documented examples of the repository, where that is known.
 
     A test that could not be run on a candidate counts as failed there; one that could not be run on the base commit
     has no vote. Candidates that changed what judges them and those that the selection wrote are left out. That a test
@@ -48,7 +59,12 @@ def line_of(task: str, ballot: Ballot, solves: Sequence[bool]) -> str:
     if not kept:
         return ""
     rows = [
-        Row(ballot.candidates[i].patch.size, "".join("01"[cell is True] for cell in ballot.cells[i]), solves[i])
+        Row(
+            ballot.candidates[i].patch.size,
+            "".join("01"[cell is True] for cell in ballot.cells[i]),
+            solves[i],
+            None if broken is None else i in broken,
+        )
         for i in kept
     ]
     samples = [place for place, i in enumerate(kept) for _ in range(ballot.candidates[i].samples)]

@@ -195,7 +195,8 @@ async def judged(task: RepositoryTask, report: Report, judge: Judge) -> Evaluate
         why = f"not made: {stopped.rule} ended the sampling"
         lacking = range(len(samples), stopped.of)
         samples += [Sample(task=task.id, sample=i, solves=False, text="", status=why, drawn=False) for i in lacking]
-    return Evaluated(tuple(samples), line_of(task.id, verdict.ballot, solving))
+    broken = {standing.candidate for standing in verdict.standings if standing.regressions}
+    return Evaluated(tuple(samples), line_of(task.id, verdict.ballot, solving, broken))
 
 
 def prediction(task: RepositoryTask, model: str, patch: str) -> str:

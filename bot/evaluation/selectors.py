@@ -29,8 +29,8 @@ class Matrix:
     sizes: Array  # [candidates], characters
     solves: Bools  # [candidates]
     logprobs: Array | None = None  # [candidates], of the likeliest of its samples, mean of its tokens; None: not known
-
     rewards: Array | None = None  # [candidates], of a reward model; None: not asked
+    breaks: Bools | None = None  # [candidates], tests or documented examples of the repository; None: nobody looked
 
     @property
     def votes(self) -> Array:
@@ -63,14 +63,15 @@ class Recorded:
             sizes=whole.sizes[which],
             solves=whole.solves[which],
             rewards=None if whole.rewards is None else whole.rewards[which],
+            breaks=None if whole.breaks is None else whole.breaks[which],
         )
         return part, which
 
 
 def recorded(row: Mapping[str, Any]) -> Recorded:
     """From a row of a file: `samples`, `candidates` with `size`, `passes` and `solves`, `test_copies`,
-    `passes_on_stub`, and where they are known `logprobs` of the samples
-    and `rewards` of the candidates; outcomes are strings of 0 and 1, one a test.
+    `passes_on_stub`, and where they are known `logprobs` of the samples, `rewards` of the candidates and `breaks` of
+    each; outcomes are strings of 0 and 1, one a test.
     """
     samples = np.array(row["samples"], dtype=np.int64)
     candidates = row["candidates"]
@@ -83,6 +84,7 @@ def recorded(row: Mapping[str, Any]) -> Recorded:
         sizes=np.array([candidate["size"] for candidate in candidates], dtype=float),
         solves=np.array([candidate["solves"] for candidate in candidates], dtype=np.bool_),
         rewards=_rewards(row.get("rewards")),
+        breaks=np.array([c["breaks"] for c in candidates], dtype=np.bool_) if "breaks" in candidates[0] else None,
         logprobs=_likeliest(samples, row.get("logprobs") or (), len(candidates)),
     )
     return Recorded(matrix, samples, np.repeat(np.arange(tests), row["test_copies"]))
@@ -180,20 +182,39 @@ def _log_beta(a: Array, b: Array) -> Array:
     return np.asarray(_log_gamma(a) + _log_gamma(b) - _log_gamma(np.add(a, b)))
 
 
-def our_choice(matrix: Matrix, alike: float = ALIKE, support: float = SUPPORT, length: float = LENGTH) -> int:
-    """The candidate that `bot.solver.ballot.count` ranks first."""
+def our_order(matrix: Matrix, alike: float = ALIKE, support: float = SUPPORT, length: float = LENGTH) -> list[int]:
+    """The candidates as `bot.solver.ballot.count` ranks them by their votes."""
     behaviour, cluster = behaviours(matrix)
     voting = matrix.passes * matrix.voting
     distance = typical(matrix.sizes, matrix.samples, matrix.votes)
     score = weighed(
         scores(voting, matrix.samples, matrix.votes, alike=alike, support=support), distance, behaviour, length
     )
-    return order(score, cluster, matrix.sizes, distance, behaviour)[0]
+    return order(score, cluster, matrix.sizes, distance, behaviour)
+
+
+def our_choice(matrix: Matrix, alike: float = ALIKE, support: float = SUPPORT, length: float = LENGTH) -> int:
+    """The candidate that is ranked first."""
+    return our_order(matrix, alike, support, length)[0]
 
 
 def by_ours(matrix: Matrix, alike: float = ALIKE, support: float = SUPPORT, length: float = LENGTH) -> float:
     """As the solver chooses."""
     return float(matrix.solves[our_choice(matrix, alike, support, length)])
+
+
+def our_unbroken_choice(matrix: Matrix) -> int | None:
+    """The candidate that is ranked first of those that break nothing; None where each breaks something, or nobody
+    looked."""
+    if matrix.breaks is None:
+        return None
+    return next((i for i in our_order(matrix) if not matrix.breaks[i]), None)
+
+
+def by_ours_unbroken(matrix: Matrix) -> float:
+    """As the solver chooses where the repository's tests and documented examples are known."""
+    chosen = our_unbroken_choice(matrix)
+    return math.nan if matrix.breaks is None else 0.0 if chosen is None else float(matrix.solves[chosen])
 
 
 def by_logprob(matrix: Matrix) -> float:
@@ -225,5 +246,6 @@ METHODS: dict[str, Callable[[Matrix], float]] = {
     "CodeT": by_codet,
     "B4": by_b4,
     "ours": by_ours,
+    "ours, of what breaks nothing": by_ours_unbroken,
     "coverage": by_any,
 }

@@ -6,8 +6,9 @@ Without --data it reads the matrices in `tests/bench/matrices` (planted bugs: `m
 MODEL; below `functions`: `troop eval run humaneval --tests N`) and a set that is not part of this repository. A file
 holds one task a line, as JSON: `samples` (the candidate of each sample), `candidates` with `size`, `passes` (one 0/1 a
 test) and `solves` (used for scoring only), `test_copies`, and `passes_on_stub` (one 0/1 a test). Tasks without a test
-are left out. Two sizes: everything, and 10 samples with 10 tests drawn 30 times. Ties of all but ours count as an even
-draw among the best.
+are left out. Where `breaks` says of each candidate whether it breaks tests or documented examples of the repository,
+ours is shown without those, too, and how many winners would be published and right. Two sizes: everything, and 10
+samples with 10 tests drawn 30 times. Ties of all but ours count as an even draw among the best.
 """
 
 import argparse
@@ -21,7 +22,16 @@ from typing import Any
 
 import numpy as np
 
-from bot.evaluation.selectors import METHODS, Matrix, Recorded, by_ours, per_task, read_matrices
+from bot.evaluation.selectors import (
+    METHODS,
+    Matrix,
+    Recorded,
+    by_ours,
+    our_choice,
+    our_unbroken_choice,
+    per_task,
+    read_matrices,
+)
 from bot.solver.ballot import ALIKE, LENGTH, SUPPORT, Array
 
 ROOT = Path(__file__).parent.parent.parent
@@ -87,7 +97,20 @@ def measure(tasks: Sequence[Recorded], draws: int, seed: int = 0) -> dict[str, A
                 "high": high * 100,
             }
         figures[name] = rows
+    if all(task.matrix.breaks is not None for task in tasks):
+        matrices = [task.matrix for task in tasks]
+        figures["winners"] = {
+            "by votes alone": winners(matrices, our_choice),
+            "of what breaks nothing": winners(matrices, our_unbroken_choice),
+        }
     return figures
+
+
+def winners(matrices: Sequence[Matrix], choice: Callable[[Matrix], int | None]) -> tuple[int, int]:
+    """How many of the chosen a test speaks for, so that they would be published, and how many of these are right."""
+    chosen = [(matrix, choice(matrix)) for matrix in matrices]
+    published = [(matrix, i) for matrix, i in chosen if i is not None and matrix.votes[i] > 0]
+    return len(published), sum(bool(matrix.solves[i]) for matrix, i in published)
 
 
 def find(path: Path) -> list[Path]:
@@ -108,6 +131,8 @@ def show(figures: dict[str, Any]) -> None:
         print(f"  {size}")
         for name, row in figures[size].items():
             print(f"    {name:36s} {row['mean']:5.1f}  ({row['low']:.1f} to {row['high']:.1f})")
+    for name, (number, right) in figures.get("winners", {}).items():
+        print(f"  winners {name}: {number}, {right} right")
 
 
 def replay(

@@ -1,9 +1,10 @@
 """Vote matrices of runs in the form that ways of choosing are compared on."""
 
 import json
+import math
 
 from bot.evaluation.matrices import line_of
-from bot.evaluation.selectors import read_matrices
+from bot.evaluation.selectors import METHODS, read_matrices
 from bot.records import Ballot, Candidate, Patch, Test
 
 
@@ -43,3 +44,15 @@ def test_what_may_not_win_is_left_out() -> None:
     ]
     assert line_of("t", ballot(cheat, merged), [True, True]) == ""
     assert line_of("t", ballot(), []) == ""
+
+
+def test_what_breaks_something_of_the_repositorys_is_recorded_and_can_be_left_out() -> None:
+    b = ballot(candidate(0, 2), candidate(1), candidate(disqualified="changes conftest.py"))
+    (recorded,) = read_matrices([line_of("t", b, [False, True, False], broken={0, 2})])
+    assert recorded.matrix.breaks is not None
+    assert recorded.matrix.breaks.tolist() == [True, False]
+    assert (METHODS["ours"](recorded.matrix), METHODS["ours, of what breaks nothing"](recorded.matrix)) == (0.0, 1.0)
+    (all_break,) = read_matrices([line_of("t", b, [True, True, False], broken={0, 1})])
+    assert METHODS["ours, of what breaks nothing"](all_break.matrix) == 0.0
+    (unknown,) = read_matrices([line_of("t", b, [True, True, False])])
+    assert math.isnan(METHODS["ours, of what breaks nothing"](unknown.matrix))
