@@ -36,6 +36,40 @@ def entries(module: Any) -> Iterator[tuple[Any, str, object, str]]:
                     yield inner, attribute, method, f"{module.__name__}.{name}.{attribute}"
 
 
+_function = type(lambda: None)
+
+
+class _Cell:
+    """A namespace of one function, which another one keeps: a decorator's."""
+
+    def __init__(self, cell: Any) -> None:
+        self._cell = cell
+
+    def get(self, _: str) -> Any:
+        try:
+            return self._cell.cell_contents
+        except ValueError:  # it is empty
+            return None
+
+
+def settings(module: Any) -> Iterator[tuple[Any, str, object, str]]:
+    """Entries, as `entries` gives them, of what else a test tool rests on: what classes have in the place of numbers,
+    texts and the like, the names of plugins, and functions that its functions keep."""
+    space = getattr(module, "__dict__", {})
+    for name in ("default_plugins", "essential_plugins"):
+        if name in space:
+            yield space, name, space[name], f"constant {module.__name__}.{name}"
+    for owner, name, value, dotted in list(entries(module)):
+        for cell in (value.__closure__ if isinstance(value, _function) else None) or ():
+            if callable(kept := _Cell(cell).get(name)):
+                yield _Cell(cell), name, kept, dotted
+        if isinstance(value, type) and owner is space and value.__module__ == module.__name__:
+            for attribute, one in list(vars(value).items()):
+                plain = one is None or isinstance(one, (int, float, str, tuple))
+                if plain and attribute[:2] != "__" and attribute not in ("maxDiff", "longMessage"):
+                    yield vars(value), attribute, one, f"constant {dotted}.{attribute}"
+
+
 def plugins_of_pytest() -> tuple[str, ...]:
     """How the files of plugins that are installed begin, by the entry points of their distributions."""
     import importlib.metadata

@@ -20,6 +20,7 @@ LOOK, RECEIVER, FAILED, RAISED, BEGAN = "look", "receiver", "failed", "raised", 
 COMPARED, FIRST, SECOND, METHOD = "compared", "first", "second", "method"
 BROKE, HELD, ENTERED, LEFT = "broke", "held", "entered", "left"  # of assertions and `with`, by the lines of these
 LEAVING, MADE = "leaving", "made"  # where the script exits; of what the tree's code gives it
+MATCHED = "matched"  # of what a `match` is about
 HANDLED, EXPECTED, CALLED = "handled", "expected", "called"  # `expecting.py`
 EXITS = {"exit", "quit", "SystemExit"}
 _MARK = "__troop_check__"  # in the place of the constant, until the code is compiled
@@ -30,7 +31,6 @@ _COMPARING = (  # how what is called so compares its first two arguments; the fi
     ("assertin", "in"), ("assertnotin", "in"), ("lessequal", "<="), ("less", "<"), ("greaterequal", ">="),
     ("greater", ">"), ("not", ""), ("equal", "=="),
 )  # fmt: skip
-_TELLING = ("startswith", "endswith", "contains", "equals")  # methods whose answer a test takes for true
 _OF_KIND = ("isinstance", "issubclass", "assertisinstance")
 _NEARING = ("almost", "approx", "close")  # in names of what subtracts its arguments
 # A function that is decorated with something else may be compiled for another machine, or expected to fail.
@@ -95,6 +95,8 @@ def checked(nodes: list[Any], top: bool = True) -> list[Any]:
     for node in nodes:
         if _kind(node) in ("With", "AsyncWith"):
             _line(node)
+        if _kind(node) == "Expr":
+            node.value.is_statement = True
         _visit(node, top=top)
         if _kind(node) in _JUDGING or (_kind(node) == "Expr" and _kind(node.value) == "Call"):
             found.append(_statement(LOOK, node))
@@ -147,6 +149,8 @@ def _visit(node: Any, *, loose: bool = False, judges: bool = False, top: bool = 
         _called(node, judges)
         if not OF_TREE.isdisjoint(_names(node.func)[-1:]):
             return _check(MADE, node, node)
+    elif kind == "Match":
+        node.subject = _check(MATCHED, node.subject, node.subject)
     elif kind == "ExceptHandler":
         node.body.insert(0, _statement(HANDLED, node.body[0]))
         if node.type is not None:
@@ -193,9 +197,10 @@ def _called(node: Any, judges: bool) -> None:
     if any(word in name for word in _NEARING):
         node.args = [one if _kind(one) == "Starred" else _check("-", one, one, True) for one in node.args]
     test: Any = getattr(node.func, "value", None)
-    if name in _TELLING and test is not None:
-        node.func.value = _check(METHOD, test, test, name)
-        return
+    if judges:
+        node.args = [_check(MADE, one, one) if _kind(one) in ("Attribute", "Subscript") else one for one in node.args]
+    if judges and test is not None and ("assert" in name or not hasattr(node, "is_statement")):
+        node.func.value = _check(METHOD, test, test, node.func.attr)
     if judges and node.args and _kind(node.args[-1]) != "Starred":
         node.args[-1] = _check(LOOK, node.args[-1], node.args[-1])
         if _kind(test) == "Name":  # after the arguments, of which one may be what changes it

@@ -24,14 +24,26 @@ if TYPE_CHECKING:
 
     # Handed in by `runner.py`.
     from bot.sandbox.agreeing import _GROUPS, _OFTEN, _PLAIN, agreeing, rarely
-    from bot.sandbox.callables import entries, plugins_of_pytest
-    from bot.sandbox.checked import CALLED, COMPARED, EXITING, MADE, MEANT, OF_TREE, ONLY_AST, checked, with_constant
+    from bot.sandbox.callables import entries, plugins_of_pytest, settings
+    from bot.sandbox.checked import (
+        CALLED,
+        COMPARED,
+        EXITING,
+        MADE,
+        MATCHED,
+        MEANT,
+        OF_TREE,
+        ONLY_AST,
+        checked,
+        with_constant,
+    )
     from bot.sandbox.expecting import expecting
     from bot.sandbox.forks import forking
     from bot.sandbox.handed import beginning, handed, must_assert
     from bot.sandbox.helping import helping
     from bot.sandbox.leaving import exits_of, leaving
     from bot.sandbox.meant import meant_to_fail, nodes, wildcards
+    from bot.sandbox.methods import methods
     from bot.sandbox.questions import chained, questions, swallowing
     from bot.sandbox.surroundings import _stored, constants, surroundings_of, uses_mocks
 
@@ -78,7 +90,10 @@ def _file_of(value: Any) -> str:
     for inner in vars(kind).values():
         if isinstance(inner, _function):
             return inner.__code__.co_filename  # where it says that it is from may be a lie
-    return getattr(sys.modules.get(kind.__module__), "__file__", None) or ""
+    module = sys.modules.get(kind.__module__)
+    of_mock = getattr(module, "NonCallableMock", None) in kind.__mro__  # each mock has a class of its own
+    is_its_own = of_mock or getattr(module, kind.__name__, None) is kind
+    return (getattr(module, "__file__", None) if is_its_own else None) or ""
 
 
 def _import_now(tree: Any, provided: Callable[[str], bool]) -> set[str]:
@@ -119,6 +134,7 @@ def _noted(named: set[str]) -> tuple[list[Any], list[Any]]:
         ):
             continue
         found = [(sys.modules, name, module, f"module {name}"), *entries(module)]
+        found += settings(module) if name.partition(".")[0] in _TOOLS else []
         all_of_them += found
         if name in named or name in ("unittest.case", "_pytest.raises", "_pytest.python_api", "_pytest.outcomes"):
             often += found
@@ -244,7 +260,7 @@ def _checking(
 ) -> Callable[[int, Any, str, Any], Any]:
     """What each check calls; it gives the value back, or the answer of what it compares. `firsts`: called before."""
     compared, comparing, calling, made, orders = chained(compare), COMPARED, CALLED, MADE, _ORDERS
-    kind_of, others, due = type, _PLAIN | {*_GROUPS, dict}, rarely(_OFTEN)
+    kind_of, plain, groups, due, matched = type, _PLAIN, {*_GROUPS, dict}, rarely(_OFTEN), MATCHED
 
     def check(_: int, value: Any, what: str, more: Any) -> Any:
         for first in firsts:
@@ -258,8 +274,11 @@ def _checking(
                 value = answer if what is calling else value
                 known = True
         if what is made:
-            for how in orders if kind_of(value) not in others and due() else ():
-                ask(value, how, False)
+            if kind_of(value) not in plain and due():
+                for how in orders[:1] if kind_of(value) in groups else orders:
+                    ask(value, how, False)
+        elif what is matched:
+            ask([value, *getattr(value, "__dict__", {}).values()], "==", False)
         elif not known:
             ask(value, what, more)
         return value
@@ -333,9 +352,8 @@ def guarded(
     noting, swallowed = swallowing(tree, script, changed)
     begun, note, missing = beginning(expected, b"pytest.main" not in source and must_assert(tree.body))
     left, ended_itself = leaving(script)
-    check = _checking(
-        compare, ask, (forking(script, changed), note), doing, noting, begun, left, expecting(text, foreign, void)
-    )
+    asking = {**expecting(text, foreign, void), **methods(foreign, ask, void)}
+    check = _checking(compare, ask, (forking(script, changed), note), doing, noting, begun, left, asking)
 
     def complete(code: Any) -> Any:
         return with_constant(code, types.MethodType(check, 0))

@@ -24,7 +24,6 @@ if TYPE_CHECKING:
         COMPARED,
         HANDLED,
         HELD,
-        METHOD,
         OF_TREE,
         RAISED,
         SECOND,
@@ -47,6 +46,7 @@ _HARMLESS = frozenset((
     *("-q", "-qq", "-v", "-vv", "-x", "-s", "-p", "-W", "-ra", "-rA", "-rp", "-rf", "--no-header", "--maxfail=1"),
     *("--tb=short", "--tb=no", "--tb=long", "--tb=line", "--tb=native", "--disable-warnings", "--color=no"),
 ))  # fmt: skip
+_OF_TOOLS = frozenset(("pytest", "unittest", "mock", "patch"))  # whose decorators leave a test to be run
 _CASE_CLASSES = frozenset(("TestCase", "IsolatedAsyncioTestCase"))
 
 
@@ -95,21 +95,22 @@ def _runs_all(tree: Any, source: bytes) -> str:
 
 
 def _tests(tree: Any, tool: str) -> Iterator[Any]:
-    """Functions of the script that the tool runs as tests whatever happens: undecorated, and without fixtures."""
+    """Functions of the script that the tool runs as tests whatever happens."""
     for node in {getattr(one, "name", one): one for one in tree.body}.values():
         is_class = type(node).__name__ == "ClassDef" and not node.decorator_list and not node.keywords
         bases = [_names(base)[0] for base in node.bases] if is_class else []
         of_tree = [base for base in bases if base in OF_TREE and (tool == "unittest" or "test" in base.lower())]
         cases = bool(of_tree) or not _CASE_CLASSES.isdisjoint(bases)
         if is_class and (cases or (tool == "pytest" and not bases and node.name.startswith("Test"))):
-            inside, arguments = list({getattr(one, "name", one): one for one in node.body}.values()), 1
+            inside = list({getattr(one, "name", one): one for one in node.body}.values())
         else:
-            inside, arguments = ([node] if tool == "pytest" else []), 0
+            inside = [node] if tool == "pytest" else []
         kinds = FUNCTIONS if cases else FUNCTIONS[:1]  # pytest needs a plugin for the other kind
         for one in inside:
-            is_test = type(one).__name__ in kinds and one.name.startswith("test") and not one.decorator_list
-            if is_test and len(one.args.args) == arguments:
-                yield one
+            if type(one).__name__ in kinds and one.name.startswith("test"):
+                decorators = [_names(decorator) for decorator in one.decorator_list]
+                if all(names[-1] in _OF_TOOLS and "fixture" not in names for names in decorators):
+                    yield one
 
 
 def _begin(node: Any, line: str) -> None:
@@ -159,7 +160,7 @@ def beginning(
     import mmap  # what forks write in it is seen here
 
     lines = {line: at for at, line in enumerate(expected)}
-    asserting, judging = (HELD, SECOND, RAISED), (COMPARED, METHOD, HANDLED, *_OPERATORS.values())
+    asserting, judging = (HELD, SECOND, RAISED), (COMPARED, HANDLED, *_OPERATORS.values())
     begun, asserted = mmap.mmap(-1, len(expected) + 1), [False, not sure]
     kinds, alone = dict(expected), _ALONE
 

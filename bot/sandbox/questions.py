@@ -24,7 +24,6 @@ if TYPE_CHECKING:
         HELD,
         LEFT,
         LOOK,
-        METHOD,
         RAISED,
         RECEIVER,
         SECOND,
@@ -116,24 +115,6 @@ def _pairs(compare: Callable[..., Any]) -> dict[str, Callable[[Any, Any], None]]
     return {FIRST: first, SECOND: second}
 
 
-def _answering(foreign: Callable[[Any], bool]) -> Callable[[Any, str], bool]:
-    """Whether a candidate's value says yes to any beginning or end, or equals any text."""
-    urandom, kind_of = os.urandom, type
-
-    def answering(value: Any, name: str) -> bool:
-        if not foreign(kind_of(value)):
-            return False
-        for word in (urandom(6).hex(), urandom(6)):
-            try:
-                if getattr(value, name)(word):
-                    return True
-            except Exception:  # noqa: S112 - the other kind, then
-                continue
-        return False
-
-    return answering
-
-
 def _catching(tree: Any) -> list[range]:
     """Lines of the script from which it catches exceptions itself."""
     blocks = [one.body for one in nodes(tree) if getattr(one, "handlers", ()) or hasattr(one, "items")]
@@ -211,7 +192,6 @@ def questions(
     `failures`: whose first number is counted up; `look`: compares tools with what they were.
     """
     shadowing, failing, due = _shadowing(foreign), _failing(changed), rarely(_OFTEN)
-    answering = _answering(foreign)
 
     def look_now(_: Any, __: Any) -> None:
         if due():
@@ -224,9 +204,5 @@ def questions(
         if shadowing(test):
             void("replaced a method of a test")
 
-    def answered(value: Any, name: Any) -> None:
-        if answering(value, name):
-            void(f"a value whose {name} always says yes")
-
-    doing = {LOOK: look_now, FAILED: fail, RECEIVER: received, METHOD: answered}
+    doing = {LOOK: look_now, FAILED: fail, RECEIVER: received}
     return {**doing, **_pairs(compare)}

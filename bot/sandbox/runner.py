@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 _WORD = 32  # hexadecimal digits of the key by which `results.py` signs, and of the nonce that follows
 _GUARD = (
     *("callables", "meant", "nearby", "agreeing", "checked", "handed", "helping", "leaving", "expecting", "questions"),
-    *("forks", "surroundings", "guard"),
+    *("methods", "forks", "surroundings", "guard"),
 )
 _MARKS = "fctp"
 _DIGITS = b"0123456789abcdef"

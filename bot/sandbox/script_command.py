@@ -25,6 +25,7 @@ INSIDE = (
         "agreeing.py",
         "nearby.py",
         "meant.py",
+        "methods.py",
         "surroundings.py",
         "leaving.py",
         "helping.py",

@@ -26,6 +26,7 @@ _INTO_OTHERS = frozenset((  # functions of libc that open this process to others
 ))  # fmt: skip
 _STEERING = frozenset(("sys.settrace", "sys.setprofile", "sys.monitoring.register_callback"))  # can skip lines
 _FRAMES = frozenset(("tb_frame", "gi_frame", "cr_frame", "ag_frame"))
+_OF_FUNCTIONS = frozenset(("__code__", "__defaults__", "__kwdefaults__"))  # what makes one another without a trace
 _PUTTING = frozenset(("os.putenv", "os.unsetenv"))  # by itself it is seen by children alone, not by `os.environ`
 _STARTING = frozenset(("subprocess.Popen", "os.system", "os.exec", "os.posix_spawn", "os.spawn"))
 _OTHERS = (
@@ -235,11 +236,12 @@ def _hook(
     judge: Callable[[str, tuple[Any, ...], FrameType], bool], sign: Callable[[bytes], int], events: frozenset[str]
 ) -> Callable[[str, tuple[Any, ...]], None]:
     getframe, ident, plain = sys._getframe, __import__("_thread").get_ident, _plain
-    starting, attributes = _STARTING, _FRAMES | {"__code__"}
+    starting = _STARTING
+    attributes = {"object.__getattr__": _FRAMES | {"__code__"}, "object.__setattr__": _OF_FUNCTIONS}
     judging: set[int] = set()  # threads
 
     def hook(event: str, arguments: tuple[Any, ...]) -> None:
-        if event not in events or (event[:9] == "object.__" and arguments[1] not in attributes):
+        if event not in events or (event[:9] == "object.__" and arguments[1] not in attributes[event]):
             return
         if event == "open" or event in starting:
             arguments = tuple(plain(arguments[:2]))
