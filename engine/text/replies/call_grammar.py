@@ -10,6 +10,7 @@ from engine.text.replies import gemma
 from engine.text.replies.formats import ThoughtFormat, ToolFormatName
 from engine.text.replies.gemma_grammar import GemmaValues
 from engine.text.replies.lark import ANY, Mark, quoted
+from engine.text.replies.markup import HUNYUAN_SUFFIXES
 from engine.text.replies.pieces import Schemas
 from engine.text.replies.unquoted import parameter, types_of
 
@@ -126,30 +127,68 @@ class CallGrammar:
         return self._rule(ANY, end)
 
     def _glm45(self) -> str:
+        return self._repeated(self._pairs("", quoted("\n")), quoted("\n"))
+
+    def _hy_v3(self) -> str:
+        return self._hunyuan(quoted("\n"))
+
+    def _hy_v4(self) -> str:
+        return self._hunyuan("")
+
+    def _hunyuan(self, blank: str) -> str:
+        suffix = next((end for end in HUNYUAN_SUFFIXES if self._mark(f"<tool_calls{end}>").startswith("<[")), "")
+        call = self._pairs(suffix, blank, self._mark(f"<tool_sep{suffix}>") if blank else "")
+        first, last = self._mark(f"<tool_calls{suffix}>"), self._mark(f"</tool_calls{suffix}>")
+        return f"{first} {blank} {self._repeated(call, blank)} {blank} {last}"
+
+    def _pairs(self, suffix: str, blank: str, behind: str = "") -> str:
+        """One call of any tool, each argument a key and a value between marks.
+
+        Args:
+            suffix: what the marks end with.
+            blank: between the parts, in Lark.
+            behind: of the tool's name.
+        """
         ways = []
         for tool, schema in self._tools.items():
-            parts = [quoted(tool + "\n")]
+            parts = [f"{quoted(tool)} {behind} {blank}"]
             for key in _properties(schema):
-                key_end, value_begin = self._mark("</arg_key>"), self._mark("<arg_value>")
-                written = self._glm_value(parameter(schema, key))
-                pair = self._rule(
-                    f"{self._mark('<arg_key>')} {quoted(key)} {key_end} {quoted(chr(10))} {value_begin} {written}"
-                )
+                key_end, value_begin = self._mark(f"</arg_key{suffix}>"), self._mark(f"<arg_value{suffix}>")
+                written = self._value_between(parameter(schema, key), suffix)
+                key_begin = f"{self._mark(f'<arg_key{suffix}>')} {quoted(key)} {key_end}"
+                pair = self._rule(f"{key_begin} {blank} {value_begin} {written} {blank}")
                 parts.append(pair if key in _required(schema) else f"{pair}?")
             ways.append(" ".join(parts))
-        call = f"{self._mark('<tool_call>')} {self._rule(' | '.join(ways))} {self._mark('</tool_call>')}"
-        return self._repeated(call, quoted("\n"))
+        first, last = self._mark(f"<tool_call{suffix}>"), self._mark(f"</tool_call{suffix}>")
+        return f"{first} {self._rule(' | '.join(ways))} {last}"
 
-    def _glm_value(self, schema: Any) -> str:
-        end = self._mark("</arg_value>")
+    def _value_between(self, schema: Any, suffix: str) -> str:
+        end = self._mark(f"</arg_value{suffix}>")
         if end.startswith("<["):  # a token ends it
             texts = "string" in types_of(schema)
             value = self._rule(ANY) if texts else self._rule(f"%json {json.dumps(_spaced(schema))}")
-            return f"{value} {end} {quoted(chr(10))}"
-        return self._unquoted(schema, "</arg_value>\n")
+            return f"{value} {end}"
+        return self._unquoted(schema, f"</arg_value{suffix}>")
 
     def _llama3_json(self) -> str:
         return self._each(self._head("parameters"), quoted("}"))
+
+    _llama4 = _llama3_json
+
+    def _minimax_m1(self) -> str:
+        calls = self._repeated(self._each(self._head(), quoted("}\n")))
+        return f"{self._mark('<tool_calls>')} {quoted(chr(10))} {calls} {self._mark('</tool_calls>')}"
+
+    def _hunyuan_a13b(self) -> str:
+        calls = self._repeated(self._each(self._head(), quoted("}")), quoted(", "))
+        return f"{self._mark('<tool_calls>')} {quoted('[')} {calls} {quoted(']')} {self._mark('</tool_calls>')}"
+
+    def _apertus(self) -> str:
+        calls = self._repeated(self._each(lambda name: quoted(f"{{{json.dumps(name)}: "), quoted("}")), quoted(", "))
+        return f"{self._mark('<|tools_prefix|>')} {quoted('[')} {calls} {quoted(']')} {self._mark('<|tools_suffix|>')}"
+
+    def _functionary(self) -> str:
+        return self._repeated(self._each(lambda name: quoted(f"<function={name}>"), quoted("</function>")))
 
     def _mistral(self) -> str:
         begin = self._mark("[TOOL_CALLS]")
@@ -179,12 +218,12 @@ class CallGrammar:
 
     def _olmo3(self) -> str:
         raise RequestError(
-            "this model writes calls in Python's syntax, which can't be demanded or combined with a form of content: "
-            "leave tool_choice at auto, and response_format and structured_outputs out",
+            "this model writes calls in a form that can't be demanded or combined with a form of content: leave"
+            " tool_choice at auto, and response_format and structured_outputs out",
             "tool_choice",
         )
 
-    _lfm2 = _olmo3
+    _lfm2 = _minimax_m3 = _olmo3
 
     def _deepseek_v3(self) -> str:
         return self._deepseek("function", "\n```json\n", "\n```", quoted("\n"))

@@ -2,11 +2,11 @@
 tools' parameters; it raises `ValueError` where the section is broken.
 """
 
-import json
 import re
 from typing import Any
 
-from engine.text.replies.pieces import Schemas, ToolCall, as_call, call_of, parsed
+from engine.text.replies import pythonic
+from engine.text.replies.pieces import Schemas, ToolCall, as_call, call_of, parsed, sequence
 from engine.text.replies.unquoted import value_of
 
 _ARGUMENTS = ("arguments", "parameters")
@@ -51,18 +51,44 @@ def glm45(section: str, schemas: Schemas) -> list[ToolCall]:
 
 def llama3_json(section: str, _: Schemas) -> list[ToolCall]:
     """`{"name": ..., "parameters": {...}}`, several with semicolons between, perhaps behind `<|python_tag|>`."""
-    text, calls = section.replace("<|python_tag|>", "", 1).strip(), []
-    decoder = json.JSONDecoder()
-    while text:
-        try:
-            value, end = decoder.raw_decode(text)
-        except RecursionError as error:
-            raise ValueError("nested too deeply") from error
-        if not isinstance(value, dict) or not set(_ARGUMENTS) & set(value):
-            raise ValueError("an object that is no call")
-        calls.append(as_call(value, "parameters", "arguments"))
-        text = text[end:].lstrip().removeprefix(";").lstrip()
+    values = sequence(section.replace("<|python_tag|>", "", 1), ";")
+    if not all(isinstance(value, dict) and set(_ARGUMENTS) & set(value) for value in values):
+        raise ValueError("an object that is no call")
+    return [as_call(value, "parameters", "arguments") for value in values]
+
+
+def llama4(section: str, schemas: Schemas) -> list[ToolCall]:
+    """As Llama 3's, or in Python's syntax in a list, perhaps between `<|python_start|>` and `<|python_end|>`."""
+    text = _inside(section.strip(), "<|python_start|>", "<|python_end|>").strip()
+    calls = pythonic.read(text) if text.startswith("[") else llama3_json(text, schemas)
+    if not calls or any(call.name not in schemas for call in calls):
+        raise ValueError("no tool of the request")
     return calls
+
+
+def minimax_m1(section: str, _: Schemas) -> list[ToolCall]:
+    """`<tool_calls>`, `{"name": ..., "arguments": {...}}` for each call or all in a list, `</tool_calls>`."""
+    values = sequence(_inside(section, "<tool_calls>", "</tool_calls>"))
+    calls = [call for value in values for call in (value if isinstance(value, list) else [value])]
+    if not calls:
+        raise ValueError("no calls")
+    return [as_call(call, *_ARGUMENTS) for call in calls]
+
+
+def apertus(section: str, _: Schemas) -> list[ToolCall]:
+    """`<|tools_prefix|>[{NAME: {...}}, ...]<|tools_suffix|>`."""
+    values = parsed(_inside(section, "<|tools_prefix|>", "<|tools_suffix|>"))
+    if not isinstance(values, list) or not values or not all(isinstance(one, dict) and len(one) == 1 for one in values):
+        raise ValueError("no list of calls")
+    return [call_of(name, arguments) for one in values for name, arguments in one.items()]
+
+
+def functionary(section: str, _: Schemas) -> list[ToolCall]:
+    """`<function=NAME>{...}</function>`."""
+    name, mark, arguments = _inside(section, "<function=", "</function>").partition(">")
+    if not mark or not re.fullmatch(r"[\w.-]+", name):
+        raise ValueError("no name")
+    return [call_of(name, parsed(arguments))]
 
 
 def mistral(section: str, _: Schemas) -> list[ToolCall]:

@@ -1,10 +1,10 @@
 """The forms in which families of models write tool calls and thoughts, and which of them a chat template asks for."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Literal
 
-from engine.text.replies import calls, gemma, markup, pythonic
+from engine.text.replies import calls, gemma, markup, nested, pythonic
 from engine.text.replies.pieces import Schemas, ToolCall
 
 ToolFormatName = Literal[
@@ -24,9 +24,19 @@ ToolFormatName = Literal[
     "gemma4",
     "olmo3",
     "lfm2",
+    "llama4",
+    "apertus",
+    "functionary",
+    "minimax_m1",
+    "minimax_m3",
+    "hunyuan_a13b",
+    "hy_v3",
+    "hy_v4",
     "harmony",
 ]
-ThoughtFormatName = Literal["think", "seed", "mistral", "cohere", "gemma4", "harmony"]
+ThoughtFormatName = Literal[
+    "think", "seed", "mistral", "cohere", "gemma4", "apertus", "minimax_m3", "hy_v3", "hy_v4", "harmony"
+]
 
 
 @dataclass(frozen=True)
@@ -40,11 +50,16 @@ class ToolFormat:
     begins: tuple[str, ...] = ()  # a reply that begins so may be calls as a whole
     read_whole: Callable[[str, Schemas], list[ToolCall]] | None = None  # then
     marks: tuple[str, ...] = ()  # others that it is written with
+    closes: Mapping[str, str] = field(default_factory=dict)  # in place of `close`, of sections that begin so
+
+    def close_of(self, opened: str) -> str:
+        """What ends a section that begins with `opened`."""
+        return self.closes.get(opened, self.close)
 
     @property
     def all_marks(self) -> tuple[str, ...]:
         """Texts of which some are special tokens in some vocabularies."""
-        return (*self.opens, *self.marks, *([self.close] if self.close else []))
+        return (*self.opens, *self.marks, *filter(None, (self.close, *self.closes.values())))
 
 
 @dataclass(frozen=True)
@@ -62,6 +77,13 @@ def _marked_up(name: ToolFormatName, form: markup.Markup) -> ToolFormat:
 
 def _in_python(name: ToolFormatName, begin: str, end: str) -> ToolFormat:
     return ToolFormat(name, pythonic.reader(begin, end), (begin,), end)
+
+
+def _hunyuan(name: ToolFormatName) -> ToolFormat:
+    forms, names = markup.HUNYUAN, ("tool_call", "tool_sep", "arg_key", "arg_value")
+    marks = [f"<{slash}{mark}{end}>" for end in markup.HUNYUAN_SUFFIXES for mark in names for slash in ("", "/")]
+    closes = {form.begin: form.end for form in forms}
+    return ToolFormat(name, markup.hunyuan, tuple(closes), marks=tuple(marks), closes=closes)
 
 
 _DEEPSEEK_MARKS = ("<｜tool▁call▁begin｜>", "<｜tool▁sep｜>", "<｜tool▁call▁end｜>")
@@ -86,6 +108,14 @@ TOOL_FORMATS: dict[ToolFormatName, ToolFormat] = {
             marks=("<arg_key>", "</arg_key>", "<arg_value>", "</arg_value>"),
         ),
         ToolFormat("llama3_json", calls.llama3_json, ("<|python_tag|>",), "", ("{",), calls.llama3_json),
+        ToolFormat("llama4", calls.llama4, ("<|python_start|>",), "<|python_end|>", ("{", "["), calls.llama4),
+        ToolFormat("apertus", calls.apertus, ("<|tools_prefix|>",), "<|tools_suffix|>"),
+        ToolFormat("functionary", calls.functionary, ("<function=",), "</function>"),
+        ToolFormat("minimax_m1", calls.minimax_m1, ("<tool_calls>",), "</tool_calls>"),
+        ToolFormat("hunyuan_a13b", calls.minimax_m1, ("<tool_calls>",), "</tool_calls>"),
+        ToolFormat("minimax_m3", nested.minimax_m3, (nested.BEGIN,), nested.END, marks=(nested.SPACE_MARK,)),
+        _hunyuan("hy_v3"),
+        _hunyuan("hy_v4"),
         ToolFormat("mistral", calls.mistral, ("[TOOL_CALLS]",), marks=("[ARGS]", "[CALL_ID]")),
         ToolFormat("granite", calls.granite, ("<|tool_call|>",), marks=("<|/tool_call|>",)),
         ToolFormat("deepseek_v3", calls.deepseek, *_DEEPSEEK, marks=_DEEPSEEK_MARKS),
@@ -102,6 +132,10 @@ THOUGHT_FORMATS: dict[ThoughtFormatName, ThoughtFormat] = {
     "mistral": ThoughtFormat("mistral", "[THINK]", "[/THINK]"),
     "cohere": ThoughtFormat("cohere", "<|START_THINKING|>", "<|END_THINKING|>"),
     "gemma4": ThoughtFormat("gemma4", "<|channel>thought", "<channel|>"),
+    "apertus": ThoughtFormat("apertus", "<|inner_prefix|>", "<|inner_suffix|>"),
+    "minimax_m3": ThoughtFormat("minimax_m3", "<mm:think>", "</mm:think>"),
+    "hy_v3": ThoughtFormat("hy_v3", "<think:opensource>", "</think:opensource>"),
+    "hy_v4": ThoughtFormat("hy_v4", "<think:6124c78e>", "</think:6124c78e>"),
 }
 
 
@@ -118,19 +152,24 @@ def tool_format_of(template: str) -> ToolFormatName | None:
     signs: tuple[tuple[str, ToolFormatName | None], ...] = (
         ("<|tool_calls_section_begin|>", "kimi_k2"),
         ("[TOOL_CALLS]", "mistral"),
+        ("<tool_sep", "hy_v3"),  # written as `<tool_sep{}>` where a suffix is put in
+        ("<arg_key{}>", "hy_v4"),
         ("<arg_key>", "glm45"),
         ("<seed:tool_call>", "seed_oss"),
         ("<minimax:tool_call>", "minimax_m2"),
-        ("]<]minimax[>[", None),
+        (nested.SPACE_MARK, "minimax_m3"),
         ("<|START_ACTION|>", "cohere"),
         ("<|tool_call>call:", "gemma4"),
         ("<function_calls>", "olmo3"),
         ("<|tool_call_start|>", "lfm2"),
-        ("<tool_calls>", None),
+        ("<|tools_prefix|>", "apertus"),
+        ("<tool_calls>[", "hunyuan_a13b"),
+        ("<tool_calls>", "minimax_m1"),
         ("<parameter=", "qwen3_coder"),
-        ("<function=", None),
+        ("<function=", "functionary"),
         ("<|tool_call|>", "granite"),
         ("<tool_call>", "hermes"),
+        ("<|header_start|>", "llama4"),
         ("<|python_tag|>", "llama3_json"),
         ("Environment: ipython", "llama3_json"),
     )
@@ -146,6 +185,10 @@ def thought_format_of(template: str) -> ThoughtFormatName | None:
         ("[THINK]", "mistral"),
         ("<|START_THINKING|>", "cohere"),
         ("<|channel>", "gemma4"),
+        ("<|inner_prefix|>", "apertus"),
+        ("<mm:think>", "minimax_m3"),
+        (":opensource", "hy_v3"),
+        (":6124c78e", "hy_v4"),
     )
     found = next((name for sign, name in signs if sign in template), None)
     return found or ("think" if "<think>" in template or "</think>" in template else None)

@@ -27,6 +27,7 @@ class MarkedReader(ReplyReader):
         self._step = self._thought if thoughts and thinking else self._start if thoughts else self._content
         self._fresh = thoughts is not None  # nothing of this part was given out: blanks before it are left out
         self._blanks = ""  # before the open section of calls
+        self._close = ""  # what ends it
         self._first = True  # no content was given out at all
         self._tried = 0  # where in an open section of calls an end was looked for
 
@@ -76,8 +77,9 @@ class MarkedReader(ReplyReader):
                 return []
         opens = self._tools.opens if self._tools else ()
         starts = [at for mark in opens if (at := self._text.find(mark)) >= 0]
-        if starts:
+        if self._tools and starts:
             before, self._text = self._text[: min(starts)], self._text[min(starts) :]
+            self._close = self._tools.close_of(next(mark for mark in opens if self._text.startswith(mark)))
             content = before.rstrip()
             self._blanks = before[len(content) :]
             self._step, self._tried = self._section, 0
@@ -112,8 +114,8 @@ class MarkedReader(ReplyReader):
         """Behind the mark that opens a section of calls. A text in it may contain the mark that closes it."""
         tools = self._tools
         assert tools is not None
-        while tools.close and (at := self._text.find(tools.close, self._tried)) >= 0:
-            self._tried = at + len(tools.close)
+        while self._close and (at := self._text.find(self._close, self._tried)) >= 0:
+            self._tried = at + len(self._close)
             try:
                 calls = tools.read(self._text[: self._tried], self._schemas)
             except ValueError:
@@ -121,14 +123,14 @@ class MarkedReader(ReplyReader):
             self._text, self._step = self._text[self._tried :], self._content
             self._fresh, self._first = True, False
             return list(calls)
-        self._tried = max(self._tried, len(self._text) - len(tools.close))
+        self._tried = max(self._tried, len(self._text) - len(self._close))
         if not last:
             return []
         try:
             return [*tools.read(self._text, self._schemas), *self._give_up(len(self._text), say=False)]
         except ValueError:
-            end = self._text.find(tools.close) + len(tools.close) if tools.close in self._text else len(self._text)
-            return self._give_up(end if tools.close else len(self._text))
+            end = self._text.find(self._close) + len(self._close) if self._close in self._text else len(self._text)
+            return self._give_up(end if self._close else len(self._text))
 
     def _give_up(self, end: int, say: bool = True) -> list[Piece]:
         """Leave the section; what it has up to `end` is content."""

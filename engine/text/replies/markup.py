@@ -87,3 +87,35 @@ MINIMAX_M2 = _invocations("<minimax:tool_call>", "</minimax:tool_call>")
 DEEPSEEK_V32 = _invocations(
     "<｜DSML｜function_calls>", "</｜DSML｜function_calls>", "｜DSML｜", ' string="(?P<text>true|false)"'
 )
+
+
+def _hunyuan(suffix: str) -> Markup:
+    """`<tool_call>NAME<tool_sep><arg_key>KEY</arg_key><arg_value>VALUE</arg_value>...</tool_call>`; Hy4 has no
+    `<tool_sep>`. `suffix`: what a checkpoint's marks end with.
+    """
+
+    def mark(name: str) -> str:
+        return re.escape(f"<{name}{suffix}>")
+
+    follows = rf"(?={mark('arg_key')}|{mark('/tool_call')}\s*(?:{mark('tool_call')}|\Z))"
+    key = rf"{mark('arg_key')}(?P<name>[^<>]+){mark('/arg_key')}\s*"
+    return Markup(
+        f"<tool_calls{suffix}>",
+        f"</tool_calls{suffix}>",
+        re.compile(rf"{mark('tool_call')}\s*([\w.-]+)\s*(?:{mark('tool_sep')}\s*)?"),
+        re.compile(rf"{key}{mark('arg_value')}(?P<value>.*?){mark('/arg_value')}\s*{follows}", re.DOTALL),
+        re.compile(rf"{mark('/tool_call')}\s*"),
+    )
+
+
+HUNYUAN_SUFFIXES = ("", ":opensource", ":6124c78e")  # of Hy3's preview, of Hy3 and of Hy4
+HUNYUAN = tuple(_hunyuan(suffix) for suffix in HUNYUAN_SUFFIXES)
+
+
+def hunyuan(section: str, schemas: Schemas) -> list[ToolCall]:
+    """The calls of a section of Hy3 or Hy4.
+
+    Raises:
+        ValueError: it is broken.
+    """
+    return read_markup(next(form for form in HUNYUAN if section.startswith(form.begin)), section, schemas)

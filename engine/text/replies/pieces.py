@@ -60,6 +60,23 @@ def parsed(text: str) -> Any:
         raise ValueError("nested too deeply") from error
 
 
+def sequence(text: str, between: str = "") -> list[Any]:
+    """JSON values one after another, with blanks between them, and perhaps a mark.
+
+    Raises:
+        ValueError: there is something else, or one is nested too deeply.
+    """
+    found, text = [], text.strip()
+    try:
+        while text:
+            value, end = _DECODER.raw_decode(text)
+            found.append(value)
+            text = text[end:].lstrip().removeprefix(between).lstrip()
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
+    return found
+
+
 def as_call(value: Any, *arguments: str) -> ToolCall:
     """A call that was written as a JSON object.
 
@@ -91,3 +108,6 @@ def call_of(name: str, arguments: Any) -> ToolCall:
 
 def _refuse(constant: str) -> Any:
     raise ValueError(f"{constant} is not JSON")
+
+
+_DECODER = json.JSONDecoder(parse_constant=_refuse)

@@ -105,6 +105,19 @@ WRITTEN: dict[ToolFormatName, Callable[[str], str]] = {
     "gemma4": lambda arguments: (
         "<|tool_call>call:move{a:" + str(json.loads(arguments)["a"]) + ',note:<|"|>x"y <b>\n<|"|>}<tool_call|>'
     ),
+    "llama4": lambda arguments: f'{{"name": "move", "parameters": {arguments}}}',
+    "apertus": lambda arguments: f'<|tools_prefix|>[{{"move": {arguments}}}]<|tools_suffix|>',
+    "functionary": lambda arguments: f"<function=move>{arguments}</function>",
+    "minimax_m1": lambda arguments: f'<tool_calls>\n{{"name": "move", "arguments": {arguments}}}\n</tool_calls>',
+    "hunyuan_a13b": lambda arguments: f'<tool_calls>[{{"name": "move", "arguments": {arguments}}}]</tool_calls>',
+    "hy_v3": lambda arguments: (
+        "<tool_calls>\n<tool_call>move<tool_sep>\n<arg_key>a</arg_key>\n"
+        f"<arg_value>{json.loads(arguments)['a']}</arg_value>\n</tool_call>\n</tool_calls>"
+    ),
+    "hy_v4": lambda arguments: (
+        "<tool_calls><tool_call>move<arg_key>a</arg_key>"
+        f"<arg_value>{json.loads(arguments)['a']}</arg_value></tool_call></tool_calls>"
+    ),
     "harmony": lambda arguments: f"<|channel|>commentary to=functions.move <|constrain|>json<|message|>{arguments}",
 }
 
@@ -120,7 +133,7 @@ def test_calls_of_each_family(accepts: Callable[[Grammar, str], bool], form: Too
     assert not accepts(grammar, right + right)
 
 
-@pytest.mark.parametrize("form", ["olmo3", "lfm2"])
+@pytest.mark.parametrize("form", ["olmo3", "lfm2", "minimax_m3"])
 def test_calls_that_cannot_be_demanded_are_refused(form: ToolFormatName):
     with pytest.raises(RequestError, match="leave tool_choice at auto"):
         CallGrammar(form, mark, TOOLS, several=False).rules("calls")

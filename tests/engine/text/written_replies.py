@@ -22,6 +22,16 @@ SCHEMAS: dict[str, Any] = {
         "properties": {"all": {"type": "boolean"}, "opts": {"type": "object"}, "text": {"type": "string"}},
     },
     "write": {"type": "object", "properties": {"path": {"type": "string"}, "text": {"type": "string"}}},
+    "deep": {
+        "type": "object",
+        "properties": {
+            "list": {"type": "array", "items": {"$ref": "#/$defs/number"}},
+            "rows": {"type": "array", "items": {"type": "object", "properties": {"on": {"type": "boolean"}}}},
+            "none": {"type": "array"},
+            "more": {"type": "object"},
+        },
+        "$defs": {"number": {"type": "integer"}},
+    },
 }
 
 
@@ -34,6 +44,13 @@ CODER = (
     "<tool_call>\n<function=write>\n<parameter=path>\na.py\n</parameter>\n<parameter=text>\n\nif a < b:\n    pass\n"
     "</parameter>\n</function>\n</tool_call>"
 )
+
+
+def m3(*tags: str) -> str:
+    """Tags as MiniMax M3 writes them."""
+    return "".join(f"]<]minimax[>[{tag}" for tag in tags)
+
+
 V3 = (
     "<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>function<｜tool▁sep｜>add\n```json\n"
     '{"a": 1}\n```<｜tool▁call▁end｜>\n<｜tool▁call▁begin｜>function<｜tool▁sep｜>write\n```json\n{"path": "```"}\n```'
@@ -226,6 +243,83 @@ REPLIES: dict[str, tuple[ToolFormatName | None, ThoughtFormatName | None, str, l
         '<|constrain|>json<|message|>{"a": 1}',
         [Thought("Let me\nthink."), call("add", a=1)],
     ),
+    "llama4-json": (
+        "llama4",
+        None,
+        '<|python_start|>{"name": "add", "parameters": {"a": 1}}<|python_end|>',
+        [call("add", a=1)],
+    ),
+    "llama4-in-python": (
+        "llama4",
+        None,
+        '[add(a=1, b=None), write(path="a.py", text="x]")]',
+        [call("add", a=1, b=None), call("write", path="a.py", text="x]")],
+    ),
+    "llama4-a-list-that-is-none": ("llama4", None, "[1] is [one](b=2)", [Content("[1] is [one](b=2)")]),
+    "llama4-no-tool": ("llama4", None, "[other(a=1)]", [Content("[other(a=1)]")]),
+    "apertus": (
+        "apertus",
+        "apertus",
+        '<|inner_prefix|>hm<|inner_suffix|>Ok. <|tools_prefix|>[{"add": {"a": 1}}, {"mixed": {}}]<|tools_suffix|>',
+        [Thought("hm"), Content("Ok."), call("add", a=1), call("mixed")],
+    ),
+    "functionary": (
+        "functionary",
+        None,
+        'So:\n<function=write>{"text": "</function> <function=add>"}</function><function=add>{"a": 1}</function>',
+        [Content("So:"), call("write", text="</function> <function=add>"), call("add", a=1)],
+    ),
+    "minimax-m1": (
+        "minimax_m1",
+        "think",
+        '<think>x</think>\n<tool_calls>\n{"name": "add", "arguments": {"a": 1}}\n{"name": "mixed", "arguments": {}}\n'
+        "</tool_calls>",
+        [Thought("x"), call("add", a=1), call("mixed")],
+    ),
+    "hunyuan-a13b": (
+        "hunyuan_a13b",
+        None,
+        '<tool_calls>[{"name": "add", "arguments": {"a": 1}}, {"name": "write", "arguments": {"text": "</tool_calls>"}}'
+        "]</tool_calls>",
+        [call("add", a=1), call("write", text="</tool_calls>")],
+    ),
+    "hy3": (
+        "hy_v3",
+        "hy_v3",
+        "<think:opensource>x</think:opensource><tool_calls:opensource>\n<tool_call:opensource>write<tool_sep:opensource>"
+        "\n<arg_key:opensource>path</arg_key:opensource>\n<arg_value:opensource>a <b>\n</arg_value:opensource>\n"
+        "</tool_call:opensource>\n<tool_call:opensource>add<tool_sep:opensource>\n<arg_key:opensource>a"
+        "</arg_key:opensource>\n<arg_value:opensource>1</arg_value:opensource>\n</tool_call:opensource>\n"
+        "</tool_calls:opensource> done",
+        [Thought("x"), call("write", path="a <b>\n"), call("add", a=1), Content("done")],
+    ),
+    "hy3-preview-without-arguments": (
+        "hy_v3",
+        None,
+        "<tool_calls>\n<tool_call>mixed<tool_sep>\n</tool_call>\n</tool_calls>",
+        [call("mixed")],
+    ),
+    "hy4": (
+        "hy_v4",
+        "hy_v4",
+        "<think:6124c78e>x</think:6124c78e><tool_calls:6124c78e><tool_call:6124c78e>add<arg_key:6124c78e>a"
+        "</arg_key:6124c78e><arg_value:6124c78e>1</arg_value:6124c78e></tool_call:6124c78e></tool_calls:6124c78e>",
+        [Thought("x"), call("add", a=1)],
+    ),
+    "minimax-m3": (
+        "minimax_m3",
+        "minimax_m3",
+        "<mm:think>x</mm:think>"
+        + m3("<tool_call>\n", '<invoke name="write">', "<path>a.py", "</path>", "<text>\n</invoke> ", "</text>")
+        + m3("</invoke>\n", '<invoke name="deep">', "<list>", "<item>1", "</item>", "<item>2", "</item>", "</list>")
+        + m3("<rows>", "<item>", "<on>true", "</on>", "</item>", "</rows>", "<none>", "</none>", "<text>", "</text>")
+        + m3("<more>", "<x>a", "</x>", "</more>", "</invoke>\n", "</tool_call>"),
+        [
+            Thought("x"),
+            call("write", path="a.py", text="\n</invoke> "),
+            call("deep", list=[1, 2], rows=[{"on": True}], none=[], text="", more={"x": "a"}),
+        ],
+    ),
     "harmony-recipient-before-the-channel": (
         "harmony",
         None,
@@ -294,5 +388,26 @@ BROKEN: dict[str, tuple[ToolFormatName, str]] = {
     "gemma-words-behind": ("gemma4", "<|tool_call>call:add{}x<tool_call|>"),
     "gemma-no-end-of-text": ("gemma4", '<|tool_call>call:add{a:<|"|>x}<tool_call|>'),
     "gemma-deep": ("gemma4", "<|tool_call>call:add{a:" + "[" * 100_000 + "<tool_call|>"),
+    "llama4-code": ("llama4", "<|python_start|>print(1)<|python_end|>"),
+    "llama4-by-place": ("llama4", "[add(1)]"),
+    "llama-not-finite": ("llama3_json", '{"name": "add", "parameters": {"a": NaN}}'),
+    "apertus-object": ("apertus", '<|tools_prefix|>{"add": {}}<|tools_suffix|>'),
+    "apertus-two-names": ("apertus", '<|tools_prefix|>[{"add": {}, "write": {}}]<|tools_suffix|>'),
+    "apertus-no-object": ("apertus", '<|tools_prefix|>[{"add": 1}]<|tools_suffix|>'),
+    "functionary-cut": ("functionary", '<function=add>{"a": 1'),
+    "functionary-no-name": ("functionary", "<function=a b>{}</function>"),
+    "minimax-m1-nothing": ("minimax_m1", "<tool_calls>\n</tool_calls>"),
+    "minimax-m1-words": ("minimax_m1", '<tool_calls>{"name": "add", "arguments": {}} so</tool_calls>'),
+    "minimax-m1-deep": ("minimax_m1", "<tool_calls>" + "[" * 100_000 + "</tool_calls>"),
+    "hy3-cut": ("hy_v3", "<tool_calls>\n<tool_call>add<tool_sep>\n<arg_key>a</arg_key>\n<arg_value>1"),
+    "hy3-other-suffix": (
+        "hy_v3",
+        "<tool_calls:opensource><tool_call>add<tool_sep></tool_call></tool_calls:opensource>",
+    ),
+    "m3-cut": ("minimax_m3", m3("<tool_call>", '<invoke name="add">', "<a>1")),
+    "m3-crossed": ("minimax_m3", m3("<tool_call>", '<invoke name="add">', "<a>1", "</b>", "</invoke>", "</tool_call>")),
+    "m3-words": ("minimax_m3", m3("<tool_call>", '<invoke name="add">so', "</invoke>", "</tool_call>")),
+    "m3-nothing": ("minimax_m3", m3("<tool_call>", "</tool_call>")),
+    "m3-deep": ("minimax_m3", m3("<tool_call>", '<invoke name="add">', *["<a>"] * 10_000, "</tool_call>")),
     "harmony-no-json": ("harmony", "<|channel|>commentary to=functions.add<|message|>{"),
 }
