@@ -14,11 +14,15 @@ _LONGEST = 100_000  # characters of a workflow
 _DEEPEST = 50  # brackets within brackets: the parser looks at all that are open for each token
 _LIKELY = re.compile(r"(^|[-_.])(tests?|ci|build|python|node|main|unit)([-_.]|$)")
 _RUNNERS = (
-    ("python3", "-m", "pytest"),
-    ("python3", "-m", "unittest"),
-    *(("npm", "test"), ("npm", "run", "test"), ("go", "test"), ("cargo", "test")),
-    *(("bundle", "exec"), ("make", "test"), ("make", "check"), ("rspec",), ("mvn",), ("./gradlew",)),
+    *(("python3", "-m", "pytest"), ("python3", "-m", "unittest")),
+    *(("npm", "test"), ("npm", "run", "test"), ("go", "test"), ("cargo", "test"), ("make", "test"), ("make", "check")),
+    *(("rspec",), ("rake", "test"), ("rake", "spec"), ("vendor/bin/phpunit",), ("phpunit",), ("composer", "test")),
+    *(("prove",), ("busted",)),
 )
+# Of these the runner is any, and the goals are what counts: one that only compiles passes whatever a patch breaks.
+_BUILD_TOOLS = ("mvn", "./mvnw", "gradle", "./gradlew")
+_GOALS = frozenset(("test", "verify", "check", "install", "package"))
+_SKIPS = re.compile(r"-D(?:skipTests|maven\.test\.skip)(?!=false)|--dry-run|-x")
 _SHELL = re.compile(r"[|&;<>$`*(){}\\]")
 
 
@@ -111,4 +115,10 @@ def _as_test(words: list[str]) -> tuple[str, ...] | None:
     if len(words) > 30 or any(_SHELL.search(word) for word in words):
         return None
     options = tuple(word for word in words if not word.startswith("--cov"))  # a plugin that may not be there
-    return options if any(options[: len(runner)] == runner for runner in _RUNNERS) else None
+    return options if _runs_tests(options[2:] if options[:2] == ("bundle", "exec") else options) else None
+
+
+def _runs_tests(words: Sequence[str]) -> bool:
+    if words[:1] and words[0] in _BUILD_TOOLS:
+        return not _GOALS.isdisjoint(words) and not any(map(_SKIPS.match, words))
+    return any(tuple(words[: len(runner)]) == runner for runner in _RUNNERS)

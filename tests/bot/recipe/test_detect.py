@@ -496,3 +496,30 @@ def test_pnpm_rebuilds_in_the_folder_that_it_is_in() -> None:
     *_, install, rebuild = layers(found)["dependencies"].commands  # of one shell
     assert install.startswith("cd web/ && pnpm install")
     assert rebuild == "pnpm rebuild || true"
+
+
+COMMANDS = [
+    ("bundle exec rspec spec", True),
+    ("bundle exec rake test", True),
+    ("bundle exec rake gem:install", False),
+    ("bundle exec rake", False),  # whose default may ask for a style
+    ("bundle exec rdoc --op docs", False),
+    ("mvn -B verify", True),
+    ("mvn clean compile -Dmaven.test.skip=true", False),
+    ("mvn package -DskipTests", False),
+    ("mvn test -DskipTests=false", True),
+    ("mvn --errors --show-version", False),
+    ("./gradlew check", True),
+    ("./gradlew build -x test", False),
+    ("vendor/bin/phpunit --testdox", True),
+    ("prove -lr t", True),
+    ("busted", True),
+    ("make test", True),
+    ("make docs", False),
+]
+
+
+@pytest.mark.parametrize(("command", "tests"), COMMANDS)
+def test_what_ci_runs_besides_tests_is_none(command: str, tests: bool) -> None:
+    text = f"jobs: {{t: {{steps: [{{run: '{command}'}}]}}}}\n"
+    assert of({".github/workflows/ci.yml": text}).tests == ((tuple(command.split()),) if tests else ())
