@@ -10,9 +10,9 @@ from collections import Counter
 from collections.abc import Collection, Sequence
 
 from bot.records import Ending, Execution, OwnTests, OwnTestsReport
+from bot.solver.runner_lines import uncoloured
 from bot.solver.test_runners import failing, ran, so_far
 
-_COLOUR = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]")  # vitest writes colours into a pipe, too
 # Of pytest's plugins for linters: `a.py::ruff::format`, `a.py::FLAKE8`.
 _LINT = re.compile(r"::(ruff|flake8|black|isort|mypy|pylint|pycodestyle|codestyle|pydocstyle|pep8)\b", re.IGNORECASE)
 _NUMBER = re.compile(r"\d+")
@@ -24,7 +24,7 @@ _LEAST_TIME, _TIMES = 120.0, 10.0  # seconds that a candidate's run has at least
 
 def told(execution: Execution) -> OwnTests:
     """What the execution says of each test."""
-    execution = execution.model_copy(update={"output": _COLOUR.sub("", execution.output)})
+    execution = execution.model_copy(update={"output": uncoloured(execution.output)})
     kept = execution.model_copy(update={"results": None})
     results = execution.results
     if results is not None:
@@ -41,7 +41,9 @@ def told(execution: Execution) -> OwnTests:
         return ran_to_end  # an incomplete list proves nothing
     passed, failed = so_far(execution)
     if not ran_to_end.stopped:
-        return ran_to_end.model_copy(update={"passed": passed})
+        # Where every test passes, something behind them fails: a check of types, of coverage, of style.
+        none_failed = ran_to_end.failures is None and passed and not failed
+        return ran_to_end.model_copy(update={"passed": passed} | ({"failures": ()} if none_failed else {}))
     return ran_to_end.model_copy(
         update={"passed": passed, "failures": failed if passed or failed else None, "count": None}
     )
@@ -95,11 +97,18 @@ def broken_tests(own: OwnTestsReport | None, candidate: int, paths: Collection[s
         found += _strange(base, after)
         if not found and not after.stopped:
             found += _left_out(base, after)
+        if not (found or after.failures or after.stopped or base.proved) and _worse(base, after):
+            found.append(whole)
         if found or not after.stopped:
             return tuple(found[:MOST])
     comparable = base.failures is not None and (base.execution.passed or not base.stopped or bool(base.passed))
     slower = not after.stopped or 2 * base.execution.seconds <= after.execution.seconds
     return (whole,) if comparable and slower and not after.execution.passed else ()
+
+
+def _worse(base: OwnTests, after: OwnTests) -> bool:
+    """Whether the run as a whole fails, and did not."""
+    return base.execution.passed and not after.execution.passed
 
 
 def by_chance(base: OwnTests, after: OwnTests, broken: Sequence[str]) -> tuple[str, ...]:
@@ -146,8 +155,11 @@ def _lost(base: OwnTests, after: OwnTests, paths: Collection[str]) -> list[str]:
     """
     gone = Counter(base.passed)
     gone.subtract(Counter(after.passed))
-    gone -= Counter(after.failures or ())
-    missing = list((+gone).elements())
+    failed = after.failures or ()
+    gone -= Counter(failed)
+    # Vitest names a file, and where a test of it fails that one instead: `a.test.js > b`.
+    instead = {one.partition(" > ")[0] for one in failed if " > " in one}
+    missing = [name for name in (+gone).elements() if name.partition(" (")[0] not in instead]
     if not missing:
         return []
 

@@ -26,7 +26,7 @@ def alone(command: Command, name: str) -> Command | None:
         return (*command[: first + 2], "-run", f"^{re.escape(name)}$", *words[2:])
     if names == ["cargo", "test"] and "--" not in words:
         return (*command, "--", "--exact", name)
-    if names[:1] == ["node"] and "--test" in words:
+    if names[:1] == ["node"] and "--test" in words and " > " not in name:
         return (*command[: first + 1], f"--test-name-pattern=^{re.escape(name)}$", *words[1:])
     return None
 
@@ -39,5 +39,5 @@ def chosen(names: Sequence[str], candidate: str) -> tuple[str, ...]:
 def shows(execution: Execution, name: str) -> bool:
     """Whether the test alone ran and passed: the process ended well, and no other test has a result."""
     passed, failed = ([one for one in told if not _NOT_RUN.search(one)] for told in so_far(execution))
-    others = [one for one in passed if one != name and not one.startswith(f"{name}/")]
+    others = [one for one in passed if one != name and not one.startswith((f"{name}/", f"{name} > "))]
     return execution.passed and not execution.truncated and name in passed and not (failed or others)

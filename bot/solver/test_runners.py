@@ -2,12 +2,13 @@
 
 import re
 import shlex
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import PurePosixPath
 
 from bot.records import Ending, Execution, NotCompared
 from bot.retrieval.related_tests import related
 from bot.solver.npm_script import npm_test
+from bot.solver.runner_lines import ENDED, FAILURES, PYTEST_SUM, SUMS, readable, uncoloured
 
 Command = tuple[str, ...]
 
@@ -21,28 +22,8 @@ UNITTEST: Command = ("python3", "-m", "unittest", "discover", "-v")
 _QUOTED = 200  # characters of what a runner printed
 
 _PYTHON_TEST = re.compile(r"(^|/)(test_[^/]*|[^/]*_test|tests)\.py$")
-_MAKE_TEST = re.compile(r"^test\s*:(?!=)", re.MULTILINE)
-
-# How runners name a failing test. pytest: `FAILED a.py::b - why` and `ERROR a.py`; unittest: `FAIL: b (a.B.b)`;
-# go: `--- FAIL: B`; cargo: `test a::b ... FAILED`; TAP: `not ok 1 - b`.
-_FAILURES = (
-    re.compile(r"^(?:FAILED|ERROR) (?!\()([^\s\[]+\[.*?\](?= - |$)|\S+(?= - |$))", re.MULTILINE),
-    re.compile(r"^(?:FAIL|ERROR): (\S+ \([^)\n]*\))", re.MULTILINE),
-    re.compile(r"^[ \t]*--- FAIL: (\S+)", re.MULTILINE),
-    re.compile(r"^test (\S+) \.\.\. FAILED$", re.MULTILINE),
-    re.compile(r"^not ok \d+ - (.*\S)[ \t]*$", re.MULTILINE),
-    re.compile(
-        r"^[ \t]*[\u2715\u2716\u00d7] (.*?\S)(?: (?:\(\d[\d.]* ?m?s\)|\d[\d.]*m?s))?[ \t]*$", re.MULTILINE
-    ),  # jest, node, vitest
-    re.compile(r"^[ \t]+\d+\) (.*\S)[ \t]*$", re.MULTILINE),  # mocha
-    # Maven's Surefire, up to 2.19, up to 2.22 and from 3 on; not its line for a class. Gradle.
-    re.compile(
-        r"^(?!(?:\[ERROR\] +)?Tests run:)(?:\[ERROR\] +)?(\S.*?)(?<=\S)(?: --)? ++Time elapsed: [\d.,]+ s(?:ec)? +"
-        r"<<< [EF]",
-        re.MULTILINE,
-    ),
-    re.compile(r"^(?=.* > )(\S.*\S) FAILED$", re.MULTILINE),
-)
+_RUBY_TEST = re.compile(r"^(test|tests)/.*\.rb$")
+_MAKE_TEST = re.compile(r"^(test|check)\s*:(?!=)", re.MULTILINE)
 
 
 def detect(files: Sequence[str], read: Callable[[str], str | None]) -> tuple[Command, ...]:
@@ -60,12 +41,28 @@ def detect(files: Sequence[str], read: Callable[[str], str | None]) -> tuple[Com
         found.append(("go", "test", "./...", "-v"))
     if "package.json" in names and (of_npm := npm_test(read("package.json") or "")):
         found.append(of_npm)
+    found += _of_scripts(files)
     makefile = next((name for name in ("GNUmakefile", "makefile", "Makefile") if name in names), None)
-    if makefile and _MAKE_TEST.search(read(makefile) or ""):
-        found.append(("make", "test"))
-    if any(PurePosixPath(path).suffix == ".rb" and path.startswith("spec/") for path in files):
-        found.append(("rspec",))
+    targets = _MAKE_TEST.findall(read(makefile) or "") if makefile else []
+    found += [("make", max(targets))] if targets else []  # `test` rather than `check`, which may ask for a style
     return tuple(found)
+
+
+def _of_scripts(files: Sequence[str]) -> Iterator[Command]:
+    """Of Ruby, PHP, Perl and Lua."""
+    names = set(files)
+    bundle = [("bundle", "exec"), ()] if "Gemfile" in names else [()]
+    if any(path.startswith("spec/") and path.endswith(".rb") for path in files):
+        yield from ((*before, "rspec") for before in bundle)
+    elif {"Rakefile", "rakefile", "Rakefile.rb"} & names and any(_RUBY_TEST.search(path) for path in files):
+        yield from ((*before, "rake", "test") for before in bundle)
+    if any(path.endswith("Test.php") for path in files):
+        yield from ((program, "--no-coverage") for program in ("vendor/bin/phpunit", "phpunit"))
+    if any(path.startswith("t/") and path.endswith(".t") for path in files):
+        compiled = any(path.endswith(".xs") for path in files)
+        yield ("sh", "-c", "perl Makefile.PL && make && prove -br t") if compiled else ("prove", "-lr", "t")
+    if ".busted" in names or any(path.endswith("_spec.lua") for path in files):
+        yield ("busted", "-o", "TAP")
 
 
 def failing(execution: Execution) -> tuple[str, ...] | None:
@@ -78,14 +75,15 @@ def failing(execution: Execution) -> tuple[str, ...] | None:
         return execution.results.failed
     if execution.passed:
         return ()
-    hole = execution.output.rfind(_LEFT_OUT)
-    whole = not execution.truncated or -1 < hole < execution.output.rfind(_SUMMARY)
+    output = readable(execution.output)
+    hole = output.rfind(_LEFT_OUT)
+    whole = not execution.truncated or -1 < hole < output.rfind(_SUMMARY)
     if execution.ending is not Ending.EXITED or not whole:
         return None
-    for pattern in _FAILURES:
+    for pattern in FAILURES:
         # What is printed while tests run may be a candidate's own words: of pytest only the summary counts.
-        begins = execution.output.rfind(_SUMMARY) if pattern is _FAILURES[0] else 0
-        names = dict.fromkeys(pattern.findall(execution.output, max(begins, 0)))
+        begins = output.rfind(_SUMMARY) if pattern is FAILURES[0] else 0
+        names = dict.fromkeys(pattern.findall(output, max(begins, 0)))
         if names:
             return tuple(names)
     return None
@@ -94,23 +92,7 @@ def failing(execution: Execution) -> tuple[str, ...] | None:
 _SUMMARY = "= short test summary info ="
 _LEFT_OUT = "bytes left out ...]"
 
-# How runners say of one test after the other how it ended: its name, and the word. pytest, also by pytest-xdist;
-# unittest, whose second line may be a docstring; go; cargo; TAP; vitest, whose time is no part of the name, and which
-# names single tests below their file where they are slow; mocha and jest.
-_ENDED = (
-    re.compile(r"^(?P<name>(?>\S+?::).+?) (?P<word>PASSED|FAILED|ERROR)\b", re.MULTILINE),
-    re.compile(r"^\[gw\d+\] \[ *\d+%\] (?P<word>PASSED|FAILED|ERROR) (?P<name>(?>\S+?::).*\S)[ \t]*$", re.MULTILINE),
-    re.compile(r"^(?P<name>\w+ \([\w.]+\))(?:\n[^\n]+?)? \.\.\. (?P<word>ok|FAIL|ERROR)$", re.MULTILINE),
-    re.compile(r"^[ \t]*--- (?P<word>PASS|FAIL): (?P<name>\S+)", re.MULTILINE),
-    re.compile(r"^test (?P<name>\S+) \.\.\. (?P<word>ok|FAILED)$", re.MULTILINE),
-    re.compile(r"^(?P<word>ok|not ok) \d+ - (?P<name>.*\S)[ \t]*$", re.MULTILINE),
-    re.compile(r"^ ?(?P<word>[\u2713\u00d7]) (?P<name>.*?\S) +\d[\d.]*m?s[ \t]*$", re.MULTILINE),
-    re.compile(
-        r"^[ \t]*(?P<word>[\u2713\u2714\u221a\u2715\u2716\u00d7]|\d+\)) (?P<name>.*?\S)(?: \(\d[\d.]* ?m?s\))?[ \t]*$",
-        re.MULTILINE,
-    ),
-)
-_PASSED = ("PASSED", "PASS", "ok", "\u2713", "\u2714", "\u221a")
+_PASSED = ("PASSED", "PASS", "ok", "OK", ".", "\u2713", "\u2714", "\u221a")
 _BEGUN = re.compile(
     r"^((?>\S+?::)\S(?:.*\S)?)\s*\Z|^(\w+ \([\w.]+\))(?:\n[^\n]+?)? \.\.\.\s*\Z|^=== RUN +(\S+)\s*\Z"
     r"|^(collecting \.\.\.)\s*\Z",  # a file of tests does not end when it is imported
@@ -123,8 +105,9 @@ def so_far(execution: Execution) -> tuple[tuple[str, ...], tuple[str, ...]]:
 
     A name that several tests have is there as often as it passed.
     """
-    for pattern in _ENDED:
-        ended = [(found["name"], found["word"] in _PASSED) for found in pattern.finditer(execution.output)]
+    output = readable(execution.output)
+    for pattern in ENDED:
+        ended = [(found["name"], found["word"] in _PASSED) for found in pattern.finditer(output)]
         if ended:
             failed = dict.fromkeys(name for name, well in ended if not well)  # whatever else is said of them
             return tuple(name for name, well in ended if well and name not in failed), tuple(failed)
@@ -146,18 +129,6 @@ def unimported(execution: Execution) -> tuple[str, ...]:
     return tuple(dict.fromkeys(one or other for one, other in found))
 
 
-# How many tests ran, as runners sum it up: pytest, unittest, cargo, TAP, node, jest, vitest, mocha, rspec, Maven.
-_PYTEST_SUM = re.compile(r"^=*[ \t]*((?:\d{1,9} [a-z]+(?: [a-z]+)?(?:, )?)+) in [\d.]+s", re.MULTILINE)
-_SUMS = (
-    re.compile(r"^Ran (\d{1,9}) tests?\b", re.MULTILINE),
-    re.compile(r"^running (\d{1,9}) tests?$", re.MULTILINE),
-    re.compile(r"^(?:#|\u2139) tests (\d{1,9})$", re.MULTILINE),
-    re.compile(r"^Tests:\s.*?\b(\d{1,9}) total$", re.MULTILINE),
-    re.compile(r"^[ \t]*Tests {2}[^()\n]*\((\d{1,9})\)$", re.MULTILINE),
-    re.compile(r"^[ \t]*(\d{1,9}) (?:passing|failing)\b", re.MULTILINE),
-    re.compile(r"^(\d{1,9}) examples?, ", re.MULTILINE),
-    re.compile(r"\bTests run: (\d{1,9})(?:, \w+: \d+)*[ \t]*$", re.MULTILINE),  # of each module, not of each class
-)
 _GO = re.compile(r"^(?:ok|FAIL|---|\?)\s+\S+.*$", re.MULTILINE)
 _NONE_RAN = re.compile(
     r"^.*(?:no tests ran|No tests? (?:files? )?found|No tests executed|No tests were found).*$", re.M | re.I
@@ -166,11 +137,11 @@ _NONE_RAN = re.compile(
 
 def ran(execution: Execution) -> int | None:
     """How many tests ran, skipped ones left out; None where the output does not say."""
-    output = execution.output
-    if sums := _PYTEST_SUM.findall(output):
+    output = uncoloured(execution.output)
+    if sums := PYTEST_SUM.findall(output):
         counts = re.findall(r"(?<!\d)(\d{1,9}) (passed|failed|xfailed|xpassed)", sums[-1])
         return sum(int(count) for count, _ in counts)
-    for pattern in _SUMS:
+    for pattern in SUMS:
         if counts := pattern.findall(output):
             return sum(map(int, counts))
     lines = _GO.findall(output)
@@ -181,7 +152,7 @@ def ran(execution: Execution) -> int | None:
 
 def counted(execution: Execution) -> str:
     """`240 passed, 3 failed`, as far as the output says; "" where it does not."""
-    if sums := _PYTEST_SUM.findall(execution.output):
+    if sums := PYTEST_SUM.findall(execution.output):
         return str(sums[-1])
     passed, failed = so_far(execution)
     said = [f"{len(passed):,} passed"] if passed else []
@@ -190,7 +161,9 @@ def counted(execution: Execution) -> str:
 
 _GONE = re.compile(
     r"^(?:\S{0,300}python\S{0,30}: No module named \S+|make: .*Error 127"
-    r"|(?:/bin/)?(?:sh|bash): .*(?:not found|No such file).*)$",
+    r"|(?:/bin/)?(?:sh|bash): .*(?:not found|No such file).*|bundler: (?:failed to load )?command.*not found.*"
+    r"|Could not find (?:gem|compatible versions|\S+-\d).*|Could not locate Gemfile.*|Don't know how to build task.*"
+    r"|rake aborted!\nLoadError:.*|Could not open input file: .*)$",
     re.MULTILINE,
 )
 
@@ -223,7 +196,7 @@ def absence(command: Command, execution: Execution) -> tuple[NotCompared, str] |
     if summary:
         return NotCompared.NOT_RUN, summary[1].rstrip()
     if ran(execution) == 0:
-        sums = _PYTEST_SUM.search(output)
+        sums = PYTEST_SUM.search(output)
         said = _NONE_RAN.search(output)
         return NotCompared.NO_TESTS, (sums[0] if sums else said[0] if said else end).strip(" =")[:_QUOTED]
     return None
@@ -292,9 +265,27 @@ def narrowed(command: Command, tests: Mapping[str, str]) -> Command | None:
         # A module without any of them is no fault.
         none = ("-DfailIfNoTests=false", "-Dsurefire.failIfNoSpecifiedTests=false")
         return (*command, f"-Dtest={','.join(classes)}", *none) if classes else None
-    if names[:1] == ["rspec"]:
-        return (*before, *words[:1], *tests) if all(path.endswith(".rb") for path in tests) else None
-    return _of_node(command, names, tests)
+    return _of_script(command, names, tests) or _of_node(command, names, tests)
+
+
+def _of_script(command: Command, names: Sequence[str], tests: Mapping[str, str]) -> Command | None:
+    """Of the commands of `_of_scripts`; None for others."""
+
+    def of(ending: str) -> list[str]:
+        return [path for path in tests if path.endswith(ending)]
+
+    program = next((name for name in names if name not in ("bundle", "exec")), "")
+    if program == "rspec" and (paths := of(".rb")):
+        return (*command, *paths)
+    if command[-2:] == ("rake", "test") and (paths := of(".rb")):
+        return (*command, f"TEST={{{','.join(paths)}}}")
+    if program == "phpunit" and (paths := of(".php")):
+        return (*command, "--filter", rf"\b({'|'.join(PurePosixPath(path).stem for path in paths)})::")
+    if command[:3] == ("prove", "-lr", "t") and (paths := of(".t")):
+        return ("prove", "-l", *paths)
+    if program == "busted" and (paths := of(".lua")):
+        return (*command, *paths)
+    return None
 
 
 def _of_node(command: Command, names: Sequence[str], tests: Mapping[str, str]) -> Command | None:

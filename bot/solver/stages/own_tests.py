@@ -38,6 +38,7 @@ async def on_base(commands: Sequence[Command], sandbox: Sandbox, settings: Solve
     tell how far it is. Raises `SandboxUnavailable`.
     """
     refused: OwnTestsReport | None = None
+    unnamed: OwnTestsReport | None = None  # the first whose tests ran and told nothing
     for command in commands:
         base = await _run(sandbox, SandboxJob(command=command, timeout=settings.own_tests_timeout))
         if base is None:
@@ -56,8 +57,11 @@ async def on_base(commands: Sequence[Command], sandbox: Sandbox, settings: Solve
         if base.execution.passed or base.failures is not None:
             return report
         status = base.execution.status
-        return report.model_copy(update={"not_compared": NotCompared.UNNAMED_FAILURES, "detail": status})
-    return refused or OwnTestsReport(not_compared=NotCompared.NO_COMMAND)
+        nameless = report.model_copy(update={"not_compared": NotCompared.UNNAMED_FAILURES, "detail": status})
+        if base.stopped:  # another command takes as long
+            return nameless
+        unnamed = unnamed or nameless
+    return unnamed or refused or OwnTestsReport(not_compared=NotCompared.NO_COMMAND)
 
 
 async def run_own_tests(

@@ -43,7 +43,16 @@ def found(files: dict[str, str]) -> list[str]:
         ({"go.mod": "", "a.go": ""}, []),
         ({"Makefile": "all:\n\ntest: all\n\t./run\n"}, ["make test"]),
         ({"Makefile": "test := 1\nlatest:\n"}, []),
+        ({"Makefile": "check:\n\ttrue\n"}, ["make check"]),
+        ({"Makefile": "check:\n\tlint\ntest:\n\t./run\n"}, ["make test"]),
         ({"spec/a_spec.rb": ""}, ["rspec"]),
+        ({"spec/a_spec.rb": "", "Gemfile": "", "Rakefile": ""}, ["bundle exec rspec", "rspec"]),
+        ({"test/a/test_b.rb": "", "Gemfile": "", "Rakefile": ""}, ["bundle exec rake", "rake test"]),
+        ({"test/test_a.rb": ""}, []),
+        ({"tests/Unit/ATest.php": ""}, ["vendor/bin/phpunit --no-coverage", "phpunit --no-coverage"]),
+        ({"t/a.t": "", "lib/A.pm": ""}, ["prove -lr t"]),
+        ({"t/a.t": "", "A.xs": ""}, ["sh -c perl Makefile.PL && make && prove -br t"]),
+        ({"spec/a_spec.lua": ""}, ["busted -o TAP"]),
     ],
 )
 def test_detection_by_the_files_alone(files: dict[str, str], expected: list[str]) -> None:
@@ -170,6 +179,13 @@ async def test_unnamed_failures_on_base_can_not_be_compared() -> None:
     assert report.candidates == ()
 
 
+async def test_a_command_that_tells_nothing_leaves_the_next_one_to_try() -> None:
+    results = {("npm", "test"): FAILED, ("make", "test"): PASSED}
+    report = await run(BALLOT, FakeSandbox(lambda job: results[job.command]), (("npm", "test"), ("make", "test")))
+    assert report.command == ("make", "test")
+    assert report.compared
+
+
 async def test_a_sandbox_error_is_said() -> None:
     def answer(job: SandboxJob) -> Execution:
         raise SandboxError("gone")
@@ -198,6 +214,11 @@ async def test_of_each_behaviour_the_best_is_run_first() -> None:
         (exited(4, "ImportError while loading conftest.\nE   ModuleNotFoundError: No module named 'x'"), "'x'"),
         (exited(1, "ERROR t/test_a.py\nERROR t/test_b.py\n2 errors in 0.12s\n"), "2 errors"),
         (exited(5, "no tests ran in 0.01s\n"), "no tests ran"),
+        (exited(7, "Could not find gem 'rake' in locally installed gems.\n"), "gem 'rake'"),
+        (exited(127, "bundler: command not found: rspec\n"), "not found: rspec"),
+        (exited(1, "rake aborted!\nDon't know how to build task 'test' (see the list)\n"), "build task 'test'"),
+        (exited(1, "rake aborted!\nLoadError: cannot load such file -- bundler/setup\n"), "LoadError"),
+        (exited(1, "0 examples, 0 failures, 5 errors occurred outside of examples\n"), "0 examples"),
     ],
 )  # fmt: skip
 async def test_a_runner_that_tested_nothing_gives_way_to_the_next(first: Execution, why: str) -> None:

@@ -244,6 +244,11 @@ PY, GO, RS = {"tests/test_a.py": ""}, {"num/a_test.go": "", "num/b_test.go": ""}
         ("cargo test --offline --no-fail-fast", RS, "cargo test --offline --no-fail-fast --test whole"),
         ("cargo test", {"src/a.rs": ""}, None),
         ("rspec", {"spec/a_spec.rb": ""}, "rspec spec/a_spec.rb"),
+        ("bundle exec rspec", {"spec/a_spec.rb": ""}, "bundle exec rspec spec/a_spec.rb"),
+        ("rake test", {"test/test_a.rb": "", "test/b_test.rb": ""}, "rake test TEST={test/test_a.rb,test/b_test.rb}"),
+        ("phpunit --no-coverage", {"tests/ATest.php": ""}, "phpunit --no-coverage --filter \\b(ATest)::"),
+        ("prove -lr t", {"t/a.t": ""}, "prove -l t/a.t"),
+        ("busted -o TAP", {"spec/a_spec.lua": ""}, "busted -o TAP spec/a_spec.lua"),
         (
             "npm test --silent",
             {"test/a.test.js": "require('node:test')"},

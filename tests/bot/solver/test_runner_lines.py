@@ -1,0 +1,213 @@
+"""What runners of many languages print, recorded of small projects with their real versions, cut short."""
+
+from typing import NamedTuple
+
+import pytest
+
+from bot.records import Execution, OwnTestsReport
+from bot.solver.comparison import regressions, told
+from bot.solver.test_runners import failing, ran, so_far
+from tests.fakes import exited
+
+
+class Printed(NamedTuple):
+    output: str
+    failing: tuple[str, ...]
+    passed: tuple[str, ...] = ()  # where the runner names those
+    ran: int | None = None
+
+
+MINITEST = Printed(  # 5.15
+    "# Running:\n\n.FSE.F\n\nFinished in 0.009039s, 663.7551 runs/s, 442.5034 assertions/s.\n\n  1) Failure:\n"
+    "TestMill#test_high [/repo/test/test_mill.rb:4]:\nExpected: 1\n  Actual: 2\n\n  2) Error:\nTestMill#test_err:\n"
+    "RuntimeError: x\n    /repo/test/test_mill.rb:5:in `test_err'\n\n  3) Failure:\n"
+    "mill::inner#test_0001_fails: a [/repo/test/test_mill.rb:10]:\nExpected: 2\n  Actual: 1\n\n"
+    "6 runs, 4 assertions, 2 failures, 1 errors, 1 skips\nrake aborted!\nCommand failed with status (1)\n",
+    ("TestMill#test_high", "TestMill#test_err", "mill::inner#test_0001_fails: a"),
+    ran=6,
+)
+MINITEST_VERBOSE = Printed(
+    "TestMill#test_err = 0.00 s = E\nTestMill#test_skip = 0.00 s = S\nTestMill#test_low = 0.00 s = .\n"
+    "mill#test_0001_works with words = 0.01 s = .\n\n  1) Error:\nTestMill#test_err:\nRuntimeError: x\n\n"
+    "4 runs, 2 assertions, 0 failures, 1 errors, 1 skips\n",
+    ("TestMill#test_err",),
+    ("TestMill#test_low", "mill#test_0001_works with words"),
+    4,
+)
+TEST_UNIT = Printed(  # 3.5
+    "Started\n.F\n====\nFailure: test_data[two words](Outer::TestMill)\n/repo/test/test_mill.rb:5:in `test_data'\n"
+    "<1> expected but was\n<2>\n====\nE\n====\nError: test_err(Outer::TestMill): RuntimeError: x\n"
+    "/repo/test/test_mill.rb:6:in `test_err'\n====\n.\nFinished in 1.38 seconds.\n----\n"
+    "4 tests, 5 assertions, 1 failures, 1 errors, 0 pendings, 1 omissions, 0 notifications\n75% passed\n",
+    ("test_data[two words](Outer::TestMill)", "test_err(Outer::TestMill)"),
+    ran=4,
+)
+RSPEC = Printed(  # 3.12
+    ".F*F\n\nPending: (Failures listed here are expected and do not affect your suite's status)\n\n"
+    "  1) Mill pending one\n     # x\n\nFailures:\n\n  1) Mill subtracts\n     Failure/Error: expect(1).to eq 2\n\n"
+    "Finished in 0.02 seconds (files took 0.3 seconds to load)\n4 examples, 2 failures, 1 pending\n\n"
+    "Failed examples:\n\nrspec ./spec/mill_spec.rb:3 # Mill subtracts\nrspec './spec/mill_spec.rb[1:5]' # Mill is 2\n",
+    ("./spec/mill_spec.rb:3 # Mill subtracts", "'./spec/mill_spec.rb[1:5]' # Mill is 2"),
+    ran=4,
+)
+PHPUNIT = Printed(  # 9.6
+    "PHPUnit 9.6.7 by Sebastian Bergmann and contributors.\n\n.FES.F    6 / 6 (100%)\n\nThere was 1 error:\n\n"
+    "1) Mill\\Tests\\MillTest::testErr\nRuntimeException: x\n\n/repo/tests/MillTest.php:7\n\n--\n\n"
+    "There were 2 failures:\n\n1) Mill\\Tests\\MillTest::testHigh\nFailed asserting that 2 is identical to 1.\n\n"
+    '2) Mill\\Tests\\MillTest::testData with data set "two words" (2)\nFailed asserting\n\n'
+    "ERRORS!\nTests: 6, Assertions: 5, Errors: 1, Failures: 2, Skipped: 1.\n",
+    (
+        "Mill\\Tests\\MillTest::testErr",
+        "Mill\\Tests\\MillTest::testHigh",
+        'Mill\\Tests\\MillTest::testData with data set "two words"',
+    ),
+    ran=6,
+)
+PROVE = Printed(  # 3.44
+    "t/a.t .. \nDubious, test returned 2 (wstat 512, 0x200)\nFailed 2/5 subtests \nt/b.t .. ok\n\n"
+    "Test Summary Report\n-------------------\nt/a.t    (Wstat: 512 (exited 2) Tests: 5 Failed: 2)\n"
+    "  Failed tests:  2-3\n  Non-zero exit status: 2\nt/c.t    (Wstat: 0 Tests: 20 Failed: 0)\n  TODO passed:   16\n"
+    "t/d.t    (Wstat: 512 (exited 2) Tests: 0 Failed: 0)\n  Parse errors: No plan found in TAP output\n"
+    "Files=4, Tests=32,  1 wallclock secs ( 0.01 usr  0.01 sys)\nResult: FAIL\n",
+    ("t/a.t", "t/d.t"),
+    ran=32,
+)
+NODE = Printed(  # 20
+    "TAP version 13\n# Subtest: outer\n    # Subtest: works\n    ok 1 - works\n      ---\n      duration_ms: 7.6\n"
+    "      ...\n    # Subtest: fails\n    not ok 2 - fails\n      ---\n      duration_ms: 0.2\n      ...\n    1..2\n"
+    "not ok 1 - outer\n# Subtest: later\nok 2 - later # TODO\n# Subtest: alone\nok 3 - alone\n1..3\n"
+    "# tests 4\n# pass 2\n",
+    ("outer > fails", "outer"),
+    ("outer > works", "alone"),
+    4,
+)
+TAPE = Printed(  # 5
+    "TAP version 13\n# low\nok 1 should be equal\nok 2 should be equal\n# high\nnot ok 3 should be equal\n  ---\n"
+    "    operator: equal\n  ...\n\n1..3\n# tests 3\n# pass  2\n# fail  1\n",
+    ("high > should be equal",),
+    ("low > should be equal", "low > should be equal"),
+    3,
+)
+NODE_TAP = Printed(  # 16
+    "TAP version 13\n# Subtest: test/a.js\n    # Subtest: outer\n        ok 1 - same\n        not ok 2 - differ\n"
+    "        1..2\n        # failed 1 of 2 tests\n    not ok 1 - outer # time=20.641ms\n    1..1\n"
+    "not ok 1 - test/a.js # time=22.817ms\n# Subtest: test/b.js\n    ok 1 - b ok\n    1..1\n    # time=4.613ms\n"
+    "ok 2 - test/b.js # time=4.613ms\n\n1..2\n# failed 1 of 2 tests\n# time=248.44ms\n",
+    ("test/a.js > outer > differ", "test/a.js > outer", "test/a.js"),
+    ("test/a.js > outer > same", "test/b.js > b ok", "test/b.js"),
+)
+JEST = Printed(  # 29, of several files
+    "PASS ./b.test.js\nFAIL ./a.test.js (5.2 s)\n  \u25cf Console\n\n    console.log\n\n  \u25cf outer \u203a high\n\n"
+    "    expect(received).toBe(expected)\n\n      at Object.toBe (a.test.js:2:92)\n\n"
+    "Test Suites: 1 failed, 1 passed, 2 total\n"
+    "Tests:       1 failed, 2 skipped, 8 passed, 11 total\n",
+    ("./a.test.js", "outer \u203a high"),
+    ran=11,
+)
+VITEST = Printed(  # 4
+    " \x1b[31m\u276f\x1b[39m test/a.test.js \x1b[2m(\x1b[22m3 tests | 1 failed)\x1b[32m 14ms\x1b[39m\n"
+    "     \x1b[32m\u2713\x1b[39m ok 1ms\n     \x1b[31m\u00d7 high\x1b[39m 10ms\n"
+    " \u2713 test/b.test.js (6 tests) 3ms\n\n"
+    "\x1b[41m\x1b[1m FAIL \x1b[22m\x1b[49m test/a.test.js\x1b[2m > \x1b[22mouter\x1b[2m > \x1b[22mhigh\n"
+    "AssertionError: expected 1 to be 2\n\n      Tests  1 failed | 8 passed (9)\n",
+    ("test/a.test.js > outer > high",),
+    ("test/b.test.js (6 tests)",),
+    9,
+)
+AVA = Printed(  # 6
+    "  \u2714 a \u203a low\n  \u2718 [fail]: a \u203a high\n  \u2714 b \u203a slow (1.2s)\n"
+    "  \u2500\n\n"
+    "  a \u203a high\n\n  1 test failed\n",
+    ("a \u203a high",),
+    ("a \u203a low", "b \u203a slow"),
+)
+JASMINE = Printed(  # 5
+    ".F\n\nFailures:\n1) outer high\n  Message:\n    Expected 1 to be 2.\n  Stack:\n        at <Jasmine>\n\n"
+    "2 specs, 1 failure\n",
+    ("outer high",),
+    ran=2,
+)
+CARGO = Printed(  # 1.65
+    "running 2 tests\ntest tests::high ... FAILED\ntest tests::low - should panic ... ok\n\n   Doc-tests mill\n\n"
+    "running 3 tests\ntest src/lib.rs - (line 3) ... ok\ntest src/lib.rs - clamp (line 40) ... FAILED\n"
+    "test src/lib.rs - Mill::<T>::new (line 50) - compile fail ... ok\n",
+    ("tests::high", "src/lib.rs - clamp"),
+    ("tests::low", "src/lib.rs - ", "src/lib.rs - Mill::<T>::new"),
+    5,
+)
+BUSTED = Printed(  # 2.1
+    "+-\n2 successes / 1 failure / 0 errors / 0 pending : 0.003711 seconds\n\nFailure \u2192 spec/mill_spec.lua @ 3\n"
+    "mill fails\nspec/mill_spec.lua:3: Expected objects to be equal.\n",
+    ("spec/mill_spec.lua @ 3\nmill fails",),
+)
+GTEST = Printed(
+    "[==========] Running 2 tests from 1 test suite.\n[ RUN      ] Mill.Low\n[       OK ] Mill.Low (0 ms)\n"
+    "[ RUN      ] Mill.High\n[  FAILED  ] Mill.High (1 ms)\n[==========] 2 tests from 1 test suite ran. (1 ms total)\n"
+    "[  PASSED  ] 1 test.\n[  FAILED  ] 1 test, listed below:\n[  FAILED  ] Mill.High\n",
+    ("Mill.High",),
+    ("Mill.Low",),
+    2,
+)
+AUTOMAKE = Printed("PASS: low\nFAIL: high\n# TOTAL: 2\n# PASS:  1\n# FAIL:  1\n", ("high",), ran=2)
+
+RUNNERS = {name.lower(): value for name, value in sorted(globals().items()) if isinstance(value, Printed)}
+
+
+@pytest.mark.parametrize("runner", RUNNERS)
+def test_each_runner_names_its_tests(runner: str) -> None:
+    printed = RUNNERS[runner]
+    execution = exited(1, printed.output)
+    assert failing(execution) == printed.failing
+    assert ran(execution) == printed.ran
+    if printed.passed:
+        assert so_far(execution)[0] == printed.passed
+
+
+def broken(base: Execution, after: Execution) -> tuple[str, ...]:
+    report = OwnTestsReport(command=("make", "test"), base=told(base), candidates=((0, told(after)),))
+    return regressions(report, 0)
+
+
+@pytest.mark.parametrize("runner", RUNNERS)
+def test_what_fails_before_breaks_nothing(runner: str) -> None:
+    execution = exited(1, RUNNERS[runner].output)
+    assert broken(execution, execution) == ()
+
+
+def test_a_second_failure_is_told_from_the_first() -> None:
+    one = "  1) Failure:\nTestMill#test_low [a.rb:4]:\n"
+    two = one + "\n  2) Failure:\nTestMill#test_high [a.rb:9]:\n"
+    assert broken(exited(1, one), exited(1, two)) == ("TestMill#test_high",)
+
+
+def test_times_and_lines_are_no_part_of_names() -> None:
+    quick, slow = (f"ok 1 - a # time={time}ms\nnot ok 2 - b # time={time}ms\n" for time in ("4.6", "19.2"))
+    assert broken(exited(1, quick), exited(1, slow)) == ()
+    moved = CARGO.output.replace("(line 40)", "(line 44)").replace("(line 50)", "(line 54)")
+    assert broken(exited(1, CARGO.output), exited(1, moved)) == ()
+
+
+def test_of_a_file_whose_test_fails_that_test_is_named() -> None:
+    base = exited(0, " \u2713 test/a.test.js (9 tests) 3ms\n      Tests  9 passed (9)\n")
+    after = exited(1, " FAIL  test/a.test.js > outer > high\n\n      Tests  1 failed | 8 passed (9)\n")
+    assert broken(base, after) == ("test/a.test.js > outer > high",)
+
+
+def test_where_only_what_follows_the_tests_fails_they_are_compared() -> None:
+    base = exited(1, "ok 1 a\nok 2 b\n# tests 2\nTypes can't be checked: no network\n")
+    assert told(base).failures == ()
+    assert broken(base, base) == ()
+    assert broken(base, exited(1, "ok 1 a\nnot ok 2 b\n# tests 2\n")) == ("b",)
+    assert broken(base, exited(1, "ok 1 a\nSyntaxError\n")) == ("b (no result)",)
+
+
+def test_a_run_that_fails_behind_its_tests_and_did_not_before_is_broken() -> None:
+    output = "ok 1 a\nok 2 b\n# tests 2\n"
+    assert broken(exited(0, output), exited(1, output + "index.d.ts: type error\n")) == ("make test: exit 1",)
+
+
+def test_titles_above_many_results_stay_short() -> None:
+    output = f"# {'x' * 50_000}\n" + "ok 1 a\n" * 5_000
+    names = so_far(exited(0, output))[0]
+    assert len(names) == 5_000
+    assert max(map(len, names)) < 300
