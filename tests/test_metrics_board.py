@@ -14,7 +14,7 @@ from bot.lifecycle import RunState
 from bot.web.metrics import Metrics
 from engine.core import Core
 from engine.server.metrics import EngineMetrics
-from tests.engine.conftest import make_core, tokenizer, weights
+from tests.engine.conftest import make_core, make_weights, tokenizer, weights
 from tests.test_deploy import SERVICES, mounts
 
 __all__ = ["make_core", "tokenizer", "weights"]
@@ -44,7 +44,7 @@ def samples(text: str) -> dict[str, set[str]]:
 
 
 def test_every_metric_of_the_board_and_the_alerts_is_exported(make_core: Callable[..., Core]) -> None:
-    text = EngineMetrics(make_core()).render().decode()
+    text = EngineMetrics(make_core(other=make_weights("Mistral", sliding_window=13))).render().decode()
     exported = samples(of_web()) | samples(text) | {"up": {"job"}}
     exported["troop_engine_sequences_finished_total"] = {"reason"}  # has a sample once one has ended
     assert "troop_engine_sequences_finished" in text
