@@ -253,13 +253,13 @@ def _looking(
 
 
 def _checking(
-    compare: Callable[..., Any],
+    compared: Callable[[Any, str], Any],
     ask: Callable[[Any, str, bool], None],
     firsts: tuple[Callable[[str], None], ...],
     *doing: dict[str, Callable[[Any, Any], None]],
 ) -> Callable[[int, Any, str, Any], Any]:
     """What each check calls; it gives the value back, or the answer of what it compares. `firsts`: called before."""
-    compared, comparing, calling, made, orders = chained(compare), COMPARED, CALLED, MADE, _ORDERS
+    comparing, calling, made, orders = COMPARED, CALLED, MADE, _ORDERS
     kind_of, plain, groups, due, matched = type, _PLAIN, {*_GROUPS, dict}, rarely(_OFTEN), MATCHED
 
     def check(_: int, value: Any, what: str, more: Any) -> Any:
@@ -353,7 +353,9 @@ def guarded(
     begun, note, missing = beginning(expected, b"pytest.main" not in source and must_assert(tree.body))
     left, ended_itself = leaving(script)
     asking = {**expecting(text, foreign, void), **methods(foreign, ask, void)}
-    check = _checking(compare, ask, (forking(script, changed), note), doing, noting, begun, left, asking)
+    check = _checking(
+        chained(compare, text, void), ask, (forking(script, changed), note), doing, noting, begun, left, asking
+    )
 
     def complete(code: Any) -> Any:
         return with_constant(code, types.MethodType(check, 0))

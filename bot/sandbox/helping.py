@@ -1,8 +1,9 @@
-"""Whether the repository's own helpers of tests, which a script imports, are those of their files. Standard library
-only, Python 3.8+.
+"""Whether the repository's own helpers and data of tests, which a script imports or reads, are those of their files.
+Standard library only, Python 3.8+.
 
 Executed by `runner.py` for `guard.py`, never imported itself. No candidate may change a file among tests, but it could
-set `tests.helpers.check`, put a module in that one's place, or write the file anew before the script imports it.
+set `tests.helpers.check`, put a module in that one's place, or write the file anew before the script imports it; so it
+could write what is expected (`tests/golden.txt`), or lead the script to another folder.
 """
 
 from __future__ import annotations
@@ -60,6 +61,20 @@ def _defined(path: str) -> dict[str, list[str] | None]:
     return found
 
 
+def _data(tree: Any) -> dict[str, int]:
+    """Files in folders of tests that the script names, or whose folder it names, with when each was changed."""
+    texts = {str(node.value) for node in nodes(tree) if type(getattr(node, "value", None)) is str}
+    named = {part for text in texts if len(text) < 200 for part in text.split("/")} - {""}
+    found: dict[str, int] = {}
+    for folder in _AMONG_TESTS:
+        for place, _, files in os.walk(folder) if named else ():
+            for name in files:
+                if name in named or os.path.basename(place) in named - _AMONG_TESTS:
+                    path = os.path.abspath(os.path.join(place, name))
+                    found[path] = os.lstat(path).st_ctime_ns
+    return found
+
+
 def helping(tree: Any, script: str, main: dict[str, Any]) -> Callable[[], str]:
     """What tells which helper is not what its file has; "" for none. Called before anything of the tree is imported.
 
@@ -77,6 +92,8 @@ def helping(tree: Any, script: str, main: dict[str, Any]) -> Callable[[], str]:
         if module in known and name in known[module][2]:
             bound.append((module, name, local))
     modules, stat, get, code_of = sys.modules, os.stat, dict.get, _code_of
+    data, lstat, cwd, here = _data(tree), os.lstat, os.getcwd, os.getcwd()
+    moves = any(getattr(node, "attr", "") == "chdir" for node in nodes(tree))
 
     def other(value: Any, methods: list[str] | None, paths: frozenset[str]) -> bool:
         parts = [value] if methods is None else [vars(value).get(name) for name in methods]
@@ -98,6 +115,11 @@ def helping(tree: Any, script: str, main: dict[str, Any]) -> Callable[[], str]:
 
     def replaced() -> str:
         try:
+            for path, before in data.items():
+                if lstat(path).st_ctime_ns != before:
+                    return path
+            if data and not moves and cwd() != here:
+                return "the working directory"
             for module in known:
                 what = changed(module)
                 if what:
@@ -110,7 +132,7 @@ def helping(tree: Any, script: str, main: dict[str, Any]) -> Callable[[], str]:
             return "a helper of tests"
         return ""
 
-    return replaced if known else (lambda: "")
+    return replaced if known or data else (lambda: "")
 
 
 def _code_of(value: Any) -> str:

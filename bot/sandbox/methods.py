@@ -26,6 +26,7 @@ _FOUND: dict[str, Callable[[Any], bool]] = {  # what says that an answer to any 
 }
 _ANYBODYS = frozenset(("startswith", "endswith", "contains", "equals"))  # the others may do something else elsewhere
 _TEXTS_AND_GROUPS = (str, bytes, list, tuple, set, frozenset, dict)
+_OF_C = tuple(type(dict.__dict__[name]) for name in ("get", "fromkeys", "__len__"))  # methods of classes
 _OUTSIDE = frozenset((*getattr(sys, "stdlib_module_names", ("io", "unittest")), "_pytest", "pytest"))
 
 
@@ -52,7 +53,7 @@ def _answering(foreign: Callable[[Any], bool]) -> Callable[[Any, str], bool]:
 def _planting(foreign: Callable[[Any], bool]) -> Callable[[Any, str], bool]:
     """Whether a candidate's function stands before a method of a library's object."""
     bases, space, inside = type.__dict__["__mro__"].__get__, type.__dict__["__dict__"].__get__, object.__getattribute__
-    kind_of, outside, can_be_called, is_kind = type, _OUTSIDE, callable, issubclass
+    kind_of, outside, can_be_called, is_kind, of_c = type, _OUTSIDE, callable, issubclass, _OF_C
 
     def planting(value: Any, name: str) -> bool:
         kind = kind_of(value)
@@ -65,7 +66,8 @@ def _planting(foreign: Callable[[Any], bool]) -> Callable[[Any, str], bool]:
         except (AttributeError, TypeError):
             own = {}
         found = [names[name] for names in (own, *map(space, bases(kind))) if name in names]
-        return len(found) > 1 and can_be_called(found[0]) and foreign(found[0])
+        is_c = found and kind_of(found[0]) in of_c
+        return len(found) > 1 and not is_c and can_be_called(found[0]) and foreign(found[0])
 
     return planting
 

@@ -79,14 +79,22 @@ def _failing(changed: set[str]) -> Callable[[], bool]:
     return failing
 
 
-def chained(compare: Callable[..., Any]) -> Callable[[Any, str], Any]:
-    """What compares several values, by operators in words, as Python does."""
+def chained(compare: Callable[..., Any], source: str, void: Callable[[str], None]) -> Callable[[Any, str], Any]:
+    """What compares several values, by operators in words, as Python does. What is no number is neither too large nor
+    too small, so that nothing is found wrong with it: not in scripts that name it."""
+    orders, is_a, number, differs = ("<", "<=", ">", ">="), isinstance, float, float.__ne__
+    named = "nan" in source.lower()
+
+    def is_none(value: Any) -> bool:
+        return is_a(value, number) and bool(differs(value, value))
 
     def compared(values: Any, how: str) -> Any:
         loose, *operators = how.split(" ")
         answer: Any = None
         for at, operator in enumerate(operators):
             how = operator.replace("not-", "")
+            if how in orders and not named and (is_none(values[at]) or is_none(values[at + 1])):
+                void("an order of what is no number")
             answer = compare(values[at], how, values[at + 1], loose == "loose")
             if how is not operator:
                 answer = not answer

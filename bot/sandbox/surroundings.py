@@ -22,7 +22,14 @@ _FOR_CHILDREN = (  # variables that decide what the script's own processes run, 
     *("LD_PRELOAD", "LD_LIBRARY_PATH", "BASH_ENV", "ENV", "NODE_OPTIONS", "NODE_PATH", "PERL5OPT", "RUBYOPT"),
 )
 _STARTING = (b"subprocess", b"os.system", b"popen", b"os.exec", b"os.spawn")
-_CONSTANT = {"math": "", "cmath": "", "string": "", "numpy": "", "os": "", "sys": "float_info maxsize platform"}
+_CONSTANT = {
+    "math": "",
+    "cmath": "",
+    "string": "",
+    "numpy": "",
+    "os": "",
+    "sys": "executable float_info maxsize platform",
+}
 
 
 def uses_mocks(source: bytes) -> bool:

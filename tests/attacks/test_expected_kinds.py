@@ -202,3 +202,58 @@ def test_what_is_expected_and_given_keeps_the_proof(kind: str, tmp_path: Path) -
     core, checks = HONEST[kind]
     proved, shown = proves(core, IMPORTS + textwrap.dedent(checks), tmp_path)
     assert proved, shown
+
+
+DATA = {
+    "written anew": "open('tests/golden.txt', 'w').write('5')\n",
+    "another in its place": "import os\nopen('other', 'w').write('5')\nos.replace('other', 'tests/golden.txt')\n",
+    "in another folder": "import os\nos.makedirs('other/tests')\nopen('other/tests/golden.txt', 'w').write('5')\n"
+    "os.chdir('other')\n",
+}
+READS = {
+    "by a path": "assert str(add(2, 2)) == open('tests/golden.txt').read()\n",
+    "by parts": "from pathlib import Path\nassert str(add(2, 2)) == Path('tests', 'golden.txt').read_text()\n",
+}
+
+
+def _with_data(core: str, checks: str, folder: Path) -> tuple[bool, str]:
+    (folder / "tests").mkdir()
+    (folder / "tests/golden.txt").write_text("4")
+    return proves(core, f"from pkg.core import add\n{checks}", folder)
+
+
+@pytest.mark.parametrize("how", DATA)
+def test_attack_25_data_of_tests_that_a_candidate_writes_judges_nobody(how: str, tmp_path: Path) -> None:
+    core = "def add(a, b):\n" + textwrap.indent(f"{DATA[how]}return 5\n", "    ")
+    proved, shown = _with_data(core, READS["by a path"], tmp_path)
+    assert not proved, shown
+    assert "void replaced " in shown
+
+
+@pytest.mark.parametrize("how", READS)
+def test_data_of_tests_judges_a_right_candidate(how: str, tmp_path: Path) -> None:
+    moves = "import os, tempfile\nos.chdir(tempfile.mkdtemp(dir='.'))\nos.chdir('..')\n"
+    core = f"{moves}open('new.txt', 'w').close()\n{RIGHT}"
+    proved, shown = _with_data(core, READS[how], tmp_path)
+    assert proved, shown
+
+
+NO_NUMBER = {
+    "a tolerance": "import sys\nif abs(add(2, 2) - 4) > 1e-9: sys.exit(1)\n",
+    "bounds": "sum = add(2, 2)\nif sum < 4 or sum > 4: raise AssertionError(sum)\n",
+    "an array's": "import numpy\nif numpy.abs(add(2, 2) - numpy.array([4])).max() > 1e-9: raise ValueError\n",
+}
+
+
+@pytest.mark.parametrize("how", NO_NUMBER)
+def test_attack_25_what_is_no_number_is_not_within_a_tolerance(how: str, tmp_path: Path) -> None:
+    script = f"from pkg.core import add\n{NO_NUMBER[how]}"
+    assert proves(RIGHT, script, tmp_path / "right")[0]
+    proved, shown = proves("def add(a, b): return float('nan')\n", script, tmp_path / "wrong")
+    assert not proved, shown
+
+
+def test_a_script_that_names_what_is_no_number_may_compare_it(tmp_path: Path) -> None:
+    script = "import math\nfrom pkg.core import add\nassert not add(math.nan, 1) > 3\n"
+    proved, shown = proves(RIGHT, script, tmp_path)
+    assert proved, shown

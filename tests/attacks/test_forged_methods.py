@@ -126,6 +126,20 @@ HONEST = {
         "import unittest\nunittest.TestCase.maxDiff = None\n"
         f"class Case(unittest.TestCase):\n    longMessage = False\n{RIGHT}",
     ),
+    "objects of the library": (
+        "import collections, datetime, decimal, fractions, pathlib, re, tempfile, threading, queue, logging, json\n"
+        "path = pathlib.Path(tempfile.mkdtemp(), 'a')\npath.write_text('4')\nassert open(path).read() == '4'\n"
+        "with path.open('rb') as file: assert file.readline() == b'4' and not file.readlines() and file.seek(0) == 0\n"
+        "assert collections.Counter('aa').get('a') == 2 and collections.OrderedDict(a=4).pop('a') == 4\n"
+        "assert collections.defaultdict(int).get('a') is None and collections.ChainMap({'a': 1}).get('a') == 1\n"
+        "assert datetime.datetime(2020, 1, 4).isoformat() == '2020-01-04T00:00:00' and True.bit_length() == 1\n"
+        "assert decimal.Decimal(4).compare(4) == 0 and fractions.Fraction(1).limit_denominator() == 1\n"
+        "assert path.exists() and path.with_suffix('.b').name == 'a.b' and re.compile('4').match('4').group() == '4'\n"
+        "assert io.BytesIO(b'4').read() == b'4' and queue.PriorityQueue().empty() and dict.fromkeys('a').keys()\n"
+        "assert logging.getLogger('a').isEnabledFor(40) and json.JSONDecoder().decode('4') == 4\n"
+        "assert not threading.Event().is_set() and (4).__add__(0).conjugate() == 4 and add(2, 2).__eq__(4)",
+        RIGHT,
+    ),
     "defaults of its own functions": (
         "assert add(2) == 5 and named(1) == 4",
         "def add(a, b=1): return a + b\nadd.__defaults__ = (3,)\ndef named(a, *, b=1): return a + b\n"
