@@ -47,7 +47,7 @@ def _of_library(*names: str) -> tuple[str, ...]:
     return tuple(os.path.join(_library, *name.split("/")) for name in names)
 
 
-def _allowances(untrusted: set[str]) -> tuple[Callable[[Any], bool], Callable[[FrameType], bool]]:
+def _allowances(untrusted: set[str]) -> tuple[Callable[[Any, str], bool], Callable[[FrameType], bool]]:
     """What may be done though it could forge: see each. All names are bound here, as in `watch`."""
     modules, doctest = sys, os.path.join(_library, "doctest.py")
     is_text, kind, function, length, lower = str.startswith, type, _function, len, str.lower
@@ -59,7 +59,7 @@ def _allowances(untrusted: set[str]) -> tuple[Callable[[Any], bool], Callable[[F
         mine = code.co_filename == doctest and code.co_name == "run" and doctest not in untrusted
         return mine and frame.f_globals["sys"] is modules and frame.f_locals.get("save_trace", modules) is None
 
-    def own(target: Any) -> bool:
+    def own(target: Any, attribute: str) -> bool:
         """Whether it is a function of the repository's own code, which the candidate might as well have edited.
 
         Decorators that compile what they wrap at its first call replace such functions' code. Not one of a test, nor
@@ -68,6 +68,8 @@ def _allowances(untrusted: set[str]) -> tuple[Callable[[Any], bool], Callable[[F
         if kind(target) is not function:
             return False
         name = target.__code__.co_filename
+        if attribute != "__code__" and name[:1] == "<":  # the library gives tuples with names their defaults
+            return True
         return is_text(name, tree) and "test" not in lower(name[length(tree) :])
 
     return own, restores
@@ -292,7 +294,7 @@ def watch(
         if event in steering:  # threads of a coverage tool trace themselves
             return named(caller, tracing) and not (event == "sys.settrace" and restores(caller))
         if event == "object.__setattr__":
-            return named(caller) and not own(arguments[0])
+            return named(caller) and not own(arguments[0], arguments[1])
         if event == "open":
             path = arguments[0]
             if leads_to_memory(path, 8) and suspicious(caller):
