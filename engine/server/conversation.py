@@ -67,8 +67,10 @@ class Message(BaseModel):
         found = self.model_dump()
         if isinstance(self.content, list):
             for part in self.content:
-                if part.type != "text" or part.text is None:
+                if part.type != "text":
                     raise RequestError(f"content parts of type {part.type!r} are not supported: text only", "messages")
+                if part.text is None:
+                    raise RequestError("a content part of type 'text' has no text", "messages")
                 for name in part.model_extra or ():
                     raise RequestError(f"unknown field {name!r} of a content part", "messages")
             found["content"] = "".join(part.text or "" for part in self.content)

@@ -5,7 +5,7 @@ _TEXT_ONLY = "this engine generates text only"
 _INSTEAD = {
     "/v1/responses": f"{_CHAT}, which takes tools, reasoning_effort and response_format",
     "/v1/messages/count_tokens": "use POST /tokenize with messages",
-    "/v1/messages": f"Anthropic's Messages API is not served: {_CHAT}, which takes tools, too",
+    "/v1/messages": f"Anthropic's Messages API has no place here: {_CHAT}, which takes tools, too",
     "/v1/embeddings": "this engine computes no embeddings: run an embedding model in a server made for it",
     "/v1/rerank": "this engine does not rank texts: run a reranking model in a server made for it",
     "/v1/score": "this engine does not compare texts: run a reranking model in a server made for it",

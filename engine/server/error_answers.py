@@ -1,7 +1,9 @@
 """Errors as answers in OpenAI's form."""
 
 import json
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from fastapi import FastAPI, Response
 from fastapi import Request as HttpRequest
@@ -11,6 +13,8 @@ from starlette.routing import Match
 
 from engine.errors import RequestError, ServingError
 from engine.server.elsewhere import instead_of
+
+_WORDS = re.compile(r"^Value error, | or (?:instance of \w+|object to extract fields from)")  # pydantic's own
 
 
 def add_errors(app: FastAPI) -> None:
@@ -22,14 +26,7 @@ def add_errors(app: FastAPI) -> None:
 
     @app.exception_handler(RequestValidationError)
     async def validation(_: HttpRequest, error: RequestValidationError) -> Response:
-        first = error.errors()[0]
-        if first.get("type") == "json_invalid":
-            return _error_response(RequestError("the body is not valid JSON"))
-        if first.get("loc") == ("body",):
-            return _error_response(RequestError("the body is no JSON object: send one, as application/json"))
-        place = [str(part) for part in first.get("loc", ()) if part != "body"]
-        param = place[0] if place else None
-        return _error_response(RequestError(f"{'.'.join(place) or 'body'}: {first.get('msg', 'invalid')}", param))
+        return _error_response(_told(error.errors(), error.body))
 
     @app.exception_handler(HTTPException)
     async def http(request: HttpRequest, error: HTTPException) -> Response:
@@ -42,6 +39,43 @@ def add_errors(app: FastAPI) -> None:
     @app.exception_handler(Exception)
     async def unexpected(_: HttpRequest, error: Exception) -> Response:
         return _error_response(ServingError(f"internal error: {type(error).__name__}"))
+
+
+def _told(errors: Sequence[Any], body: Any) -> RequestError:
+    """What is wrong with a body, of what pydantic found: of a value that may be of several types it has the errors of
+    each, with the types in their places.
+    """
+    if errors[0]["type"] == "json_invalid":
+        return RequestError("the body is not valid JSON")
+    if errors[0]["loc"] == ("body",):
+        return RequestError("the body is no JSON object: send one, as application/json")
+    alike = [error for error in errors if error["loc"][:2] == errors[0]["loc"][:2]]
+    told = max(alike, key=lambda error: _nearness(error, body))  # the type that is meant: the value fits it best
+    place, fits = _place(told, body), not told["type"].endswith("_type")
+    said = [told] if fits else [error for error in alike if _place(error, body) == place]
+    first, *more = dict.fromkeys(_WORDS.sub("", error["msg"]) for error in said)
+    text = " or ".join([first, *(one.removeprefix("Input should be ") for one in more)])
+    return RequestError(f"{'.'.join(map(str, place))}: {text}", str(place[0]))
+
+
+def _nearness(error: Any, body: Any) -> tuple[bool, int, int]:
+    """How well a value fits a type: whether it is of it, then how far one has to look for what is not."""
+    place = _place(error, body)
+    return not error["type"].endswith("_type"), len(place), place[-1] if isinstance(place[-1], int) else 0
+
+
+def _place(error: Any, value: Any) -> tuple[int | str, ...]:
+    """Where in the body an error is."""
+    _, *parts = error["loc"]
+    found = []
+    for part in parts:
+        inside = isinstance(part, int) and isinstance(value, list) and part < len(value)
+        if inside or (isinstance(value, dict) and part in value):
+            value = value[part]
+            found.append(part)
+    if error["type"] == "missing":
+        found.append(parts[-1])
+    return tuple(found) or (parts[0],)
 
 
 def _methods(app: FastAPI, request: HttpRequest) -> list[str]:
