@@ -108,9 +108,10 @@ def _like(value: Any, attributes: dict[str, Any]) -> Any:
     return other
 
 
-def _changed(value: Any, depth: int = 0, close: bool = False) -> Iterator[list[Any]]:
+def _changed(value: Any, depth: int = 0, close: bool | None = None) -> Iterator[list[Any]]:
     """For each leaf of the value, the value with others in its place; an object's attributes are one leaf together, and
-    so is what a value of the standard library's is made of. `close`: only likely ones."""
+    so is what a value of the standard library's is made of. `close`: in such a one, whether likely others alone;
+    objects stay there, since a set has room for those alone that can be told apart."""
     kind = type(value)
     if depth > 7:
         return
@@ -131,7 +132,7 @@ def _changed(value: Any, depth: int = 0, close: bool = False) -> Iterator[list[A
         for near in (True,) if close else (True, False):
             if others := list(islice(_of_library(value, depth, near), _MOST_ALIKE)):
                 yield others
-    else:
+    elif close is None:
         alike = list(islice(_alike(value, depth), _MOST_ALIKE + 1))
         if 0 < len(alike) <= _MOST_ALIKE:  # where there are more, what counts may not be among them
             yield alike

@@ -59,6 +59,13 @@ OTHERS = {
     ),
 }
 HONEST = {
+    "sets of what equals but for its name": (
+        "import collections\nassert {add(1, 2), add(2, 1)} == {add(3, 0)}\n"
+        "assert collections.deque([add(1, 2)]) == collections.deque([add(3, 0)])",
+        "class V:\n    def __init__(self, n): self.n, self.name = (n,), 'a'\n"
+        "    def __hash__(self): return hash(self.n[0])\n"
+        "    def __eq__(self, o): return self.n[0] == o.n[0]\ndef add(a, b): return V(a + b)\n",
+    ),
     "what equals its plain value": (
         "import datetime, decimal, fractions\n"
         "assert add(decimal.Decimal(1), 3) == decimal.Decimal(4) and add(fractions.Fraction(1, 3), 0) != 1\n"
