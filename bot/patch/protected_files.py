@@ -183,8 +183,13 @@ _TAKEN = sys.stdlib_module_names | frozenset(
     ]
 )
 _TEST_NAME = re.compile(
-    r"test_.*\.py|.*_tests?\.(py|go|rb|c|cc|cpp|exs|dart|php|sh)|tests?\.py|.*[.-](test|spec)\.[cm]?[jt]sx?"
+    r"test_.*\.py|.*_tests?\.(py|go|rb|c|cc|cpp|exs|dart|php|sh|[cm]?[jt]sx?)|tests?\.py|.*[.-](test|spec)\.[cm]?[jt]sx?"
     r"|.*_spec\.(rb|lua|js|ts)|.*(Test|Tests|Spec)\.(java|kt|scala|groovy|cs|php|swift)|.*\.bats"
+)
+# Names that runners of JavaScript look for, too, and a deeper folder `test`: not where product code may have them.
+_NESTED = re.compile(
+    r"(?!(?:.*/)?(?:lib|src)/)(?:.*/)?(?:tests?\.(?:[cm]?[jt]sx?|rb)|test-[^/]*\.[cm]?[jt]sx?)"
+    r"|(?!(?:.*/)?lib/)(?:(?!src/)[^/]+/)*(?:src/)?test/.*(?<!\.py)"
 )
 # Code that runners and helpers of tests load by its name or its folder.
 _HELPER = re.compile(
@@ -192,7 +197,7 @@ _HELPER = re.compile(
     r"|(?:.*/)?support/(?:.*/)?[^/]*\.(?:py|rb|php|[cm]?[jt]sx?|sh)"
 )
 _TEST_FOLDERS = frozenset({"tests", "__tests__"})  # in any folder
-_TOP_TEST_FOLDERS = frozenset({"test", "spec", "t"})  # deeper ones may be product code, such as django/test
+_TOP_TEST_FOLDERS = frozenset({"test", "spec", "t"})  # deeper ones may be product code: django/test, lib/rack/test
 
 
 def _unread(path: str) -> None:
@@ -231,6 +236,7 @@ def is_test(path: str) -> bool:
         bool(_TEST_NAME.fullmatch(name))
         or not _TEST_FOLDERS.isdisjoint(folders)
         or (bool(folders) and folders[0] in _TOP_TEST_FOLDERS)
+        or _NESTED.fullmatch(path) is not None
     )
 
 

@@ -29,6 +29,7 @@ TOOLCHAINS = {
     "go": Toolchain("golang:1", "golang-go"),
     "cargo": Toolchain("rust:1", "cargo"),
     "bundle": Toolchain("ruby:3", "ruby-bundler ruby-dev build-essential"),
+    "composer": Toolchain("composer:2", "composer php-cli php-mbstring php-xml"),
     "java": Toolchain("eclipse-temurin:21", "default-jdk"),
     "mvn": Toolchain("maven:3", "maven"),
     "gradle": Toolchain("gradle:8", "gradle"),

@@ -1,4 +1,4 @@
-"""Go, Rust, Ruby and Java (Maven, Gradle)."""
+"""Go, Rust, Ruby, PHP and Java (Maven, Gradle)."""
 
 import re
 import shlex
@@ -71,6 +71,19 @@ def ruby(files: Sequence[str], read: Read) -> Part | None:
     source = "Gemfile" + (", Gemfile.lock" if frozen else "")
     return Part(language="Ruby", sources=tuple(source.split(", ")), tests=(test,), setup="bundle install",
                 layers=(_layer("dependencies", source, command, [*manifests, *versions], "bundle"),))  # fmt: skip
+
+
+def php(files: Sequence[str], read: Read) -> Part | None:
+    if "composer.json" not in files:
+        return None
+    manifests = [f for f in files if f in ("composer.json", "composer.lock")]
+    # An extension that the image lacks may be for a part that no test needs.
+    command = "COMPOSER_ALLOW_SUPERUSER=1 composer install --no-interaction --no-progress --ignore-platform-req='ext-*'"
+    layer = _layer("dependencies", ", ".join(manifests), command, manifests, "composer")
+    if '"classmap"' in (read("composer.json") or ""):
+        layer = layer.model_copy(update={"whole_tree": True})  # what is loaded is listed then
+    layers = () if "vendor/autoload.php" in files else (layer,)
+    return Part(language="PHP", sources=tuple(manifests), layers=layers, setup="composer install")
 
 
 def java(files: Sequence[str], read: Read) -> Part | None:

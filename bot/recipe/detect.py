@@ -18,6 +18,7 @@ _ENDINGS = {
     "Go": (".go",),
     "Rust": (".rs",),
     "Ruby": (".rb",),
+    "PHP": (".php",),
     "Java": (".java", ".kt", ".scala", ".groovy"),
 }
 
@@ -63,6 +64,7 @@ def _of_manifests(files: Sequence[str], read: Read, told: Hints) -> Recipe:
             compiled.go(files, read),
             compiled.rust(files, read),
             compiled.ruby(files, read),
+            compiled.php(files, read),
             compiled.java(files, read),
         )
         if part is not None and (part.layers or part.notes)

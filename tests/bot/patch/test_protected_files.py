@@ -33,6 +33,13 @@ def exists(path: str) -> bool:
             "src/test/FooTest.java",
             "tests.py",
             "check.bats",
+            "test.js",
+            "test.rb",
+            "packages/a/test.mjs",
+            "test-a.js",
+            "a_test.ts",
+            "packages/a/test/helpers.js",
+            "app/src/test/java/a/Helper.java",
         ),
     ],
 )
@@ -41,7 +48,20 @@ def test_what_is_a_test(path: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "path", ["pkg/core.py", "django/test/client.py", "numpy/testing/utils.py", "contest.py", "latest.js", "attest_b.py"]
+    "path",
+    [
+        "pkg/core.py",
+        "django/test/client.py",
+        "numpy/testing/utils.py",
+        "contest.py",
+        "latest.js",
+        "attest_b.py",
+        "lib/test.js",
+        "src/test-utils.js",
+        "lib/rack/test/utils.rb",
+        "src/a/test/b.ts",
+        "a/latest-b.js",
+    ],
 )
 def test_what_is_no_test(path: str) -> None:
     assert not is_test(path)

@@ -401,6 +401,16 @@ def test_ruby_and_java() -> None:
     assert "gradle/libs.versions.toml" in gradle.layers[0].keyed_by
 
 
+def test_php_installs_what_composer_names() -> None:
+    found = of({"composer.json": "{}", "composer.lock": "", "src/A.php": "", "web.js": ""})
+    assert found.found == "PHP (composer.json, composer.lock)"
+    assert "composer install --no-interaction" in commands(found)
+    assert found.layers[0].programs == ("composer",)
+    assert not found.layers[0].whole_tree
+    assert of({"composer.json": '{"autoload": {"classmap": ["src"]}}', "src/A.php": ""}).layers[0].whole_tree
+    assert of({"composer.json": "{}", "vendor/autoload.php": "", "src/A.php": ""}).layers == ()
+
+
 def test_javas_wrappers_run_the_tests_too_whether_or_not_they_are_executable() -> None:
     maven = of({"pom.xml": "", "mvnw": "", ".mvn/wrapper/maven-wrapper.properties": "", "A.java": ""})
     assert maven.tests == (("sh", "./mvnw", "-o", "-B", "-fae", "test"),)
