@@ -21,6 +21,7 @@ from bot.settings import SandboxSettings
 LIFETIME = 3600.0  # seconds after which a container takes no new job
 _SLACK = 3600.0  # seconds more until a sweep removes it as an orphan
 _PREPARE = 120.0  # seconds that cleaning and copying the tree may take
+_LAST_SIGNAL = 128 + 64  # what is higher is an exit code: PHP and Perl end with 255 where nobody catches an error
 _KILLED = 128 + 9  # exit code of what SIGKILL ended, be it alone or with its container
 _SETTLE = 10.0  # seconds until the daemon must know how a job ended whose output has ended
 _OWN_TASKS = 2  # of a container at rest: Docker's init and the `sleep` that keeps it
@@ -69,6 +70,7 @@ class Prepared(Record):
     marks: dict[str, str]  # by paths of changes, see `tree.marks_of`
     files: tuple[tuple[str, str], ...]  # name and text, below /repo/test
     timeout: float
+    most: int  # bytes of its output that are kept
 
 
 class Container:
@@ -119,7 +121,7 @@ class Container:
         try:
             made = self._client.exec_create(self.id, argv, stdin=True, environment=job.environment, user=self.user)
             execution = made["Id"]
-            stream = Stream(self._client.exec_start(execution, socket=True), self._settings.output_limit)
+            stream = Stream(self._client.exec_start(execution, socket=True), job.most)
             stream.send(_payload(job, word, secret.given), _PREPARE)
             prepared = stream.read(time.monotonic() + _PREPARE, until=f"{word} begin".encode())
             started = time.monotonic()
@@ -171,7 +173,7 @@ class Container:
         exit_code: int | None = None
         if after.memory_kills > before.memory_kills:
             ending = Ending.OUT_OF_MEMORY
-        elif status > 128 and proof != str(status):
+        elif 128 < status <= _LAST_SIGNAL and proof != str(status):
             ending, exit_code = Ending.KILLED, status  # 137 or 143 are not our `timeout`, which our own clock precedes
         else:
             ending, exit_code = judge_exit(status, proof, proves=job.runner, began=runner_began)

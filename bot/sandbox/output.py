@@ -1,5 +1,6 @@
 """A job's output, capped while it is read: its beginning and its end."""
 
+OF_COMMAND = 5  # times as much is kept of a command as of a test script: runners name a thousand tests one by one
 FLOOD = 256 * 1024 * 1024  # bytes; a job that writes more is stopped
 
 

@@ -24,6 +24,7 @@ from bot.sandbox import docker_engine, docker_trouble, images, script_command, t
 from bot.sandbox.build import NOTHING, Builder, Plan
 from bot.sandbox.containers import LIFETIME, Broken, Container, Dirty, Prepared
 from bot.sandbox.doubted import believed, doubted
+from bot.sandbox.output import OF_COMMAND
 from bot.scratch import ScratchFolder
 from bot.settings import SandboxSettings
 
@@ -216,6 +217,7 @@ class DockerSandbox:
             marks=tree.marks_of(self._base, changes),
             files=files,
             timeout=job.timeout,
+            most=self._settings.output_limit * (OF_COMMAND if job.command else 1),
         )
 
     async def _run_prepared(self, job: Prepared, attempts: int = _ATTEMPTS, follow: Follow | None = None) -> Execution:

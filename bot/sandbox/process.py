@@ -228,7 +228,7 @@ class ProcessSandbox:
             said = f"no command is known for {ending}: give it a shebang, or name one under `scripts`"
             return Execution(ending=Ending.UNAVAILABLE, output=said)
         memory_kills = slot.group.memory_kills if slot.group else 0
-        captured = output.Capped(self._settings.output_limit)
+        captured = output.Capped(self._settings.output_limit * (output.OF_COMMAND if job.command else 1))
         started = time.monotonic()
         running = self._helper.submit(described)
         self._running.add(running)

@@ -184,7 +184,7 @@ class SandboxSettings(BaseModel):
     pids: int = Field(256, gt=0)
     """Processes and threads of one job."""
     output_limit: int = Field(200_000, gt=0)
-    """Bytes kept of one job's output."""
+    """Bytes kept of one job's output; of a run of the repository's own tests five times as many."""
     build: Literal["auto", "setup", "never"] = "auto"
     """What is installed on the image: by `.troop.toml`, else by manifests; `setup`: only by `.troop.toml`."""
     setup_timeout: float = Field(1800.0, gt=0)

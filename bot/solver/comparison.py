@@ -19,13 +19,14 @@ _NUMBER = re.compile(r"\d+")
 MOST = 200  # broken tests that are named
 FEW = 5  # broken tests that may be so by chance
 _LOST = " (no result)"
+_MOST_LINES, _MOST_OUTPUT = 20_000, 200_000  # lines and characters of a run that a report keeps
 _LEAST_TIME, _TIMES = 120.0, 10.0  # seconds that a candidate's run has at least, and as a multiple of the base commit's
 
 
 def told(execution: Execution) -> OwnTests:
     """What the execution says of each test."""
     execution = execution.model_copy(update={"output": uncoloured(execution.output)})
-    kept = execution.model_copy(update={"results": None})
+    kept = execution.model_copy(update={"results": None, "output": execution.excerpt(_MOST_LINES, _MOST_OUTPUT)})
     results = execution.results
     if results is not None:
         return OwnTests(
@@ -156,10 +157,11 @@ def _lost(base: OwnTests, after: OwnTests, paths: Collection[str]) -> list[str]:
     gone = Counter(base.passed)
     gone.subtract(Counter(after.passed))
     failed = after.failures or ()
-    gone -= Counter(failed)
-    # Vitest names a file, and where a test of it fails that one instead: `a.test.js > b`.
-    instead = {one.partition(" > ")[0] for one in failed if " > " in one}
-    missing = [name for name in (+gone).elements() if name.partition(" (")[0] not in instead]
+    # Vitest names a file, and where a test of it fails that one instead: `a.test.js > b`. Mocha and jest call a failing
+    # test by its titles from the outermost on, and one that passes by the last.
+    instead = {*failed, *(one.partition(" > ")[0] for one in failed if " > " in one)}
+    endings = tuple(f" {one}" for one in failed[:MOST])
+    missing = [n for n in (+gone).elements() if n.partition(" (")[0] not in instead and not _ends(endings, n)]
     if not missing:
         return []
 
@@ -169,6 +171,10 @@ def _lost(base: OwnTests, after: OwnTests, paths: Collection[str]) -> list[str]:
 
     had, has = (Counter(map(lasting, one.passed)) for one in (base, after))
     return [f"{n}{_LOST}" for n in missing if lasting(n) == n or has[lasting(n)] < had[lasting(n)]]
+
+
+def _ends(names: Sequence[str], title: str) -> bool:
+    return any(name.endswith(f" {title}") for name in names)
 
 
 def _left_out(base: OwnTests, after: OwnTests) -> list[str]:

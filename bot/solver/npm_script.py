@@ -1,7 +1,8 @@
 """The command that runs a Node package's tests, without its linters. Pure.
 
 `"test": "standard && tape test/*.js"` is common, and `"pretest": "npm run lint"` too. Where a patch is not written as a
-linter asks for, npm then runs no test at all, and a right patch would break every one.
+linter asks for, npm then runs no test at all, and a right patch would break every one. A `posttest` that lints fails
+where the linter is not installed.
 """
 
 import re
@@ -19,6 +20,7 @@ oxlint prettier remark rome semistandard standard stylelint ts-standard tslint x
 """
 _LINTERS = frozenset(_NAMES.split())
 _NPX = re.compile(r"(?:npx|bunx|pnpm exec|yarn exec)\s+(?:--?[\w-]+\s+)*")
+_AUDIT = re.compile(r"(?:npx\s+)?(?:npm\b\S*(?:\s\S+){0,3}\s+audit|aud)\b")  # of dependencies: it asks a registry
 _RUN = re.compile(r"(?:npm|pnpm|yarn|bun)(?:\s+run(?:-script)?)?(?:\s+-\S+)*\s+([\w:.-]+)(?:\s+-\S+)*")
 _MORE = re.compile(r"[`()|;&\n]")
 _AND = re.compile(r"\s*&&\s*")
@@ -40,8 +42,9 @@ def npm_test(text: str) -> tuple[str, ...] | None:
     parts = _AND.split(script[:_LONGEST])
     tests = [part for part in parts if not package.lints(part)]
     needless = bool(before) and package.only_lints("pretest")
+    less = tests != parts or needless or package.only_lints("posttest")
     clear = len(script) <= _LONGEST and all(map(_simple, parts))
-    if not clear or not tests or (before and not needless) or (tests == parts and not needless):
+    if not clear or not tests or (before and not needless) or not less:
         return NPM_TEST
     return ("npm", "exec", "--silent", "-c", " && ".join(tests))
 
@@ -66,7 +69,8 @@ class _Package:
         """Whether a command is a linter, or calls a script that does nothing else."""
         if called := _RUN.fullmatch(command.strip()):
             return self.only_lints(called[1])
-        return _NPX.sub("", command.strip(), count=1).partition(" ")[0] in _LINTERS
+        plain = command.strip()
+        return _AUDIT.match(plain) is not None or _NPX.sub("", plain, count=1).partition(" ")[0] in _LINTERS
 
     def only_lints(self, name: str) -> bool:
         """Whether there is such a script, and it does nothing else."""

@@ -34,7 +34,8 @@ FAILURES = (
         r"^[ \t]*[\u2715\u2716\u2718\u00d7] (?:\[fail\]: )?(.*?\S)(?: (?:\(\d[\d.]* ?m?s\)|\d[\d.]*m?s))?[ \t]*$",
         re.MULTILINE,
     ),  # jest, node, vitest
-    re.compile(r"^[ \t]+\d+\) (.*\S)[ \t]*$", re.MULTILINE),  # mocha
+    re.compile(r"^  \d+\) (\S.*(?:\n {7,}\S.*){0,20}):$", re.MULTILINE),  # mocha's summary
+    re.compile(r"^[ \t]+\d+\) (.*\S)[ \t]*$", re.MULTILINE),
     # Maven's Surefire, up to 2.19, up to 2.22 and from 3 on; not its line for a class. Gradle.
     re.compile(
         r"^(?!(?:\[ERROR\] +)?Tests run:)(?:\[ERROR\] +)?(\S.*?)(?<=\S)(?: --)? ++Time elapsed: [\d.,]+ s(?:ec)? +"

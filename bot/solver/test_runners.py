@@ -22,6 +22,7 @@ UNITTEST: Command = ("python3", "-m", "unittest", "discover", "-v")
 _QUOTED = 200  # characters of what a runner printed
 
 _PYTHON_TEST = re.compile(r"(^|/)(test_[^/]*|[^/]*_test|tests)\.py$")
+_PHPUNIT = ("phpunit.xml", "phpunit.xml.dist", "phpunit.dist.xml")
 _RUBY_TEST = re.compile(r"^(test|tests)/.*\.rb$")
 _MAKE_TEST = re.compile(r"^(test|check)\s*:(?!=)", re.MULTILINE)
 
@@ -41,14 +42,14 @@ def detect(files: Sequence[str], read: Callable[[str], str | None]) -> tuple[Com
         found.append(("go", "test", "./...", "-v"))
     if "package.json" in names and (of_npm := npm_test(read("package.json") or "")):
         found.append(of_npm)
-    found += _of_scripts(files)
+    found += _of_scripts(files, read)
     makefile = next((name for name in ("GNUmakefile", "makefile", "Makefile") if name in names), None)
     targets = _MAKE_TEST.findall(read(makefile) or "") if makefile else []
     found += [("make", max(targets))] if targets else []  # `test` rather than `check`, which may ask for a style
     return tuple(found)
 
 
-def _of_scripts(files: Sequence[str]) -> Iterator[Command]:
+def _of_scripts(files: Sequence[str], read: Callable[[str], str | None]) -> Iterator[Command]:
     """Of Ruby, PHP, Perl and Lua."""
     names = set(files)
     bundle = [("bundle", "exec"), ()] if "Gemfile" in names else [()]
@@ -57,7 +58,10 @@ def _of_scripts(files: Sequence[str]) -> Iterator[Command]:
     elif {"Rakefile", "rakefile", "Rakefile.rb"} & names and any(_RUBY_TEST.search(path) for path in files):
         yield from ((*before, "rake", "test") for before in bundle)
     if any(path.endswith("Test.php") for path in files):
-        yield from ((program, "--no-coverage") for program in ("vendor/bin/phpunit", "phpunit"))
+        loads = any("bootstrap=" in (read(name) or "") for name in _PHPUNIT if name in names)
+        autoload = () if loads or "composer.json" not in names else ("--bootstrap", "vendor/autoload.php")
+        yield ("vendor/bin/phpunit", "--no-coverage")
+        yield ("phpunit", "--no-coverage", *autoload)
     if any(path.startswith("t/") and path.endswith(".t") for path in files):
         compiled = any(path.endswith(".xs") for path in files)
         yield ("sh", "-c", "perl Makefile.PL && make && prove -br t") if compiled else ("prove", "-lr", "t")
@@ -83,7 +87,7 @@ def failing(execution: Execution) -> tuple[str, ...] | None:
     for pattern in FAILURES:
         # What is printed while tests run may be a candidate's own words: of pytest only the summary counts.
         begins = output.rfind(_SUMMARY) if pattern is FAILURES[0] else 0
-        names = dict.fromkeys(pattern.findall(output, max(begins, 0)))
+        names = dict.fromkeys(" ".join(name.split()) for name in pattern.findall(output, max(begins, 0)))
         if names:
             return tuple(names)
     return None

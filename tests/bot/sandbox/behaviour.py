@@ -224,6 +224,10 @@ class Work:
         assert result.ending is Ending.TIMED_OUT
         assert result.output == "so far\n"
 
+    async def test_a_high_exit_code_is_no_signal(self, sandbox: Sandbox) -> None:
+        result = await sandbox.run(command("sh", "-c", "exit 255"))
+        assert (result.ending, result.exit_code) == (Ending.EXITED, 255)
+
     async def test_a_signal_is_told_apart(self, sandbox: Sandbox) -> None:
         result = await sandbox.run(python("import os; os.kill(os.getpid(), 11)"))
         assert result.ending is Ending.KILLED

@@ -28,6 +28,9 @@ def alone(line: str) -> tuple[str, ...]:
         ({"test": "npm run -s lint && jest", "lint": "yarn style && xo", "style": "prettier -c ."}, "jest"),
         ({"test": "ava", "pretest": "npm run lint", "lint": "eslint ."}, "ava"),
         ({"test": "xo && ava", "pretest": "eslint src"}, "ava"),
+        ({"test": "tap", "posttest": "npm run lint", "lint": "npm run eslint", "eslint": "eslint ."}, "tap"),
+        ({"test": "tape", "posttest": "npx npm@'>= 10.2' audit --production"}, "tape"),
+        ({"test": "tape", "posttest": "aud --production"}, "tape"),
     ],
 )
 def test_linters_are_left_out(scripts: dict[str, object], line: str) -> None:
@@ -50,6 +53,7 @@ def test_linters_are_left_out(scripts: dict[str, object], line: str) -> None:
         {"test": "standard && server & tape"},
         {"test": 'eslint . && sh -c "mocha && tape'},
         {"test": "standard && tape", "pretest": 1},
+        {"test": "tape", "posttest": "npm run more", "more": "tape more"},
         {"test": "npm run 0 && tape", "5000": "standard"} | {f"{i}": f"npm run {i + 1}" for i in range(5_000)},
         {"test": "npm run 0 && tape"} | {f"{i}": " && ".join(["npm run x"] * 200) for i in range(40)},
         {"test": "standard && tape " + "a" * 5_000},

@@ -121,6 +121,15 @@ AVA = Printed(  # 6
     ("a \u203a high",),
     ("a \u203a low", "b \u203a slow"),
 )
+MOCHA = Printed(  # 11
+    "  mill\n    with limits\n      \u2714 low\n      1) high\n    \u2714 slow (31ms)\n\n  2 passing (9ms)\n"
+    "  1 failing\n\n"
+    "  1) mill\n       with limits\n         high:\n     AssertionError: 1 == 2\n"
+    "      at Context.<anonymous> (a.js:1:1)\n",
+    ("mill with limits high",),
+    ("low", "slow"),
+    3,
+)
 JASMINE = Printed(  # 5
     ".F\n\nFailures:\n1) outer high\n  Message:\n    Expected 1 to be 2.\n  Stack:\n        at <Jasmine>\n\n"
     "2 specs, 1 failure\n",
@@ -138,7 +147,7 @@ CARGO = Printed(  # 1.65
 BUSTED = Printed(  # 2.1
     "+-\n2 successes / 1 failure / 0 errors / 0 pending : 0.003711 seconds\n\nFailure \u2192 spec/mill_spec.lua @ 3\n"
     "mill fails\nspec/mill_spec.lua:3: Expected objects to be equal.\n",
-    ("spec/mill_spec.lua @ 3\nmill fails",),
+    ("spec/mill_spec.lua @ 3 mill fails",),
 )
 GTEST = Printed(
     "[==========] Running 2 tests from 1 test suite.\n[ RUN      ] Mill.Low\n[       OK ] Mill.Low (0 ms)\n"
@@ -191,6 +200,13 @@ def test_of_a_file_whose_test_fails_that_test_is_named() -> None:
     base = exited(0, " \u2713 test/a.test.js (9 tests) 3ms\n      Tests  9 passed (9)\n")
     after = exited(1, " FAIL  test/a.test.js > outer > high\n\n      Tests  1 failed | 8 passed (9)\n")
     assert broken(base, after) == ("test/a.test.js > outer > high",)
+
+
+def test_of_mocha_a_test_is_named_once() -> None:
+    before = "  mill\n    \u2714 high\n  hill\n    \u2714 high\n\n  2 passing (9ms)\n"
+    failed = "  1 passing (9ms)\n  1 failing\n\n  1) hill\n       high:\n     no\n"
+    after = f"  mill\n    \u2714 high\n  hill\n    1) high\n\n{failed}"
+    assert broken(exited(0, before), exited(1, after)) == ("hill high",)
 
 
 def test_where_only_what_follows_the_tests_fails_they_are_compared() -> None:

@@ -59,6 +59,14 @@ def test_detection_by_the_files_alone(files: dict[str, str], expected: list[str]
     assert found(files) == expected
 
 
+def test_phpunit_of_the_system_is_told_what_loads_classes() -> None:
+    files = {"tests/ATest.php": "", "composer.json": "{}", "phpunit.xml.dist": "<phpunit/>"}
+    loads = ("phpunit", "--no-coverage", "--bootstrap", "vendor/autoload.php")
+    assert detect(sorted(files), files.get)[-1] == loads
+    files["phpunit.xml.dist"] = '<phpunit bootstrap="tests/load.php"/>'
+    assert detect(sorted(files), files.get)[-1] == loads[:2]
+
+
 PYTEST_OUTPUT = """\
 .F..E                                                                    [100%]
 =========================== short test summary info ============================
