@@ -131,6 +131,8 @@ def check_folder(folder: Path) -> None:
     config = _json(folder / "config.json")
     if "model_type" not in config:
         raise LoadError(f"{folder / 'config.json'} has no model_type, so it is not a model's configuration")
+    if not isinstance(config.get("quantization_config") or {}, dict):
+        raise LoadError(f"{folder / 'config.json'}: quantization_config is no object: fetch the file again")
     _check_kind(folder, config)
     index = folder / "model.safetensors.index.json"
     single = folder / "model.safetensors"

@@ -437,6 +437,10 @@ FOLDERS: dict[str, tuple[Callable[[Path], object], str]] = {
     "no-kind": (lambda f: (f / "config.json").write_text("{}"), "has no model_type"),
     "kind": (lambda f: (f / "config.json").write_text('{"model_type": "zebra"}'), "of the kind 'zebra'"),
     "kind-no-text": (lambda f: (f / "config.json").write_text('{"model_type": [1]}'), "of the kind"),
+    "quantization": (
+        lambda f: (f / "config.json").write_text('{"model_type": "llama", "quantization_config": "gptq"}'),
+        "config.json: quantization_config is no object",
+    ),
     "own-code": (
         lambda f: (f / "config.json").write_text('{"model_type": "zebra", "auto_map": {"AutoConfig": "a.B"}}'),
         "code of its own, which is never run",
