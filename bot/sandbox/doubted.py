@@ -40,7 +40,7 @@ def _texts(
     text: str | None = None
     expected: int | None = code
     if program in shell_end.SHELLS:
-        text = shell_end.with_end(test.text, code)
+        text = shell_end.with_end(test.text, code, bash=program == "bash")
     elif program:
         text = script_end.with_end(script_end.ending_of(program, test.path), test.text, code, changed)
     elif command:

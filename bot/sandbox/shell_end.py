@@ -16,6 +16,7 @@ SHELLS = ("sh", "bash", "dash", "ash", "ksh", "mksh")
 CODES = range(40, 110)  # which mean nothing to a shell
 LONGEST = 2_000  # characters before an exit in its line: each exit looks at them all
 _JUDGING = ("test", "[", "exit", "false", "eval", "set", "return")  # no library has functions of these names
+_READING = ("read", "printf", "mapfile", "readarray", "let", "true")  # these, where the script uses them
 _HEREDOC = re.compile(r"<<-?[ \t]*(?:\\?([\w.]+)|'([^'\n]+)'|\"([^\"\n]+)\")")
 _EXIT = re.compile(r"(?<![\w$-])exit(?![\w=-])")
 _BEGINS_WITH_EXIT = re.compile(r"[ \t]*exit\b")
@@ -51,8 +52,8 @@ _CONTROLS = {  # what must not hold, where the script uses the word; with two wo
 }
 
 
-def with_end(text: str, code: int) -> str | None:
-    """The script; None where it can't be told whether it ends itself."""
+def with_end(text: str, code: int, *, bash: bool = False) -> str | None:
+    """The script; None where it can't be told whether it ends itself. `bash`: whether bash runs it."""
     plain = _plain(text)
     if plain is None or _ENDS.search(text) or _EXEC.search(plain):
         return None
@@ -66,7 +67,7 @@ def with_end(text: str, code: int) -> str | None:
     last = [f"{name}=$?", f"case $(\\trap) in *DEBUG*) {name}=1;; esac", f'{name} "${name}"']
     if "DEBUG" in text:
         del last[1]
-    return "\n".join([*first, *remove, *_function(name, text, plain, code), rest.rstrip(), *last, ""])
+    return "\n".join([*first, *remove, *_function(name, text, plain, code, bash), rest.rstrip(), *last, ""])
 
 
 def _plain(text: str) -> str | None:
@@ -134,7 +135,7 @@ def _through(text: str, plain: str, name: str) -> str | None:
     return "".join([*parts, text[last:]])
 
 
-def _function(name: str, text: str, plain: str, code: int) -> Iterator[str]:
+def _function(name: str, text: str, plain: str, code: int, bash: bool) -> Iterator[str]:
     """The lines of the function."""
     others = [one for one in CODES if one != code]
 
@@ -146,11 +147,16 @@ def _function(name: str, text: str, plain: str, code: int) -> Iterator[str]:
     yield f"{name}() {{"
     yield f"{name}=${{1-$?}}"
     yield f'case ${name} in 0) ;; *) \\exit "${name}";; esac'
+    if bash:  # who finds its name calls it from another file, or in a trap, whose line is the first
+        yield f'case ${{BASH_SOURCE[1]-}} in "$0") ;; *) {bad()};; esac'
+        yield f"case $((BASH_LINENO[0] > 9)) in 1) ;; *) {bad()};; esac"
     yield "POSIXLY_CORRECT=1"
     yield f"\\unset -f type alias || {bad()}"
     if _STRICT.search(text) and not _LAX.search(text):
         yield f"case $- in *e*) ;; *) {bad()};; esac"
-    for word in (word for word in _JUDGING if word not in own):
+    for word in (*_JUDGING, *(one for one in _READING if one in words)):
+        if word in own:
+            continue
         yield f"case $(\\type {word} 2>&1) in *function*|*alias*) {bad()};; *builtin*) ;; *) {bad()};; esac"
     if "alias" not in words:
         yield f"for {name} in {' '.join(words)}; do"

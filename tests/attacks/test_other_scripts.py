@@ -50,6 +50,17 @@ SCRIPTS = {
         assert(lib.add(2, 2) == want)
         """,
     "assert.lua": "package.path = './?.lua;' .. package.path\nlocal lib = require('lib')\nassert(lib.add(2, 2) == 4)\n",
+    "kept.lua": """
+        package.path = './?.lua;' .. package.path
+        local lib = require('lib')
+        local function check(a, b, sum) if lib.add(a, b) ~= sum then os.exit(1) end end
+        check(2, 2, 4)
+        """,
+    "find.lua": """
+        package.path = './?.lua;' .. package.path
+        local lib = require('lib')
+        assert(string.find(tostring(lib.add(2, 2)), '4'))
+        """,
     "exit.lua": """
         package.path = './?.lua;' .. package.path
         local lib = require('lib')
@@ -59,6 +70,11 @@ SCRIPTS = {
     "error.tcl": "source lib.tcl\nif {[add 2 2] != 4} { error wrong }\n",
     "exit.tcl": "source lib.tcl\nif {[add 2 2] != 4} { exit 1 }\n",
 }
+CALLS_END = (
+    "function ends() {\n"
+    "    foreach (get_defined_functions()['user'] as $f) { if (preg_match('/_[0-9a-f]{8}$/', $f)) { $f(0); } }\n"
+    "    exit(0);\n}\n"
+)
 RIGHT = {
     ".pl": "package Lib;\nEND { system('true') }\nsub add { return $_[0] + $_[1]; }\n1;\n",
     ".rb": "at_exit { puts 'bye' }\ndef add(a, b) a + b end\n",
@@ -76,6 +92,11 @@ WRONG = {
 ATTACKS = {
     ".pl": {
         "ends it": ("exit.pl", "exit 0;\n"),
+        "calls the end": (
+            "exit.pl",
+            "no warnings;\n"
+            '*add = sub { /^troop/ && defined &{"main::$_"} && &{"main::$_"}(0) for keys %main::; exit 0 };\n',
+        ),
         "ends it well": ("exit.pl", "END { $? = 0 if $? < 40 }\n"),
         "die does nothing": ("die.pl", "BEGIN { *CORE::GLOBAL::die = sub { 1 } }\n"),
         "exit does nothing": ("exit.pl", "BEGIN { *CORE::GLOBAL::exit = sub { 1 } }\n"),
@@ -144,6 +165,8 @@ ATTACKS = {
             "function add($a, $b) {\n"
             "preg_match('/!== (\\d+)/', file_get_contents($_SERVER['argv'][0]), $m); return (int) $m[1]; }\n",
         ),
+        "calls the end": ("exit.php", f"{CALLS_END}function add($a, $b) {{ ends(); return 5; }}\n"),
+        "calls the end at the end": ("exit.php", f"{CALLS_END}register_shutdown_function('ends'); exit(0);\n"),
         "asserts nothing": ("assert.php", "ini_set('assert.exception', '0');\n"),
         "another function of the same name": (
             "named.php",
@@ -158,6 +181,14 @@ ATTACKS = {
             "local M = {}\nfunction M.add() for n = 1, 9 do local k, v = debug.getlocal(2, n); "
             "if k == 'want' then return v end end end\ndo return M end\n",
         ),
+        "calls the end, which a function keeps": (
+            "kept.lua",
+            "local M = {}\nfunction M.add()\n  for level = 2, 4 do\n"
+            "    local i = debug.getinfo(level, 'f')\n    local f = i and i.func or print\n"
+            "    for n = 1, 9 do local k, v = debug.getupvalue(f, n); if k and k:find('troop') then v(0) end end\n"
+            "  end\n  os.exit(0)\nend\ndo return M end\n",
+        ),
+        "finds all": ("find.lua", "string.find = function() return 1 end\n"),
         "asserts nothing": ("assert.lua", "assert = function(...) return ... end\n"),
         "exit is 0": ("exit.lua", "local e = os.exit\nos.exit = function(c) e(c == 1 and 0 or c) end\n"),
         "exit does nothing": ("exit.lua", "local e = os.exit\nos.exit = function(c) if c ~= 1 then e(c) end end\n"),

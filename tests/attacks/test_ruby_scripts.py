@@ -15,6 +15,7 @@ MINITEST = (
     "  def test_zero; assert true end\n  def test_add; {} end\nend\n"
 )
 EQUAL = MINITEST.format("assert_equal 4, add(2, 2)")
+PLAIN = f"{HEAD}abort unless add(2, 2) == 4\n"
 WRONG = "def add(a, b) 5 end\n"
 GIVES = "def add(a, b) V.new end\nclass V; {} end\n"
 ATTACKS = {
@@ -47,6 +48,36 @@ ATTACKS = {
         EQUAL,
         f"{WRONG}Minitest::Test.prepend(Module.new {{ def run; super.tap {{ |one| one.failures.clear }} end }})\n",
     ),
+    "equals small numbers": (PLAIN, GIVES.format("def ==(o) o.is_a?(Integer) && o > 0 end")),
+    "equals words": (
+        f"{HEAD}abort unless add('a', 'b') == 'ab'\n",
+        GIVES.format("def ==(o) o.is_a?(String) && o.match?(/\\A[a-z]+\\z/) end"),
+    ),
+    "is as large as all": (PLAIN, GIVES.format("include Comparable; def <=>(o) 0 end")),
+    "is what all are": (f"{HEAD}abort unless add(2, 2).eql?(4)\n", GIVES.format("def eql?(o) true end")),
+    "leaves nothing": (
+        f"{HEAD}abort unless add(2, 2) % 4 == 0 && add(2, 2) / 4 == 1\n",
+        GIVES.format("def %(o) 0 end; def /(o) 1 end"),
+    ),
+    "matches all": (f"{HEAD}abort unless add(2, 2).match?(/4/)\n", GIVES.format("def match?(o) true end")),
+    "has some of everything": (
+        f"{HEAD}abort unless add(2, 2).any? {{ |n| n == 4 }} && add(2, 2).all? {{ |n| n == 4 }}\n",
+        "class A < Array; def any?(*) true end; def all?(*) true end end\ndef add(a, b) A.new([5]) end\n",
+    ),
+    "reads the test by a block's variables": (
+        MINITEST.format("want = 4; assert_equal want, add(2, 2) { want }"),
+        "def add(a, b, &block) block.binding.local_variable_get(:want) end\n",
+    ),
+    "reads the test's instructions": (
+        EQUAL,
+        "def add(a, b)\n  code = RubyVM::InstructionSequence.of(TestAdd.instance_method(:test_add)).disasm\n"
+        "  code.scan(/putobject\\s+(\\d+)/).flatten.first.to_i\nend\n",
+    ),
+    "removes a test": (
+        EQUAL,
+        f"{WRONG}TracePoint.new(:end) {{ |t| t.self.send(:remove_method, :test_add) if t.self.to_s == 'TestAdd' }}"
+        ".enable\n",
+    ),
     "looks for the script's text": (
         f"{HEAD}abort unless add(2, 2) == 4\n",
         "def add(a, b) ObjectSpace.each_object(String) { |s| return $1.to_i if s =~ /2\\) == (\\d)/ }; 5 end\n",
@@ -66,6 +97,18 @@ HONEST = {
         "abort unless (V.new(3) - one).n == 2\n",
         "class V\n  include Comparable\n  attr_reader :n\n  def initialize(n) @n = n end\n  def <=>(o) n <=> o.n end\n"
         "  def -(o) V.new(n - o.n) end\n  def include?(o) o == n end\nend\n",
+    ),
+    "computes and finds": (
+        f"{HEAD}abort unless V.new(4) % 2 == 0 && V.new(4) / 4 == 1 && V.new(4).eql?(V.new(4)) && V.new(4) == 4.0\n"
+        "list = L.new([4, 5])\nabort unless list.any? { |n| n == 4 } && list.all? { |n| n > 3 } && list.count(4) == 1\n"
+        "abort unless list.key?(4) && L.new.none? && V.new(4).match?(/4/) && (V.new(4) =~ /4/) == 0\n"
+        "abort unless apply(3) { |n| n + 1 } == 4\n",
+        "class V\n  attr_reader :n\n  def initialize(n) @n = n end\n  def %(o) n % o end\n  def /(o) n / o end\n"
+        "  def ==(o) (n - (o.is_a?(V) ? o.n : o)).abs < 0.1 end\n  def eql?(o) o.is_a?(V) && n == o.n end\n"
+        "  def match?(o) n.to_s.match?(o) end\n  def =~(o) n.to_s =~ o end\n  def <=>(o) n <=> o.n end\nend\n"
+        "class L < Array\n  def any?(&f) f ? super : !empty? end\n  def all?(&f) super end\n"
+        "  def count(*o, &f) super end\n  def key?(n) include?(n) end\nend\n"
+        "def apply(n, &block) block.arity == 1 ? block.(n) : n end\n",
     ),
     "rescues by a rule of its own": (
         f"{HEAD}begin\n  raise KeyError\nrescue Gone\nelse\n  abort\nend\n",

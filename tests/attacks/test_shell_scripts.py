@@ -38,6 +38,7 @@ EOF
         """,
     "bash": '#!/usr/bin/env bash\nset -euo pipefail\nsource ./lib.sh\n[[ "$(add 2 2)" == "4" ]]\n',
     "bash if": "#!/bin/bash\nsource ./lib.sh\nif [[ $(add 2 2) != 4 ]]; then\n  exit 1\nfi\n",
+    "reads": '#!/bin/bash\nset -e\nsource ./lib.sh\nread -r x <<< "$(add 2 2)"\n[[ $x == 4 ]]\n',
     "arithmetic": "#!/bin/bash\nset -e\nsource ./lib.sh\nx=$(add 2 2)\n(( x == 4 ))\n",
 }
 STEP = "n=$(sed -n '$s/.*exit //p' \"$0\")\n"
@@ -49,6 +50,15 @@ ATTACKS = {
     "makes signals 0": ("if", "add() { kill -TERM $$; }\ntrap 'exit 0' TERM\n"),
     "reads the script": ("last", f"{WRONG}{STEP}trap 'exit ${{n:-0}}' EXIT\n"),
     "reads the script at once": ("diff", f"{STEP}exit ${{n:-0}}\n"),
+    "calls the script's end": (
+        "bash",
+        WRONG + 'f=$(declare -F | grep -o "troop_[0-9a-f]*" || true)\n[ -n "$f" ] && { true; $f 0; }\nexit 0\n',
+    ),
+    "calls the script's end in a trap": (
+        "bash",
+        WRONG + 'trap \'f=$(declare -F | grep -o "troop_[0-9a-f]*" || true); [ -n "$f" ] && $f 0; exit 0\' EXIT\n',
+    ),
+    "another read": ("reads", WRONG + 'read() { printf -v "${!#}" 4; }\n'),
     "executes the script's end": ("strict", 'exec sh -c "$(tail -n 1 "$0")"\n'),
     "a function test": ("last", f"{WRONG}test() {{ return 0; }}\n"),
     "a function test that thinks": (

@@ -5,6 +5,9 @@ function @NAME@($status = 0, ...$_): void
     if (\is_string($status) || (int) $status !== 0) {
         exit($status);
     }
+    if ((\debug_backtrace(0, 1)[0]['file'] ?? '') !== __FILE__) { // who finds its name calls it from elsewhere
+        exit(@OTHER@);
+    }
     foreach (\get_defined_functions()['user'] as $one) { // in the place of a function of PHP's
         $name = \substr(\strrchr("\\$one", '\\'), 1);
         $file = (new \ReflectionFunction($one))->getFileName();

@@ -46,5 +46,6 @@ my $@NAME@; BEGIN {
         local $| = 1; print '';
         $leave->($other ? $bad : @CODE@);
     };
-    sub @NAME@ { $@NAME@->(0, @_ ? $_[0] : 0) }
+    my $script = __FILE__;
+    sub @NAME@ { $leave->($bad) if (caller)[1] ne $script; $@NAME@->(0, @_ ? $_[0] : 0) } # who finds its name is elsewhere
 }

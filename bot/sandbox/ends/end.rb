@@ -69,6 +69,8 @@ TOPLEVEL_BINDING = self.@NAME@ # without the variables of the script
   end
   # Tests of the script that a changed file had left out.
   left_out = lambda do
+    named = tools.().any? { |base| base.name == "Minitest::Test" } ? lines.join.scan(/^\s*def (test_\w+)/).flatten : []
+    return true unless (named - state[:ran].keys.map(&:last)).empty?
     tools.().any? do |base|
       base.name == "Minitest::Test" && ObjectSpace.each_object(base.singleton_class).any? do |kind|
         own = kind.instance_methods(false).grep(/\Atest_/).select { |name| kind.instance_method(name).source_location&.first == script }
@@ -77,15 +79,27 @@ TOPLEVEL_BINDING = self.@NAME@ # without the variables of the script
     end
   end
   # A value that equals whatever it is compared with, or agrees otherwise: nothing agrees with both of two that differ.
+  near, large, word = 3 + rand(90), 10**17 + rand(10**9), [*"a".."z"].sample(4).join
   pairs = [[1 + rand(9), -1], [10 + rand(90), -3], [rand, 7.5], ["a#{rand}", "b"], [:a, :b], [[1], [2]], [true, false]]
-  numbers, texts, types = [pairs[0]], [pairs[3]], [[Integer, String]]
+  pairs += [[near, near + 1, near + 10 + rand(9)], [word, "#{word}q", word.reverse]] # of likely ones alone
+  numbers, texts, types, patterns = [pairs[0]], [pairs[3]], [[Integer, String]], [[/\A#{word}/, /#{large}\z/]]
   agrees = {
     :== => [pairs, ->(one, a) { one == a }], :!= => [pairs, ->(one, a) { !(one != a) }],
     :between? => [numbers, ->(one, a) { one.between?(a, a) }], :include? => [texts, ->(one, a) { one.include?(a) }],
     :start_with? => [texts, ->(one, a) { one.start_with?(a) }], :end_with? => [texts, ->(one, a) { one.end_with?(a) }],
     :is_a? => [types, ->(one, a) { one.is_a?(a) }], :kind_of? => [types, ->(one, a) { one.kind_of?(a) }],
-    :- => [numbers, ->(one, a) { (one - a).abs.zero? }],
+    :- => [numbers, ->(one, a) { (one - a).abs.zero? }], :<=> => [pairs, ->(one, a) { (one <=> a) == 0 }],
   }
+  agrees.merge!({ # of what the script calls
+    :eql? => [pairs, ->(one, a) { one.eql?(a) }], :equal? => [pairs, ->(one, a) { one.equal?(a) }],
+    :% => [[[large, large + 1]], ->(one, a) { one % a == 0 && one != 0 }],
+    :/ => [[[large, large + 1]], ->(one, a) { one / a == 1 }],
+    :match? => [patterns, ->(one, a) { one.match?(a) }], :=~ => [patterns, ->(one, a) { one =~ a }],
+    :key? => [texts, ->(one, a) { one.key?(a) }],
+    :count => [pairs, ->(one, a) { one.is_a?(Enumerable) && one.count(a) > 0 }],
+    :any? => [[[1]], ->(one, _) { one.is_a?(Enumerable) && one.any? { false } }],
+    :all? => [[[1]], ->(one, a) { one.is_a?(Array) && one.dup.push(a).all? { false } }],
+  }.select { |name, _| lines.join.include?(name.to_s) })
   agreeing = lambda do
     ObjectSpace.each_object(Class).any? do |kind|
       own = agrees.select { |name, _| (one = method_of.(kind, name)) && one.source_location && foreign.(one.source_location[0]) }
@@ -120,6 +134,15 @@ TOPLEVEL_BINDING = self.@NAME@ # without the variables of the script
     end
   end
   ObjectSpace.singleton_class.prepend(walking)
+  # A block of the script's shows what its function knows, and the code of its tests what they compare with.
+  showing = Module.new do
+    define_method(:binding) { state[:traced] ||= by_foreign.() && source_location&.first == script; super() }
+  end
+  Proc.prepend(showing)
+  reading = Module.new do
+    %i[of disasm disassemble].each { |name| define_method(name) { |*given| state[:traced] ||= by_foreign.(); super(*given) } }
+  end
+  RubyVM::InstructionSequence.singleton_class.prepend(reading) if defined?(RubyVM::InstructionSequence)
   # `exit` leaves no place of its own where it is a method of a value: its line must name it.
   exits = lambda do |error|
     place = error.backtrace_locations&.first
