@@ -111,7 +111,7 @@ def _check_ballot(ballot: Ballot, *, revises: bool) -> None:
     if len(ballot.reviewed) != (tests if revises else 0) or len(ballot.authors) not in (0, tests):
         _refuse("what is said of each test is not one for each")
     named = [t for candidate in ballot.candidates for t in candidate.tests]
-    if not _within([*named, *ballot.struck], tests):
+    if not _within([*named, *ballot.struck, *ballot.unsteady], tests):
         _refuse("a test is named that is not there")
     if not _within([parent for candidate in ballot.candidates for parent in candidate.parents], candidates):
         _refuse("a candidate is named that is not there")

@@ -54,6 +54,7 @@ class Ballot(Record):
     authors: tuple[tuple[int, ...], ...] = ()  # the trajectories that ended with test t; empty: not known
     # Of a revision: whether test t passes on the reviewed state, which the candidates change. Else empty.
     reviewed: tuple[bool | None, ...] = ()
+    unsteady: tuple[int, ...] = ()  # tests that failed before the change in one run and passed in the same again
     struck: tuple[int, ...] = ()  # tests that lost their votes in the selection; `Verdict.struck` says why
     # The distinct executions behind the matrix, each with the end of its output alone, and for each pair the index of
     # its own. Empty in reports of earlier versions.
@@ -63,14 +64,15 @@ class Ballot(Record):
 
     @property
     def fails_on_base(self) -> tuple[bool, ...]:
-        """Whether test t reproduces the bug and may vote: it ran on the base commit and failed, and is not struck.
+        """Whether test t reproduces the bug and may vote: it failed each time on the base commit, and is not struck.
 
         In a revision one that fails on the reviewed state votes as well: it shows what the review asks for.
         """
         failed = [passed is False for passed in self.base]
         if self.reviewed:
             failed = [on_base or passed is False for on_base, passed in zip(failed, self.reviewed, strict=True)]
-        return tuple(fails and t not in self.struck for t, fails in enumerate(failed))
+        silent = {*self.struck, *self.unsteady}
+        return tuple(fails and t not in silent for t, fails in enumerate(failed))
 
     @property
     def voting(self) -> tuple[int, ...]:

@@ -87,7 +87,7 @@ def _cells(verdict: Verdict, found: Ballot) -> Iterator[Difference]:
         rows.append((f"candidate {verdict.number(c)}", row, found.cells[c]))
     for where, one, other in rows:
         for t, (before, now) in enumerate(zip(one, other, strict=True)):
-            if before is not now:
+            if before is not now and t not in (*claimed.unsteady, *found.unsteady):
                 yield Difference(what=f"T{t + 1} on {where}", claimed=_WORDS[before], found=_WORDS[now], is_cell=True)
 
 

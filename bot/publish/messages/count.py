@@ -11,7 +11,7 @@ from bot.publish.messages.own_tests import unjudged
 from bot.publish.messages.reason import share
 from bot.publish.messages.unproven import remark, unproven
 from bot.publish.messages.words import counted, cut, duration, listed, one_line, verb
-from bot.records import Candidate, Ending, Report, Standing, TrajectoryEnd, money
+from bot.records import Ballot, Candidate, Ending, Report, Standing, TrajectoryEnd, money
 from bot.sanitize import fence, inline
 
 PASS, FAIL, UNKNOWN = "✓", "✗", "·"
@@ -33,6 +33,10 @@ def headline(report: Report) -> str:
     )
     if not ballot.tests:
         return said
+    if ballot.unsteady:
+        number = len(ballot.unsteady)
+        said += f" {counted(number, 'test')} {verb(number, 'fails', 'fail')} on the base commit now and then, and so "
+        said += f"{verb(number, 'has no vote', 'have no votes')}."
     if ballot.struck:
         lost = counted(len(ballot.struck), "test")
         said += f" {lost} that failed on the base commit lost {verb(len(ballot.struck), 'its vote', 'their votes')}: "
@@ -133,9 +137,7 @@ def _matrix_table(report: Report, tests: Sequence[int], order: Sequence[int], ch
         "|--:|" + ":-:|" * len(tests),
         "| _base commit_ | " + " | ".join(_glyph(ballot.base[t]) for t in tests) + " |",
         *reviewed,
-        "| _reproduces the bug_ | "
-        + " | ".join("yes" if votes[t] else "struck" if t in ballot.struck else "" for t in tests)
-        + " |",
+        "| _reproduces the bug_ | " + " | ".join("yes" if votes[t] else _silent(ballot, t) for t in tests) + " |",
     ]
     for c in order:
         own = ballot.own(c)
@@ -146,6 +148,11 @@ def _matrix_table(report: Report, tests: Sequence[int], order: Sequence[int], ch
         lines.append(f"| {label} | " + " | ".join(cells) + " |")
     legend = f"{PASS} passes, {FAIL} fails, {UNKNOWN} could not be run; in brackets: written with the candidate"
     return "\n".join([*lines, "", f"<sub>{legend}. T1, T2, ...: the tests.</sub>"])
+
+
+def _silent(ballot: Ballot, test: int) -> str:
+    """Why the test has no vote; "" where it passes on the base commit or could not be run there."""
+    return "struck" if test in ballot.struck else "now and then" if test in ballot.unsteady else ""
 
 
 def _matrix_text(report: Report, tests: Sequence[int], order: Sequence[int], chosen: int | None) -> str:

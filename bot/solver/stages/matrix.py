@@ -1,4 +1,8 @@
-"""The vote matrix: every final test on every distinct candidate and on the base commit, each pair once."""
+"""The vote matrix: every final test on every distinct candidate and on the base commit.
+
+Each pair runs once, but a test that fails on the base commit runs there once more: a vote rests on that failure, and a
+test may fail by chance, or since the machine is busy.
+"""
 
 import functools
 import time
@@ -107,7 +111,8 @@ async def fill_matrix(
     A cell is True for exit code 0. It is False for any other end, a time-out, too little memory or a faked success
     included. It is None where nothing is known: the test's command is not there, the sandbox failed at it, or
     `settings.matrix_seconds` were over. The tests run on the base commit first, and those that fail there are the first
-    to run on the candidates, so that a time limit cuts off the least useful ones. In a revision (`earlier`) the sandbox
+    to run on the candidates, so that a time limit cuts off the least useful ones; one that fails and then passes there
+    has no vote (`Ballot.unsteady`). In a revision (`earlier`) the sandbox
     holds the reviewed state: then the tests run on the base commit and on that one.
 
     Raises `SandboxUnavailable`, and `SandboxError` where the sandbox runs nothing at all.
@@ -134,11 +139,23 @@ async def fill(ballot: Ballot, harness: Harness, to_base: tuple[FileChange, ...]
             short = ending_of(execution, BASE_TAIL if row is base else CELL_TAIL)
             row[test] = kept.setdefault(short, short)
 
+    def note_again(row: list[Execution | None], test: int, execution: Execution | None) -> None:
+        if execution is not None and execution.passed:
+            unsteady.add(test)
+            note(row, test, execution)
+
+    unsteady = set(ballot.unsteady)
+    before = [((), base)] if to_base is None else [(to_base, base), ((), reviewed)]
+
     def on_base() -> Iterator[tuple[SandboxJob, Note]]:
         for t, test in enumerate(ballot.tests):
-            yield filler.job(to_base or (), test), functools.partial(note, base, t)
-            if to_base is not None:
-                yield filler.job((), test), functools.partial(note, reviewed, t)
+            for changes, row in before:
+                yield filler.job(changes, test), functools.partial(note, row, t)
+
+    def on_base_again() -> Iterator[tuple[SandboxJob, Note]]:
+        for changes, row in before:
+            for t in [t for t, execution in enumerate(row) if _passed(execution) is False]:
+                yield filler.job(changes, ballot.tests[t], again=1), functools.partial(note_again, row, t)
 
     def _failed(test: int) -> bool:
         return False in (_passed(base[test]), _passed(reviewed[test]))
@@ -154,8 +171,9 @@ async def fill(ballot: Ballot, harness: Harness, to_base: tuple[FileChange, ...]
                 yield job, functools.partial(note, cells[c], t)
 
     await filler.run(on_base())
+    await filler.run(on_base_again(), more=sum(_passed(one) is False for _, row in before for one in row))
     await filler.run(on_candidates())
-    filled = _filled(ballot, base, cells)
+    filled = _filled(ballot, base, cells).model_copy(update={"unsteady": tuple(sorted(unsteady))})
     if to_base is None:
         return filled
     return filled.model_copy(update={"reviewed": tuple(_passed(execution) for execution in reviewed)})
@@ -219,11 +237,15 @@ class _Filler:
         self._late = 0
         harness.progress.update(RunState.MATRIX, 0, total)
 
-    def job(self, changes: tuple[FileChange, ...], test: Test) -> SandboxJob:
-        return SandboxJob(changes=changes, test=test, timeout=self._harness.settings.test_timeout)
+    def job(self, changes: tuple[FileChange, ...], test: Test, again: int = 0) -> SandboxJob:
+        return SandboxJob(changes=changes, test=test, timeout=self._harness.settings.test_timeout, again=again)
 
-    async def run(self, pairs: Iterator[tuple[SandboxJob, Note]]) -> None:
-        """Run all of them. Workers share the iterator, so that a million pairs need no million tasks."""
+    async def run(self, pairs: Iterator[tuple[SandboxJob, Note]], more: int = 0) -> None:
+        """Run all of them. Workers share the iterator, so that a million pairs need no million tasks.
+
+        `more`: how many of them the total does not hold yet.
+        """
+        self._total += more
 
         async def work() -> None:
             for job, note in pairs:

@@ -21,6 +21,7 @@ from bot.records import (
     Abstention,
     Ballot,
     Choice,
+    Documented,
     Doubt,
     Ending,
     Execution,
@@ -284,6 +285,23 @@ def test_the_repositorys_own_tests_have_their_sentence(own: dict[str, object], w
     judged = any(said in words for said in (*fine, "were not run: no"))
     assert bool(unjudged(told.verdict)) is not judged
     assert judged or words in unjudged(told.verdict)
+
+
+def test_a_test_that_fails_now_and_then_is_told() -> None:
+    told = won(ballot("..+", "+++").model_copy(update={"unsteady": (2,)}))
+    body = pull_request.body(told)
+    assert "1 test fails on the base commit now and then, and so has no vote." in body
+    assert "| yes | yes | now and then |" in body
+
+
+def test_the_winners_documented_examples_are_told() -> None:
+    def said(held: int) -> str:
+        documented = (Documented(candidate=0, held=held),)
+        return reason(won(ballot(".", "+"), own_tests=OwnTestsReport(command=("pytest",), documented=documented)))
+
+    assert "All 12 documented examples of what it changes that held before hold still." in said(12)
+    assert "The documented example of what it changes that held before holds still." in said(1)
+    assert "documented" not in said(0)
 
 
 def test_what_the_selection_struck_and_wrote_is_said() -> None:

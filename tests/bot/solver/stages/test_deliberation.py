@@ -1,5 +1,7 @@
 """The choice by a capable model: what it is shown, objections, twins, patches of its own, and none."""
 
+import json
+
 from bot.errors import EndpointError
 from bot.journal import MemoryJournal
 from bot.llm.journaled import JournaledModel
@@ -8,6 +10,7 @@ from bot.records import (
     Abstention,
     Ending,
     Execution,
+    NotCompared,
     NoWinner,
     Outcome,
     OwnTests,
@@ -22,6 +25,7 @@ from bot.records import (
 from bot.sandbox.journaled import JournaledSandbox
 from bot.settings import SolverSettings
 from bot.solver.ballot import Count, count
+from bot.solver.documented import script as examples
 from bot.solver.editing import Applied
 from bot.solver.profile import ResolvedSolver
 from bot.solver.stages.choice_machine import Question
@@ -201,6 +205,31 @@ async def test_a_patch_that_breaks_the_repositorys_tests_is_not_taken_and_none_w
     assert verdict.abstention.cause is NoWinner.UNDECIDED
     assert verdict.parting is not None
     assert verdict.parting.candidates == (0, 1), "the model's own patch is not what remains"
+
+
+async def test_a_patch_that_contradicts_the_documentation_is_not_taken() -> None:
+    documented = patch(">>> 1\n1\n")
+
+    def answer(job: SandboxJob) -> Execution:
+        if job.test is None or job.test.path != examples(("a.py",)).path:
+            return PASSED
+        fails = job.changes == documented.changes
+        held, failed = ([], [["a", "a.py: f(1)", "1", "2"]]) if fails else (["a"], [])
+        return exited(0, f"\nEXAMPLES {json.dumps({'held': held, 'failed': failed})}\n")
+
+    own = OwnTestsReport(not_compared=NotCompared.NO_COMMAND)
+    script = rules([("selection/", EDIT.format("1"))])
+    verdict, model = await run(
+        script,
+        ballot("..", "+.", ".+"),
+        FakeSandbox(answer),
+        own=own,
+        profile="full",
+        edit=lambda edits, onto: Applied(documented),
+        calls=2,
+    )
+    assert "so it was not taken: a.py: f(1), documented as 1, gives 2" in last(model, 1)
+    assert len(verdict.ballot.candidates) == 2
 
 
 async def test_the_front_runner_wins_without_a_choice_where_it_is_ahead() -> None:

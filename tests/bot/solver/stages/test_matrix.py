@@ -22,8 +22,9 @@ from bot.records import (
 )
 from bot.sandbox.journaled import JournaledSandbox
 from bot.settings import SolverSettings
+from bot.solver.ballot import count
 from bot.solver.harness import Harness
-from bot.solver.stages.matrix import BASE_TAIL, IN_FLIGHT, KEPT, fill_matrix, gather
+from bot.solver.stages.matrix import BASE_TAIL, IN_FLIGHT, KEPT, fill, fill_matrix, gather
 from tests.bot.solver.ballots import patch
 from tests.fakes import FAILED, PASSED, FakeProgress, FakeSandbox, Partly, exited
 
@@ -109,9 +110,23 @@ async def test_every_pair_runs_once_and_every_end_has_its_cell() -> None:
     b = await filled(trajectories, sandbox, progress)
     assert b.base == (False, None, True, False)
     assert b.cells == ((True, None, False, False), (False, True, False, True))
-    assert len(judge.jobs) == 12
+    assert len(judge.jobs) == 12 + 2, "what fails on the base commit runs there once more"
     assert progress.updates[0] == (RunState.MATRIX, 0, 12, "")
-    assert progress.updates[-1] == (RunState.MATRIX, 12, 12, "")
+    assert progress.updates[-1] == (RunState.MATRIX, 14, 14, "")
+
+
+async def test_a_test_that_fails_by_chance_on_the_base_commit_has_no_vote() -> None:
+    def answer(job: SandboxJob) -> Execution:
+        assert job.test is not None
+        lucky = job.test.text == "now and then" and (job.changes or job.again)
+        return PASSED if lucky or (job.test.text == "steady" and job.changes) else FAILED
+
+    sandbox = JournaledSandbox(FakeSandbox(answer), MemoryJournal())
+    b = await filled([trajectory(0, "now and then", "X"), trajectory(1, "steady", "Y")], sandbox)
+    assert (b.base, b.unsteady, b.voting) == ((True, False), (0,), (1,))
+    assert [s.votes for s in count(b)] == [1, 1]
+    again = await fill(b, Harness(FakeSandbox(lambda job: FAILED), SETTINGS, FakeProgress()), patch("old").changes)
+    assert (again.unsteady, again.voting) == ((0,), (1,)), "it was seen to pass"
 
 
 async def test_telling_tests_run_first_and_on_the_commonest_candidate() -> None:
@@ -153,7 +168,7 @@ async def test_a_hundred_thousand_pairs_need_few_tasks() -> None:
     judge = FakeSandbox(lambda job: FAILED)
     trajectories = [trajectory(i, f"t{i}", f"p{i}") for i in range(100)]
     b = await filled(trajectories, judge)
-    assert len(judge.jobs) == 100 * 101
+    assert len(judge.jobs) == 100 * 102
     assert 1 < judge.most <= IN_FLIGHT
     assert b.fails_on_base == (True,) * 100
 
