@@ -10,6 +10,7 @@ const describe = Reflect.getOwnPropertyDescriptor;
 
 // Called by the language itself, without their names being said.
 const ALWAYS = ["then", "exec", "toString", "valueOf"];
+const LOADING = ["_load", "_resolveFilename", "require"]; // by which the script gets Node's own modules later
 const NEVER = ["next", "constructor", "prototype", "__proto__", "console", "globalThis", "global", "undefined", "exitCode", "domain"];
 const CLOCKS = /^(?:set|clear)(?:Timeout|Interval|Immediate)$|^Date$|^performance$|^queueMicrotask$|^nextTick$|^hrtime$/;
 const KINDS = [
@@ -38,7 +39,9 @@ const owners = (source, words, load) => {
   add(getPrototypeOf(Uint8Array));
   add(getPrototypeOf(function* () {}).prototype);
   add(process);
-  const { builtinModules } = require("module");
+  const Module = require("module");
+  const { builtinModules } = Module;
+  add(Module);
   for (const [, name] of source.matchAll(/["'`](?:node:)?([\w/]+)["'`]/g)) {
     if (!builtinModules.includes(name) || /^(?:assert|module|console|process)\b/.test(name)) continue;
     const exported = load(name);
@@ -51,7 +54,7 @@ const owners = (source, words, load) => {
 // `byOthers`: whether whoever calls now is none of the candidate's; `told`: called where it is.
 module.exports = (source, byOthers, told) => {
   const words = new Set(source.match(/[A-Za-z_$][\w$]*/g));
-  for (const name of ALWAYS) words.add(name);
+  for (const name of [...ALWAYS, ...LOADING]) words.add(name);
   const compared = [];
   const compare = (owner, name) => { compared[compared.length] = { owner, name, was: describe(owner, name) }; };
 

@@ -230,6 +230,11 @@
   watched(process, ["setUncaughtExceptionCaptureCallback", "binding", "dlopen", "_debugProcess", "abort"]);
   watched(require("v8"), ["getHeapSnapshot", "writeHeapSnapshot"]);
   try { watched(require("inspector"), ["open", "Session"]); } catch (_) { /* Node.js without it */ }
+  const Loader = require("module");
+  watched(Loader, ["register", "registerHooks"]);
+  // A hook of the candidate's may skip the script's tests.
+  if (/["'`]node:test["'`]/.test(source)) watched(require("node:test"), ["before", "beforeEach", "after", "afterEach"]);
+  Loader.syncBuiltinESMExports();
 
   // -- assertions -----------------------------------------------------------------------------------------------------
   const assert = require("assert");

@@ -29,7 +29,7 @@ _OTHERWISE = re.compile(
 )
 _EXTENDS = re.compile(r"\bexpect\.(?:extend|add)|\bchai\.use\b|\baddEqualityTesters\b")
 _MATCHERS = ["expect", "assert", "chai", "should"]
-_REQUIRED = re.compile(r"[\"']((?:node:)?assert(?:/strict)?|chai|expect|should|sinon)[\"']")
+_REQUIRED = re.compile(r"[\"']((?:node:)?assert(?:/strict)?|(?:node:)?util|chai|expect|should|sinon)[\"']")
 _SET = re.compile(r"\.(\w+)\s*=(?!=)|[\"'`](\w+)[\"'`]")
 _LONGEST = 100_000  # characters
 

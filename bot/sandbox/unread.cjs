@@ -4,7 +4,7 @@
 // more. Functions of the script that a candidate gets hold of (`f.caller`) show it no check.
 "use strict";
 const { apply, construct, defineProperty, getOwnPropertyDescriptor: describe, ownKeys } = Reflect;
-const { readFileSync, unlinkSync, writeFileSync } = require("fs");
+const { readFileSync, statSync, unlinkSync, writeFileSync } = require("fs");
 const Module = require("module");
 
 const ITSELF = /__filename|import\.meta|\bargv\b|\bmain\.filename|\bmodule\.filename/;
@@ -68,7 +68,20 @@ module.exports = (source, script, { byCandidate, changed, tell }) => {
     kept.push({ module, name, exports, functions });
   };
   const cache = Module._cache;
+  // Files among tests that the script names: what is expected. And where it looks for them.
+  const { cwd } = process;
+  const data = [];
+  const changedAt = (path) => { try { return statSync(path).ctimeMs; } catch (_) { return 0; } };
+  for (const [, text] of source.matchAll(/["'`]([^"'`\n]{1,200})["'`]/g)) {
+    const path = require("path").resolve(text);
+    if (path.startsWith(root) && AMONG_TESTS.test(path.slice(root.length - 1)) && changedAt(path) > 0) {
+      data.push({ path, at: changedAt(path) });
+    }
+  }
+  const moves = /\bchdir\b/.test(source);
   const helper = () => {
+    for (let n = 0; n < data.length; n += 1) if (changedAt(data[n].path) !== data[n].at) return data[n].path;
+    if (data.length > 0 && !moves && `${cwd()}/` !== root) return "the working directory";
     for (let n = 0; n < kept.length; n += 1) {
       const { module, name, exports, functions } = kept[n];
       if (cache[name] !== module || module.exports !== exports) return name;

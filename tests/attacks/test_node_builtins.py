@@ -33,6 +33,13 @@ FORMS = {
     "written": f"{FS}{REQUIRE}fs.writeFileSync('o', String(add(2, 2)));\n"
     "assert.equal(fs.readFileSync('o', 'utf8'), '4');\n",
     "child": f"require(process.cwd() + '/core.js');\n{CHILD}",
+    "late": 'const { add } = require(process.cwd() + "/core.js");\nconst assert = require("assert");\n'
+    "assert(add(2, 2) === 4);\n",
+    "later": 'const { add } = require(process.cwd() + "/core.js");\n'
+    '(async () => { const assert = (await import("node:assert")).default; assert(add(2, 2) === 4); })();\n',
+    "tests": f'const {{ test }} = require("node:test");\n{REQUIRE}'
+    "test('sums', () => { assert.strictEqual(add(2, 2), 4); });\n",
+    "golden": f"{FS}{REQUIRE}assert.equal(String(add(2, 2)), fs.readFileSync('tests/golden.txt', 'utf8'));\n",
     "module": 'import assert from "node:assert";\nimport { createRequire } from "node:module";\n'
     'const { add } = createRequire(import.meta.url)(process.cwd() + "/core.js");\nassert.equal(add(2, 2), 4);\n',
 }
@@ -50,7 +57,46 @@ def undoing(owner: str, name: str, instead: str) -> str:
     )
 
 
+LOADER = f"{WRONG}const M = require('module');\nconst real = M.NAME;\nM.NAME = FUNCTION;\n"
+OTHER = "name === 'assert' ? () => {} : "
+HOOKS = (
+    'export const resolve = (s, c, n) => (s === "node:assert" ? { url: "data:text/javascript,export default () => {}", '
+    "shortCircuit: true } : n(s, c));"
+)
 ATTACKS = {
+    "loads another assert": (
+        "late",
+        LOADER.replace("NAME", "_load").replace("FUNCTION", f"(name, ...more) => {OTHER}real(name, ...more)"),
+    ),
+    "requires another assert": (
+        "late",
+        LOADER.replace("NAME", "prototype.require").replace(
+            "FUNCTION", f"function (name) {{ return {OTHER}real.call(this, name); }}"
+        ),
+    ),
+    "finds another assert": (
+        "late",
+        "require('fs').writeFileSync('a.js', 'module.exports = () => {};');\n"
+        + LOADER.replace("NAME", "_resolveFilename").replace(
+            "FUNCTION",
+            "(name, ...more) => (name === 'assert' ? process.cwd() + '/a.js' : real(name, ...more))",
+        ),
+    ),
+    "registers a loader": (
+        "later",
+        f"{WRONG}require('module').register('data:text/javascript,' + encodeURIComponent(`{HOOKS}`));\n",
+    ),
+    "makes tests a thing to do": ("tests", f"{WRONG}require('node:test').beforeEach((test) => test.todo());\n"),
+    "skips tests": ("tests", f"{WRONG}require('node:test').beforeEach((test) => test.skip());\n"),
+    "writes what is expected": (
+        "golden",
+        "exports.add = () => { require('fs').writeFileSync('tests/golden.txt', '5'); return 5; };\n",
+    ),
+    "leads to another folder": (
+        "golden",
+        "const fs = require('fs');\nexports.add = () => {\n  fs.mkdirSync('o/tests', { recursive: true });\n"
+        "  fs.writeFileSync('o/tests/golden.txt', '5');\n  process.chdir('o');\n  return 5;\n};\n",
+    ),
     "reads the script": ("assert", reads(SCRIPT)),
     "reads the script of modules": ("module", reads(SCRIPT)),
     "reads it later": (
@@ -138,6 +184,13 @@ process.emit = function (...given) { return emit.apply(this, given); };
 process.reallyExit = (code) => reallyExit.call(process, code);
 """
 HONEST = {
+    "what loads more": (
+        "assert.ok(require('fs').readFileSync('core.js', 'utf8').includes('add'));\nassert.equal(add(2, 2), 4);",
+        "const { createRequire, builtinModules } = require('module');\n"
+        "createRequire(process.cwd() + '/')('./core.js');\n"
+        "require.resolve('fs') && builtinModules.includes('fs');\nrequire('fs').mkdirSync('o', { recursive: true });\n"
+        "process.chdir('o');\nprocess.chdir('..');\nimport('os');\n",
+    ),
     "a package that patches Node": (
         "fs.closeSync(fs.openSync('core.js'));\nassert.ok(process.cwd());",
         "require('patches');",
