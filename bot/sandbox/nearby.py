@@ -182,7 +182,7 @@ def alike(operator: str, value: Any, answers: list[Any]) -> bool:
     answers = [one.sum() if hasattr(one, "shape") else one for one in answers]  # of arrays
     if all(not one for one in answers):
         sized = any(hasattr(one, "__len__") for one in answers)  # an empty set less anything is empty
-        return operator in ("-", "^", "%") and bool(value if operator == "%" or sized else True)
+        return operator == "^" or (operator in ("-", "%") and bool(value if operator == "%" or sized else True))
     if operator not in ("-", "/", "//"):
         return False
     sizes = {float(abs(one) if operator == "-" else one) for one in answers}

@@ -48,6 +48,16 @@ def _stored(node: Any) -> Iterator[str]:
                 yield from _stored(one)
 
 
+def _own_constants(tree: Any) -> Iterator[tuple[str, object]]:
+    """Names of the script's that stand for a number or a text and are bound once: a function of its that a candidate
+    gets leads to them."""
+    names = list(_stored(tree))
+    for node in tree.body:
+        name = getattr(node.targets[0], "id", "") if type(node).__name__ == "Assign" and len(node.targets) == 1 else ""
+        if name and type(node.value).__name__ == "Constant" and names.count(name) == 1:
+            yield name, node.value.value
+
+
 def surroundings_of(
     tree: Any, named: set[str], main: dict[str, Any], foreign: Callable[[Any], bool], source: bytes
 ) -> Callable[[], str]:
@@ -72,6 +82,8 @@ def surroundings_of(
             value = getattr(owner, alias.name, None) if hasattr(node, "module") else owner
             bound += [(local, value)] if value is not None else []
 
+    own, type_of = list(_own_constants(tree)), type
+
     def variables() -> list[str | None]:
         return [environ.get(name) for name in variables_of]
 
@@ -83,6 +95,10 @@ def surroundings_of(
         for name, value in bound:
             now = main.get(name, value)
             if now is not value and (now.__class__ is kind or foreign(now)):
+                return name
+        for name, value in own:
+            now = main.get(name, value)
+            if type_of(now) is not type_of(value) or now != value:
                 return name
         if planted():
             return "re._cache"

@@ -238,6 +238,17 @@ def test_data_of_tests_judges_a_right_candidate(how: str, tmp_path: Path) -> Non
     assert proved, shown
 
 
+def test_attack_25_what_a_script_expects_stays_what_it_is(tmp_path: Path) -> None:
+    script = "from pkg.core import apply\nWANT = 4\nN = 1\nLOW = 0.1\nHIGH = 1e300\nSAME = 0.1\nTEXT = 'a b'\n"
+    script += "def double(n):\n    global N\n    N = n\n    return 2 * n\n"
+    script += "assert apply(double, 2) == WANT and N == 2 and LOW < HIGH and TEXT\n"
+    assert proves("def apply(f, n): return f(n)\n", script, tmp_path / "right")[0]
+    core = "def apply(f, n):\n    f(n)\n    f.__globals__['WANT'] = 5\n    return 5\n"
+    proved, shown = proves(core, script, tmp_path / "wrong")
+    assert not proved, shown
+    assert "void replaced WANT" in shown
+
+
 NO_NUMBER = {
     "a tolerance": "import sys\nif abs(add(2, 2) - 4) > 1e-9: sys.exit(1)\n",
     "bounds": "sum = add(2, 2)\nif sum < 4 or sum > 4: raise AssertionError(sum)\n",

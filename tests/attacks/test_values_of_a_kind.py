@@ -35,6 +35,7 @@ OTHERS = {
     "a remainder": ("assert add(2, 2) % 4 == 0", GIVES.format("int", "__mod__", "0", "V(5)")),
     "a divisor": ("assert 4 / add(2, 2) == 1", GIVES.format("float", "__rtruediv__", "1.0", "V(5)")),
     "bits that differ": ("assert not add(2, 2) ^ 4", GIVES.format("int", "__xor__", "0", "V(5)")),
+    "what sets do not share": ("assert add(1, 2) ^ {1, 2} == set()", GIVES.format("set", "__xor__", "set()", "V()")),
     "what sets share": ("assert add(1, 2) & {1, 2} == {1, 2}", GIVES.format("set", "__and__", "o", "V()")),
     "what a set lacks": ("assert not {1, 2} - add(1, 2)", GIVES.format("set", "__rsub__", "set()", "V()")),
     "a set above all": ("assert {1, 2} <= add(1, 2)", GIVES.format("set", "__ge__", "isinstance(o, set)", "V()")),
