@@ -137,7 +137,8 @@ _CONFIGURATION_NAME = re.compile(
     r"|.*\.gradle(?:\.kts)?|junit-platform\.properties|org\.junit\..*"
     r"|(?:phpspec|behat|codeception)(?:\.dist)?\.ya?ml(?:\.dist)?|kahlan-config\.php|\.?atoum\.php"
 )
-_VENDORED = re.compile(r"vendor/(?:[^/]*\.|bundle/|gems/|cache/|composer/|phpunit/|autoload)")  # of Go, Ruby and PHP
+# Of Go, Ruby and PHP; and what Rake loads by its folder.
+_VENDORED = re.compile(r"vendor/(?:[^/]*\.|bundle/|gems/|cache/|composer/|bin/|autoload|.*\.php)|rakelib/")
 # What an installer writes, or what is found in the place of it.
 _INSTALLED = frozenset(
     [

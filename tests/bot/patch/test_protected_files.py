@@ -127,6 +127,7 @@ def test_what_is_no_test(path: str) -> None:
         *((path, f"adds {path}") for path in ("src/test/resources/junit-platform.properties", "phpspec.yml.dist")),
         *((path, f"adds {path}") for path in ("a/META-INF/services/org.junit.jupiter.api.extension.Extension",)),
         *((path, f"adds {path}") for path in ("vendor/github.com/a/assert/a.go", "vendor/autoload.php")),
+        *((path, f"adds {path}") for path in ("vendor/bin/phpunit", "vendor/a/compare/src/A.php", "rakelib/a.rake")),
         *((path, f"adds {path}") for path in ("spec/support/all.rb", "spec/spec_helper.rb", "test/helper.js")),
         *((path, f"adds {path}") for path in ("tests/bootstrap.php", "test/unit/hooks.mjs", "tests/setup.ts")),
         *((path, "") for path in (".env.example", "src/env.ts", "vendor/jquery/jquery.js", "src/support/all.rb")),
