@@ -165,7 +165,7 @@ def counted(execution: Execution) -> str:
 
 _GONE = re.compile(
     r"^(?:\S{0,300}python\S{0,30}: No module named \S+|make: .*Error 127"
-    r"|(?:/bin/)?(?:sh|bash): .*(?:not found|No such file).*|bundler: (?:failed to load )?command.*not found.*"
+    r"|(?:/bin/)?(?:sh|bash): .*(?:not found|No such file).*|bundler: (?:failed to load command|command not found).*"
     r"|Could not find (?:gem|compatible versions|\S+-\d).*|Could not locate Gemfile.*|Don't know how to build task.*"
     r"|rake aborted!\nLoadError:.*|Could not open input file: .*)$",
     re.MULTILINE,

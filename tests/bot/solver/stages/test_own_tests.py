@@ -224,6 +224,7 @@ async def test_of_each_behaviour_the_best_is_run_first() -> None:
         (exited(5, "no tests ran in 0.01s\n"), "no tests ran"),
         (exited(7, "Could not find gem 'rake' in locally installed gems.\n"), "gem 'rake'"),
         (exited(127, "bundler: command not found: rspec\n"), "not found: rspec"),
+        (exited(1, "bundler: failed to load command: rspec (/usr/bin/rspec)\n"), "failed to load command: rspec"),
         (exited(1, "rake aborted!\nDon't know how to build task 'test' (see the list)\n"), "build task 'test'"),
         (exited(1, "rake aborted!\nLoadError: cannot load such file -- bundler/setup\n"), "LoadError"),
         (exited(1, "0 examples, 0 failures, 5 errors occurred outside of examples\n"), "0 examples"),
