@@ -51,7 +51,7 @@ def _allowances(untrusted: set[str]) -> tuple[Callable[[Any, str], bool], Callab
     """What may be done though it could forge: see each. All names are bound here, as in `watch`."""
     modules, doctest = sys, os.path.join(_library, "doctest.py")
     is_text, kind, function, length, lower = str.startswith, type, _function, len, str.lower
-    tree = os.getcwd() + os.sep
+    tree, libraries = os.getcwd() + os.sep, (_library, "site-packages", "dist-packages")
 
     def restores(frame: FrameType) -> bool:
         """Whether it is doctest, which after each run sets the trace function that it found: here, none."""
@@ -68,8 +68,8 @@ def _allowances(untrusted: set[str]) -> tuple[Callable[[Any, str], bool], Callab
         if kind(target) is not function:
             return False
         name = target.__code__.co_filename
-        if attribute != "__code__" and name[:1] == "<":  # the library gives tuples with names their defaults
-            return True
+        if attribute != "__code__":  # copies of functions get their defaults, and tuples with names as well
+            return not any(one in name for one in libraries)
         return is_text(name, tree) and "test" not in lower(name[length(tree) :])
 
     return own, restores

@@ -141,9 +141,11 @@ HONEST = {
         RIGHT,
     ),
     "defaults of its own functions": (
-        "assert add(2) == 5 and named(1) == 4",
+        "def double(n, by=2, *, more=1): return n * by + more\nassert add(2) == 5 and named(1) == 4\n"
+        "assert copied(double)(2) == 5",
         "def add(a, b=1): return a + b\nadd.__defaults__ = (3,)\ndef named(a, *, b=1): return a + b\n"
-        "named.__kwdefaults__ = {'b': 3}\n",
+        "named.__kwdefaults__ = {'b': 3}\ndef copied(f):\n    f.__defaults__, f.__kwdefaults__ = (2,), {'more': 1}\n"
+        "    return f\n",
     ),
     "what is matched": (
         "match add(2, 2):\n    case Sum(total=4): pass\n    case _: raise AssertionError\n"
