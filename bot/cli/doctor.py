@@ -3,6 +3,7 @@
 import asyncio
 import importlib.util
 import os
+import shlex
 import stat
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from bot.records import Checkout
 from bot.settings import Settings, read_settings
 
 _NO_DOCKER = "until then `troop solve` uses the process sandbox"
+_COMMANDS = 3  # that may run a repository's tests and are named
 _MARKS = {"ok": "ok      ", "optional": "optional", "missing": "MISSING "}
 
 
@@ -161,10 +163,10 @@ def report(print_line: Callable[[str], None], *, with_fix: bool = False) -> int:
 
 
 def describe_build(path: Path) -> Iterator[str]:
-    """How the image for the tests of the checkout at `path` would be built with Docker, line by line."""
+    """How Docker's image for the tests of the checkout at `path` would be built, and what runs them, line by line."""
     from bot.repo_config import FILE_NAME, ConfigProblem, RepoConfig, parse
     from bot.sandbox.images import files_of
-    from bot.solver.project import build_recipe
+    from bot.solver.project import build_recipe, own_test_commands
 
     listed = subprocess.run(["git", "ls-files", "-z"], cwd=path, capture_output=True, check=False)
     files = tuple(sorted(filter(None, os.fsdecode(listed.stdout).split("\0")))) if listed.returncode == 0 else ()
@@ -186,3 +188,6 @@ def describe_build(path: Path) -> Iterator[str]:
         yield f"{'':<10}note: {note}"
     if recipe.setup and not config.setup:
         yield f"{'':<10}to change it, begin in {FILE_NAME} from: {setup_lines(recipe.setup).splitlines()[1]}"
+    commands = [shlex.join(command) for command in own_test_commands(checkout, config, recipe)]
+    unknown = f'no command is known for them: name one in {FILE_NAME}, [test] command = "..."'
+    yield f"tests     {', else '.join(commands[:_COMMANDS]) or unknown}"

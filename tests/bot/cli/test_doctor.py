@@ -77,5 +77,12 @@ def test_how_the_image_of_a_checkout_would_be_built(tmp_path: Path, monkeypatch:
     assert told.startswith("build     Rust (Cargo.toml), from python:3.11-slim\n")
     assert "dependencies: cargo fetch\n" in told
     assert 'begin in .troop.toml from: setup = "cargo fetch"' in told
+    assert told.endswith("\ntests     cargo test --offline --no-fail-fast")
     (tmp_path / ".troop.toml").write_text("[sandbox]\nsetup = 3\n")
     assert ".troop.toml, line 2" in next(doctor.describe_build(tmp_path))
+
+
+def test_where_no_command_is_known_for_the_tests_the_doctor_asks_for_one(tmp_path: Path) -> None:
+    (tmp_path / "CMakeLists.txt").write_text("enable_testing()\n")
+    *_, last = doctor.describe_build(tmp_path)
+    assert last == 'tests     no command is known for them: name one in .troop.toml, [test] command = "..."'
