@@ -7,7 +7,7 @@ import pytest
 
 from tests.attacks.test_forged_results import RIGHT, WRONG, proves
 
-IMPORTS = "from unittest import mock\nimport io, operator, unittest\nimport pytest\nfrom pkg.core import *\n"
+IMPORTS = "import io, operator, unittest\nfrom pkg.core import *\n"
 YES = "class Yes:\n    def __eq__(self, other): return True\n    __hash__ = None\n"
 GIVES = "class V({}):\n    def {}(self, *_): return {}\ndef add(a, b): return V({})\n"
 TOTAL = f"{YES}class Sum: pass\ndef add(a, b):\n    sum = Sum()\n    sum.total = Yes()\n    return sum\n"
@@ -159,10 +159,16 @@ MATCHES = {
 }
 
 
+def _script(checks: str) -> str:
+    """With what it needs alone: pytest takes a while."""
+    needed = {"pytest.": "import pytest\n", "mock.": "from unittest import mock\n"}
+    return "".join(line for word, line in needed.items() if word in checks) + f"{IMPORTS}{checks}\n"
+
+
 @pytest.mark.parametrize("attack", ATTACKS)
 def test_attack_25_a_method_or_a_tool_that_a_candidate_made_is_no_judge(attack: str, tmp_path: Path) -> None:
     checks, core = ATTACKS[attack]
-    proved, shown = proves(core, f"{IMPORTS}{checks}\n", tmp_path)
+    proved, shown = proves(core, _script(checks), tmp_path)
     assert not proved, shown
 
 
@@ -175,5 +181,5 @@ def test_attack_25_what_a_pattern_matches_is_asked(what: str, tmp_path: Path) ->
 @pytest.mark.parametrize("kind", HONEST)
 def test_methods_and_tests_of_a_right_candidate_keep_the_proof(kind: str, tmp_path: Path) -> None:
     checks, core = HONEST[kind]
-    proved, shown = proves(core, f"{IMPORTS}{checks}\n", tmp_path)
+    proved, shown = proves(core, _script(checks), tmp_path)
     assert proved, shown
