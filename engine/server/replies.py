@@ -114,7 +114,7 @@ class ReplyForms:
         if thinking and body.reasoning_effort == "none":
             raise RequestError("this model always thinks: leave reasoning_effort out", "reasoning_effort")
         begins = body.prefill is not None or body.add_generation_prompt is not False
-        marks: tuple[str, ...] = HARMONY_MARKS if harmony else (thoughts.open, thoughts.close) if thoughts else ()
+        marks: tuple[str, ...] = HARMONY_MARKS if harmony else thoughts.all_marks if thoughts else ()
         marks += TOOL_FORMATS[tools].all_marks if tools and not harmony else ()
         special = self._tokenizer.special_tokens
         return ReplyPlan(
@@ -157,8 +157,7 @@ class ReplyForms:
         return call_grammar.reply_grammar(calls, content, before)
 
     def _mark(self, text: str) -> str:
-        token = self._tokenizer.special_tokens.get(text)
-        return quoted(text) if token is None else f"<[{token}]>"
+        return self._tokenizer.in_tokens(text, quoted)
 
 
 def _opens(form: ThoughtFormat, body: ChatRequest, prompt: str) -> bool:

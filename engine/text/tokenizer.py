@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -116,6 +116,12 @@ class Tokenizer:
     def special_tokens(self) -> dict[str, int]:
         """The special tokens by their texts."""
         return {self.text([token]): token for token in self.special_ids}
+
+    def in_tokens(self, text: str, otherwise: Callable[[str], str]) -> str:
+        """A text in Lark: its special tokens as such, and what `otherwise` gives for the rest."""
+        parts = re.split(f"({self._spelled.pattern})", text)
+        tokens = self.special_tokens
+        return " ".join(f"<[{tokens[part]}]>" if part in tokens else otherwise(part) for part in parts if part)
 
     @cached_property
     def _spelled(self) -> "re.Pattern[str]":

@@ -183,6 +183,11 @@ class CallGrammar:
         calls = self._repeated(self._each(self._head(), quoted("}")), quoted(", "))
         return f"{self._mark('<tool_calls>')} {quoted('[')} {calls} {quoted(']')} {self._mark('</tool_calls>')}"
 
+    def _solar_open(self) -> str:
+        begin, name, arguments, end = (self._mark(f"<|tool_call:{part}|>") for part in ("begin", "name", "args", "end"))
+        call = self._each(lambda tool: f"{begin} /[a-z0-9]+/ {name} {quoted(tool)} {arguments}", end)
+        return f"({self._mark('<|begin|>assistant')})? {self._mark('<|tool_calls|>')} {self._repeated(call)}"
+
     def _apertus(self) -> str:
         calls = self._repeated(self._each(lambda name: quoted(f"{{{json.dumps(name)}: "), quoted("}")), quoted(", "))
         return f"{self._mark('<|tools_prefix|>')} {quoted('[')} {calls} {quoted(']')} {self._mark('<|tools_suffix|>')}"
@@ -223,7 +228,7 @@ class CallGrammar:
             "tool_choice",
         )
 
-    _lfm2 = _minimax_m3 = _olmo3
+    _lfm2 = _minimax_m3 = _kimi_k3 = _olmo3
 
     def _deepseek_v3(self) -> str:
         return self._deepseek("function", "\n```json\n", "\n```", quoted("\n"))

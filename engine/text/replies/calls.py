@@ -18,6 +18,9 @@ _KIMI_CALL = re.compile(
     r"<\|tool_call_begin\|>\s*(?:functions\.)?([\w.-]+?)(?::\d+)?\s*<\|tool_call_argument_begin\|>(.*?)<\|tool_call_end\|>",
     re.DOTALL,
 )
+_SOLAR_CALL = re.compile(
+    r"<\|tool_call:begin\|>[^<]*<\|tool_call:name\|>([^<]+)<\|tool_call:args\|>(.*?)<\|tool_call:end\|>", re.DOTALL
+)
 _MISTRAL_CALL = re.compile(r"\s*([\w.-]+)(?:\[CALL_ID\]\w+)?\[ARGS\](.*)\Z", re.DOTALL)
 
 
@@ -73,6 +76,12 @@ def minimax_m1(section: str, _: Schemas) -> list[ToolCall]:
     if not calls:
         raise ValueError("no calls")
     return [as_call(call, *_ARGUMENTS) for call in calls]
+
+
+def solar_open(section: str, _: Schemas) -> list[ToolCall]:
+    """`<|tool_call:begin|>ID<|tool_call:name|>NAME<|tool_call:args|>{...}<|tool_call:end|>` for each call."""
+    found = _sections(_SOLAR_CALL, section, "<|tool_calls|>", "<|calls|>")
+    return [call_of(part[1].strip(), parsed(part[2])) for part in found]
 
 
 def apertus(section: str, _: Schemas) -> list[ToolCall]:

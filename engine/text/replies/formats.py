@@ -32,10 +32,23 @@ ToolFormatName = Literal[
     "hunyuan_a13b",
     "hy_v3",
     "hy_v4",
+    "solar_open",
+    "kimi_k3",
     "harmony",
 ]
 ThoughtFormatName = Literal[
-    "think", "seed", "mistral", "cohere", "gemma4", "apertus", "minimax_m3", "hy_v3", "hy_v4", "harmony"
+    "think",
+    "seed",
+    "mistral",
+    "cohere",
+    "gemma4",
+    "apertus",
+    "minimax_m3",
+    "hy_v3",
+    "hy_v4",
+    "solar_open",
+    "kimi_k3",
+    "harmony",
 ]
 
 
@@ -69,6 +82,13 @@ class ThoughtFormat:
     name: ThoughtFormatName
     open: str
     close: str
+    around: tuple[str, ...] = ()  # marks around content, which are no text
+    tokens: tuple[str, ...] = ()  # special tokens that the marks are made of
+
+    @property
+    def all_marks(self) -> tuple[str, ...]:
+        """Texts of which some are special tokens in some vocabularies."""
+        return (self.open, self.close, *self.around, *self.tokens)
 
 
 def _marked_up(name: ToolFormatName, form: markup.Markup) -> ToolFormat:
@@ -86,6 +106,7 @@ def _hunyuan(name: ToolFormatName) -> ToolFormat:
     return ToolFormat(name, markup.hunyuan, tuple(closes), marks=tuple(marks), closes=closes)
 
 
+_KIMI_TOKENS = ("<|open|>", "<|close|>", "<|sep|>")
 _DEEPSEEK_MARKS = ("<｜tool▁call▁begin｜>", "<｜tool▁sep｜>", "<｜tool▁call▁end｜>")
 _DEEPSEEK = ("<｜tool▁calls▁begin｜>",), "<｜tool▁calls▁end｜>"
 HARMONY_MARKS = ("<|start|>", "<|end|>", "<|message|>", "<|channel|>", "<|constrain|>", "<|call|>", "<|return|>")
@@ -116,6 +137,13 @@ TOOL_FORMATS: dict[ToolFormatName, ToolFormat] = {
         ToolFormat("minimax_m3", nested.minimax_m3, (nested.BEGIN,), nested.END, marks=(nested.SPACE_MARK,)),
         _hunyuan("hy_v3"),
         _hunyuan("hy_v4"),
+        ToolFormat(
+            "solar_open", calls.solar_open, ("<|tool_calls|>",),
+            marks=tuple(f"<|tool_call:{part}|>" for part in ("begin", "name", "args", "end")),
+        ),
+        ToolFormat(
+            "kimi_k3", markup.reader(markup.KIMI_K3), (markup.KIMI_K3.begin,), markup.KIMI_K3.end, marks=_KIMI_TOKENS
+        ),
         ToolFormat("mistral", calls.mistral, ("[TOOL_CALLS]",), marks=("[ARGS]", "[CALL_ID]")),
         ToolFormat("granite", calls.granite, ("<|tool_call|>",), marks=("<|/tool_call|>",)),
         ToolFormat("deepseek_v3", calls.deepseek, *_DEEPSEEK, marks=_DEEPSEEK_MARKS),
@@ -136,7 +164,15 @@ THOUGHT_FORMATS: dict[ThoughtFormatName, ThoughtFormat] = {
     "minimax_m3": ThoughtFormat("minimax_m3", "<mm:think>", "</mm:think>"),
     "hy_v3": ThoughtFormat("hy_v3", "<think:opensource>", "</think:opensource>"),
     "hy_v4": ThoughtFormat("hy_v4", "<think:6124c78e>", "</think:6124c78e>"),
-}
+    "solar_open": ThoughtFormat(
+        "solar_open", "<|think|>", "<|end|>",
+        ("<|begin|>assistant", "<|content|>", "<|end|>", "<|flush|>", "<|calls|>"), ("<|begin|>",),
+    ),
+    "kimi_k3": ThoughtFormat(
+        "kimi_k3", "<|open|>think<|sep|>", "<|close|>think<|sep|>",
+        ("<|open|>response<|sep|>", "<|close|>response<|sep|>", "<|close|>message<|sep|>"), _KIMI_TOKENS,
+    ),
+}  # fmt: skip
 
 
 def tool_format_of(template: str) -> ToolFormatName | None:
@@ -163,6 +199,8 @@ def tool_format_of(template: str) -> ToolFormatName | None:
         ("<function_calls>", "olmo3"),
         ("<|tool_call_start|>", "lfm2"),
         ("<|tools_prefix|>", "apertus"),
+        ("<|tool_call:begin|>", "solar_open"),
+        ("<|open|>", "kimi_k3"),
         ("<tool_calls>[", "hunyuan_a13b"),
         ("<tool_calls>", "minimax_m1"),
         ("<parameter=", "qwen3_coder"),
@@ -186,6 +224,8 @@ def thought_format_of(template: str) -> ThoughtFormatName | None:
         ("<|START_THINKING|>", "cohere"),
         ("<|channel>", "gemma4"),
         ("<|inner_prefix|>", "apertus"),
+        ("<|begin|>assistant<|think|>", "solar_open"),
+        ("<|open|>", "kimi_k3"),
         ("<mm:think>", "minimax_m3"),
         (":opensource", "hy_v3"),
         (":6124c78e", "hy_v4"),

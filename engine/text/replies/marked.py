@@ -24,6 +24,8 @@ class MarkedReader(ReplyReader):
         self._thoughts = thoughts
         self._tools = tools
         self._schemas = schemas or {}
+        self._around = thoughts.around if thoughts else ()
+        self._dropped = 0  # length of the mark around content that comes
         self._step = self._thought if thoughts and thinking else self._start if thoughts else self._content
         self._fresh = thoughts is not None  # nothing of this part was given out: blanks before it are left out
         self._blanks = ""  # before the open section of calls
@@ -76,19 +78,29 @@ class MarkedReader(ReplyReader):
             if not last and any(begin.startswith(begun) for begin in self._tools.begins):
                 return []
         opens = self._tools.opens if self._tools else ()
-        starts = [at for mark in opens if (at := self._text.find(mark)) >= 0]
-        if self._tools and starts:
-            before, self._text = self._text[: min(starts)], self._text[min(starts) :]
-            self._close = self._tools.close_of(next(mark for mark in opens if self._text.startswith(mark)))
+        marks = (*opens, *self._around)
+        at, opened = min(((at, mark) for mark in marks if (at := self._text.find(mark)) >= 0), default=(-1, ""))
+        if opened in self._around:
+            content, self._text = self._text[:at], self._text[at:]
+            self._step, self._dropped = self._mark_around, len(opened)
+        elif self._tools and opened:
+            before, self._text = self._text[:at], self._text[at:]
+            self._close = self._tools.close_of(opened)
             content = before.rstrip()
             self._blanks = before[len(content) :]
             self._step, self._tried = self._section, 0
         else:
-            kept = len(self._text) if last else _undecided(self._text, opens)
+            kept = len(self._text) if last else _undecided(self._text, marks)
             if opens and not last:
                 kept = len(self._text[:kept].rstrip())
             content, self._text = self._text[:kept], self._text[kept:]
         return self._said(content)
+
+    def _mark_around(self, last: bool) -> list[Piece]:
+        """Before content, behind it, or before a thought."""
+        self._text = self._text[self._dropped :]
+        self._step = self._start if self._first else self._content
+        return []
 
     def _said(self, content: str) -> list[Piece]:
         if not content:

@@ -47,7 +47,7 @@ def _value(pair: "re.Match[str]", schema: dict[str, Any]) -> Any:
     said = pair.groupdict().get("text")
     if said is None:
         return value_of(pair["value"], schema, pair["name"].strip())
-    return pair["value"] if said == "true" else parsed(pair["value"])
+    return pair["value"] if said in ("true", "string") else parsed(pair["value"])
 
 
 def _functions(begin: str, end: str, blank: str) -> Markup:
@@ -86,6 +86,19 @@ SEED_OSS = _functions("<seed:tool_call>", "</seed:tool_call>", "")
 MINIMAX_M2 = _invocations("<minimax:tool_call>", "</minimax:tool_call>")
 DEEPSEEK_V32 = _invocations(
     "<｜DSML｜function_calls>", "</｜DSML｜function_calls>", "｜DSML｜", ' string="(?P<text>true|false)"'
+)
+
+
+KIMI_K3 = Markup(  # attributes and values as they are: what they quote is left so
+    "<|open|>tools<|sep|>",
+    "<|close|>tools<|sep|>",
+    re.compile(r'<\|open\|>call tool="([^"]+)"[^<]*<\|sep\|>\s*'),
+    re.compile(
+        r'<\|open\|>argument key="(?P<name>[^"]+)" type="(?P<text>\w+)"<\|sep\|>(?P<value>.*?)'
+        r"<\|close\|>argument<\|sep\|>\s*(?=<\|open\|>argument |<\|close\|>call<\|sep\|>\s*(?:<\|open\|>call |\Z))",
+        re.DOTALL,
+    ),
+    re.compile(r"<\|close\|>call<\|sep\|>\s*"),
 )
 
 

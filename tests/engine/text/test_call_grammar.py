@@ -105,6 +105,9 @@ WRITTEN: dict[ToolFormatName, Callable[[str], str]] = {
     "gemma4": lambda arguments: (
         "<|tool_call>call:move{a:" + str(json.loads(arguments)["a"]) + ',note:<|"|>x"y <b>\n<|"|>}<tool_call|>'
     ),
+    "solar_open": lambda arguments: (
+        f"<|tool_calls|><|tool_call:begin|>a1<|tool_call:name|>move<|tool_call:args|>{arguments}<|tool_call:end|>"
+    ),
     "llama4": lambda arguments: f'{{"name": "move", "parameters": {arguments}}}',
     "apertus": lambda arguments: f'<|tools_prefix|>[{{"move": {arguments}}}]<|tools_suffix|>',
     "functionary": lambda arguments: f"<function=move>{arguments}</function>",
@@ -133,7 +136,7 @@ def test_calls_of_each_family(accepts: Callable[[Grammar, str], bool], form: Too
     assert not accepts(grammar, right + right)
 
 
-@pytest.mark.parametrize("form", ["olmo3", "lfm2", "minimax_m3"])
+@pytest.mark.parametrize("form", ["olmo3", "lfm2", "minimax_m3", "kimi_k3"])
 def test_calls_that_cannot_be_demanded_are_refused(form: ToolFormatName):
     with pytest.raises(RequestError, match="leave tool_choice at auto"):
         CallGrammar(form, mark, TOOLS, several=False).rules("calls")

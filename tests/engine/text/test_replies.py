@@ -84,7 +84,8 @@ def test_content_is_not_held_back():
     assert found.push("box>") == [Content(" <toolbox>")]
 
 
-MARKS = sorted({mark for form in TOOL_FORMATS.values() for mark in form.all_marks} | set(HARMONY_MARKS))
+FORMS = [*TOOL_FORMATS.values(), *(THOUGHT_FORMATS[name] for name in ("solar_open", "kimi_k3"))]
+MARKS = sorted({mark for form in FORMS for mark in form.all_marks} | set(HARMONY_MARKS))
 WORDS = [
     *MARKS,
     "<think>",
@@ -105,7 +106,7 @@ WORDS = [
 @settings(max_examples=150, deadline=None, derandomize=True)
 @given(
     st.sampled_from(get_args(ToolFormatName)),
-    st.sampled_from([None, "think"]),
+    st.sampled_from([None, "think", "solar_open", "kimi_k3"]),
     st.lists(st.sampled_from(WORDS), max_size=14),
 )
 def test_any_text_is_read_to_its_end(form: ToolFormatName, thoughts: ThoughtFormatName | None, words: list[str]):
@@ -144,6 +145,8 @@ TEMPLATES: list[tuple[str, ToolFormatName | None, ThoughtFormatName | None]] = [
     ("{{ tools }}{% set s = ':opensource' %}{{ '<tool_sep{}><arg_key{}><think{}>'.format(s) }}", "hy_v3", "hy_v3"),
     ("{{ tools }}<tool_sep><arg_key><think>", "hy_v3", "think"),
     ("{{ tools }}{% set s = ':6124c78e' %}{{ '<arg_key{}><think{}>'.format(s) }}", "hy_v4", "hy_v4"),
+    ("{{ tools }}<|tool_call:begin|><|begin|>assistant<|think|><|end|>", "solar_open", "solar_open"),
+    ("{{ tools }}<|open|>tools<|sep|>", "kimi_k3", "kimi_k3"),
     ("{{ tools }}function call<|role_sep|>", None, None),
     ("<tool_call>", None, None),
     ("{{ messages }}", None, None),

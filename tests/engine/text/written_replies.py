@@ -320,6 +320,29 @@ REPLIES: dict[str, tuple[ToolFormatName | None, ThoughtFormatName | None, str, l
             call("deep", list=[1, 2], rows=[{"on": True}], none=[], text="", more={"x": "a"}),
         ],
     ),
+    "solar-open": (
+        "solar_open",
+        "solar_open",
+        "<|think|>hm<|end|><|begin|>assistant<|content|>So:<|end|><|begin|>assistant<|tool_calls|><|tool_call:begin|>a1"
+        '<|tool_call:name|>add<|tool_call:args|>{"a": 1}<|tool_call:end|><|tool_call:begin|>a2<|tool_call:name|>write'
+        '<|tool_call:args|>{"text": "<|end|>"}<|tool_call:end|><|calls|>',
+        [Thought("hm"), Content("So:"), call("add", a=1), call("write", text="<|end|>")],
+    ),
+    "solar-open-words": (
+        None,
+        "solar_open",
+        "<|begin|>assistant<|think|>a<|end|><|begin|>assistant<|content|>b <|b|>\n<|end|>",
+        [Thought("a"), Content("b <|b|>\n")],
+    ),
+    "kimi-k3": (
+        "kimi_k3",
+        "kimi_k3",
+        "<|open|>think<|sep|>hm<|close|>think<|sep|><|open|>response<|sep|>So.<|close|>response<|sep|><|open|>tools<|sep|>"
+        '<|open|>call tool="write" index="1"<|sep|><|open|>argument key="text" type="string"<|sep|>5 <|close|>'
+        '<|close|>argument<|sep|><|close|>call<|sep|><|open|>call tool="add" index="2"<|sep|><|open|>argument key="a" '
+        'type="number"<|sep|>1<|close|>argument<|sep|><|close|>call<|sep|><|close|>tools<|sep|><|close|>message<|sep|>',
+        [Thought("hm"), Content("So."), call("write", text="5 <|close|>"), call("add", a=1)],
+    ),
     "harmony-recipient-before-the-channel": (
         "harmony",
         None,
@@ -404,6 +427,17 @@ BROKEN: dict[str, tuple[ToolFormatName, str]] = {
         "hy_v3",
         "<tool_calls:opensource><tool_call>add<tool_sep></tool_call></tool_calls:opensource>",
     ),
+    "solar-open-cut": (
+        "solar_open",
+        '<|tool_calls|><|tool_call:begin|>a<|tool_call:name|>add<|tool_call:args|>{"a": 1',
+    ),
+    "solar-open-words": ("solar_open", "<|tool_calls|>add"),
+    "kimi-k3-no-json": (
+        "kimi_k3",
+        '<|open|>tools<|sep|><|open|>call tool="add" index="1"<|sep|><|open|>argument key="a" type="number"<|sep|>x'
+        "<|close|>argument<|sep|><|close|>call<|sep|><|close|>tools<|sep|>",
+    ),
+    "kimi-k3-nothing": ("kimi_k3", "<|open|>tools<|sep|><|close|>tools<|sep|>"),
     "m3-cut": ("minimax_m3", m3("<tool_call>", '<invoke name="add">', "<a>1")),
     "m3-crossed": ("minimax_m3", m3("<tool_call>", '<invoke name="add">', "<a>1", "</b>", "</invoke>", "</tool_call>")),
     "m3-words": ("minimax_m3", m3("<tool_call>", '<invoke name="add">so', "</invoke>", "</tool_call>")),
