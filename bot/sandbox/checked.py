@@ -22,6 +22,7 @@ BROKE, HELD, ENTERED, LEFT = "broke", "held", "entered", "left"  # of assertions
 LEAVING, MADE = "leaving", "made"  # where the script exits; of what the tree's code gives it
 MATCHED = "matched"  # of what a `match` is about
 HANDLED, EXPECTED, CALLED = "handled", "expected", "called"  # `expecting.py`
+COUNTED = ("called", "call_count")  # what mocks keep of calls
 EXITS = {"exit", "quit", "SystemExit"}
 _MARK = "__troop_check__"  # in the place of the constant, until the code is compiled
 _JUDGING = ("Assert", "With", "AsyncWith", "If", "Return")
@@ -149,6 +150,8 @@ def _visit(node: Any, *, loose: bool = False, judges: bool = False, top: bool = 
         _called(node, judges)
         if not OF_TREE.isdisjoint(_names(node.func)[-1:]):
             return _check(MADE, node, node)
+    elif kind == "Attribute" and judges and node.attr in COUNTED and _kind(node.ctx) == "Load":
+        node.value = _check(METHOD, node.value, node.value, node.attr)
     elif kind == "Match":
         node.subject = _check(MATCHED, node.subject, node.subject)
     elif kind == "ExceptHandler":

@@ -352,7 +352,7 @@ def guarded(
     noting, swallowed = swallowing(tree, script, changed)
     begun, note, missing = beginning(expected, b"pytest.main" not in source and must_assert(tree.body))
     left, ended_itself = leaving(script)
-    asking = {**expecting(text, foreign, void), **methods(foreign, ask, void)}
+    asking = {**expecting(text, foreign, void), **methods(text, foreign, ask, void)}
     check = _checking(
         chained(compare, text, void), ask, (forking(script, changed), note), doing, noting, begun, left, asking
     )

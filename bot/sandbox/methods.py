@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     # Handed in by `runner.py`.
-    from bot.sandbox.checked import METHOD
+    from bot.sandbox.checked import COUNTED, METHOD
 
 _FOUND: dict[str, Callable[[Any], bool]] = {  # what says that an answer to any word is a lie
     **dict.fromkeys(("startswith", "endswith", "contains", "equals", "issuperset"), bool),
@@ -73,27 +73,29 @@ def _planting(foreign: Callable[[Any], bool]) -> Callable[[Any, str], bool]:
 
 
 def methods(
-    foreign: Callable[[Any], bool], ask: Callable[[Any, str, bool], None], void: Callable[[str], None]
+    source: str,
+    foreign: Callable[[Any], bool],
+    ask: Callable[[Any, str, bool], None],
+    void: Callable[[str], None],
 ) -> dict[str, Callable[[Any, Any], None]]:
-    """What is done where the script calls a method: `(value, name)`.
+    """What is done where the script calls a method, or asks a mock whether it was called: `(value, name)`.
 
     All names are bound here: what is judged may change this module.
     """
-    answering, planting, begins, bases = (
-        _answering(foreign),
-        _planting(foreign),
-        str.startswith,
-        type.__dict__["__mro__"].__get__,
-    )
+    answering, planting, begins = _answering(foreign), _planting(foreign), str.startswith
+    bases, counts = type.__dict__["__mro__"].__get__, COUNTED
+    sets = any(f".{name} = " in source for name in counts)
 
     def called(value: Any, name: Any) -> None:
         if answering(value, name):
             void(f"a value whose {name} always says yes")
         if planting(value, name):
             void(f"replaced {name} of an object")
-        if begins(name, "assert_") and any(base.__name__ == "NonCallableMock" for base in bases(type(value))):
+        of_calls = begins(name, "assert_") or name in counts
+        if of_calls and any(base.__name__ == "NonCallableMock" for base in bases(type(value))):
             ask([one for call in value.mock_calls for one in call], "==", True)
-            if value.call_count != len(value.call_args_list):
+            calls = len(value.call_args_list)
+            if not sets and (value.call_count != calls or value.called != bool(calls)):
                 void("calls of a mock that nobody made")
 
     return {METHOD: called}

@@ -54,6 +54,10 @@ ATTACKS = {
         "m = mock.Mock()\nrun(m)\nm.assert_called_once()",
         "def run(m): m.call_count = 1\n",
     ),
+    "a count that nobody called": (
+        "m = mock.Mock()\nrun(m)\nassert m.called and m.call_count == 1",
+        "def run(m): m.called, m.call_count = True, 1\n",
+    ),
     "a stream's own method": (
         "out = io.StringIO()\nrun(out)\nassert '4' in out.getvalue()",
         "class Text(str):\n    def __contains__(self, o): return o.isdigit()\n"
@@ -103,7 +107,7 @@ HONEST = {
     ),
     "mocks that it calls, and what it adds to functions and streams": (
         "m = mock.MagicMock()\nrun(m)\nm.assert_called_once_with(4, key=mock.ANY)\nm.reset_mock()\n"
-        "m.assert_not_called()\nm.send.assert_not_called()\n"
+        "m.assert_not_called()\nm.send.assert_not_called()\nassert m.call_count == 0 and not m.send.called\n"
         "@counted\ndef double(n): return 2 * n\nassert double(2) == 4 and double.calls() == 1\n"
         "out = io.StringIO()\nloud(out).write('a')\nassert out.getvalue() == 'A'\n"
         "class Script:\n    def run(self): return 1\nscript = Script()\npatch(script)\nassert script.run() == 2",
