@@ -299,14 +299,15 @@ def _nearing() -> Callable[[Any, str, Any, Any, bool], bool]:
     return compared_nearby
 
 
-def rarely(often: int) -> Callable[[], bool]:
-    """Whether one of many checks is to be looked into: the first `often` all, then ever fewer, by lot: none of what is
-    judged can tell which."""
-    done, urandom, number = [0], os.urandom, int.from_bytes
+def rarely(often: int) -> Callable[..., bool]:
+    """Whether one of many checks in a place is to be looked into: the first `often` all, then ever fewer, by lot: none
+    of what is judged can tell which."""
+    done: dict[str, int] = {}
+    urandom, number = os.urandom, int.from_bytes
 
-    def due() -> bool:
-        done[0] += 1
-        return done[0] <= often or number(urandom(4), "big") % done[0] < often
+    def due(place: str = "") -> bool:
+        count = done[place] = done.get(place, 0) + 1
+        return count <= often or number(urandom(4), "big") % count < often
 
     return due
 
@@ -372,8 +373,8 @@ def agreeing(
         if question(suspects(value, how), how, loose):
             void("a value that agrees with everything")
 
-    def compare(left: Any, how: str, right: Any, loose: bool, needed: bool = True) -> Any:
-        """The answer; where it is not `needed`, only if there is something to ask."""
+    def compare(left: Any, how: str, right: Any, loose: bool, needed: bool = True, place: str = "") -> Any:
+        """The answer; where it is not `needed`, only if there is something to ask. `place`: its line in the script."""
         do = operators[how]
         if kind_of(left) in plain and kind_of(right) in plain:
             return do(left, right) if needed else None
@@ -381,7 +382,7 @@ def agreeing(
         asked = [(suspects(left, of_left), of_left), (suspects(right, of_right), of_right)]
         if "approx" in kind_of(right).__name__.lower():
             asked.append((suspects(left, "-"), "-"))
-        if not any(some for some, _ in asked) or not due():
+        if not any(some for some, _ in asked) or not due(place):
             return do(left, right) if needed else None
         before = limit()
         set_limit(before + 99)  # or questions would meet a limit that the comparison does not

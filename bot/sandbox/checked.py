@@ -179,7 +179,7 @@ def _compared(node: Any, loose: bool) -> Any:
     if not all(operators) or getattr(node.left, "id", "") == "__name__":
         return node
     sides = _at(_ast.Tuple([node.left, *node.comparators], _ast.Load()), node)
-    return _check(COMPARED, node, sides, " ".join(["loose" if loose else "strict", *operators]))
+    return _check(COMPARED, node, sides, " ".join([str(node.lineno), "loose" if loose else "strict", *operators]))
 
 
 def _called(node: Any, judges: bool) -> None:

@@ -89,13 +89,13 @@ def chained(compare: Callable[..., Any], source: str, void: Callable[[str], None
         return is_a(value, number) and bool(differs(value, value))
 
     def compared(values: Any, how: str) -> Any:
-        loose, *operators = how.split(" ")
+        place, loose, *operators = how.split(" ")
         answer: Any = None
         for at, operator in enumerate(operators):
             how = operator.replace("not-", "")
             if how in orders and not named and (is_none(values[at]) or is_none(values[at + 1])):
                 void("an order of what is no number")
-            answer = compare(values[at], how, values[at + 1], loose == "loose")
+            answer = compare(values[at], how, values[at + 1], loose == "loose", place=place)
             if how is not operator:
                 answer = not answer
             if at + 1 < len(operators) and not answer:

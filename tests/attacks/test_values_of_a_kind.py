@@ -31,6 +31,11 @@ KINDS = {
 ARRAY = "import numpy\nclass A(numpy.ndarray):\n    def {}: return {}\ndef add(a, b): return numpy.zeros(2).view(A)\n"
 UFUNC = "__array_ufunc__(self, function, how, *given, **named)"
 OTHERS = {
+    "what equals in the end, after many that do": (
+        "for n in range(900): assert add(n, 0) == n\nassert add(-1, 0) == 7",
+        "class V:\n    def __init__(self, n): self.n = n\n    def __eq__(self, o): return self.n in (o, -1)\n"
+        "    __hash__ = None\ndef add(a, b): return V(a + b)\n",
+    ),
     "a quotient": ("assert add(2, 2) / 4 == 1", GIVES.format("int", "__truediv__", "1.0", "V(5)")),
     "a remainder": ("assert add(2, 2) % 4 == 0", GIVES.format("int", "__mod__", "0", "V(5)")),
     "a divisor": ("assert 4 / add(2, 2) == 1", GIVES.format("float", "__rtruediv__", "1.0", "V(5)")),
