@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     from llguidance import LLExecutor, LLMatcher, LLTokenizer
 
 MAX_CHARACTERS = 1 << 20  # of a grammar
+FUEL = (
+    100_000  # for the first step: a tenth of llguidance's limit, at which (a{1000}){1000} keeps the engine for seconds
+)
+WAYS = 8192  # in which a text may go on: more than the texts of a list of choices
 KEPT = 64  # compiled grammars that are kept: samples of one run share theirs
 SPACE = r"[ \n]{0,40}"  # between the parts of JSON: a weak model might write blanks forever
 PART = 64  # rows whose masks are expanded at once: 40 MB at 150,000 tokens
@@ -136,14 +140,15 @@ class Grammars:
 
     def _compile(self, grammar: Grammar) -> Guide:
         try:
-            from llguidance import LLMatcher
+            from llguidance import LLMatcher, LLParserLimits
         except ImportError as error:  # an engine may be installed without it
             raise RequestError("grammars need a package: pip install llguidance", grammar.field) from error
 
         if len(grammar.text) > MAX_CHARACTERS:
             raise RequestError(f"the grammar is longer than {MAX_CHARACTERS} characters", grammar.field)
         source = grammar.source()
-        guide = Guide(LLMatcher(self._vocabulary_trie, source, log_level=0))
+        limits = LLParserLimits(initial_lexer_fuel=FUEL, max_items_in_row=WAYS)
+        guide = Guide(LLMatcher(self._vocabulary_trie, source, log_level=0, limits=limits))
         if guide.problem:
             raise RequestError(f"the grammar can't be used: {guide.problem}", grammar.field)
         return guide

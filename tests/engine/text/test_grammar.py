@@ -15,6 +15,7 @@ from engine.errors import RequestError
 from engine.loop import EngineLoop
 from engine.schedule.sequence import Request, SamplingParams
 from engine.server.api import create_app
+from engine.server.constraints import MAX_STRUCTURED_CHOICES
 from engine.text.grammar import Grammar, Grammars, Guided, masked
 from engine.text.tokenizer import Tokenizer
 from tests.engine.conftest import END, VOCABULARY, make_weights
@@ -91,6 +92,28 @@ def test_what_is_allowed_is_as_likely_as_without(grammars: Grammars, tokenizer: 
     allowed = torch.isfinite(found[1]).nonzero()[:, 0].tolist()
     assert [tokenizer.text([token]) for token in allowed] == ["a", "b"]
     assert torch.equal(found[1, allowed], logits[1, allowed])
+
+
+def follow(grammars: Grammars, grammar: Grammar, tokens: list[int]) -> str:
+    """Why a grammar can't be followed over these tokens and one more."""
+    guide = grammars.compile(grammar)
+    for token in [*tokens, -1]:
+        masked(torch.zeros(1, VOCABULARY), [Guided(guide, 0, [])])
+        if guide.problem or token < 0:
+            break
+        guide.take(token)
+    return guide.problem
+
+
+def test_as_many_choices_as_a_request_may_list(grammars: Grammars, tokenizer: Tokenizer):
+    choices = [f"choice {number * 7919} of many" for number in range(MAX_STRUCTURED_CHOICES)]
+    tokens = tokenizer.encode(choices[-1], special=False)
+    assert not follow(grammars, Grammar("choice", json.dumps(choices), "f"), tokens)
+
+
+def test_a_regular_expression_that_explodes_is_given_up(grammars: Grammars, tokenizer: Tokenizer):
+    grammar = Grammar("regex", "(a{1000}){1000}", "f")
+    assert "too many expressions" in follow(grammars, grammar, tokenizer.encode("aaaa", special=False))
 
 
 def test_frequencies_are_those_of_what_is_allowed(
