@@ -2,62 +2,95 @@
 shapes say the rest, such as the size of groups.
 """
 
-from typing import Annotated, Any
-
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictStr, ValidationError
+from dataclasses import dataclass
+from typing import Any
 
 from engine.errors import LoadError, UnsupportedModelError
 from engine.model.formats import FORMATS, Packing
 
 BITS = (2, 4, 8)
 
-Size = Annotated[int, Field(ge=1)]
-Bits = Annotated[int, Field(ge=1, strict=True)]
+Block = tuple[int, int]
 
 
-def _sides(value: Any) -> Any:
-    """`128x128`, as older versions of compressed-tensors write a block."""
-    return value.split("x") if isinstance(value, str) else value
+class _Fields:
+    """A JSON object whose fields are looked at by type; `None` where one is null or missing."""
+
+    def __init__(self, said: Any, place: str) -> None:
+        if not isinstance(said, dict):
+            raise _wrong(place, said, "an object")
+        self._said = said
+        self._place = place
+
+    def text(self, name: str) -> str | None:
+        value = self._said.get(name)
+        if value is not None and not isinstance(value, str):
+            raise self.wrong(name, "a text")
+        return value
+
+    def bits(self, name: str) -> int | None:
+        value = self._said.get(name)
+        if value is not None and (type(value) is not int or value < 1):
+            raise self.wrong(name, "a number of bits")
+        return value
+
+    def block(self, name: str) -> Block | None:
+        """Rows and columns; `128x128`, as older versions of compressed-tensors write it, too."""
+        value = self._said.get(name)
+        if value is None:
+            return None
+        sides = value.split("x") if isinstance(value, str) else value
+        try:
+            rows, columns = map(int, sides)
+        except (TypeError, ValueError):
+            rows = columns = 0
+        if min(rows, columns) < 1:
+            raise self.wrong(name, "two numbers, of rows and columns")
+        return rows, columns
+
+    def objects(self, name: str) -> list["_Fields"]:
+        """The objects in an object."""
+        value = self._said.get(name)
+        if value is not None and not isinstance(value, dict):
+            raise self.wrong(name, "an object")
+        return [_Fields(one, f"{self._place}.{name}.{key}") for key, one in (value or {}).items()]
+
+    def inner(self, name: str) -> "_Fields":
+        """An object in it; empty where there is none."""
+        value = self._said.get(name)
+        return _Fields({} if value is None else value, f"{self._place}.{name}")
+
+    def wrong(self, name: str, wanted: str) -> LoadError:
+        return _wrong(f"{self._place}.{name}", self._said.get(name), wanted)
 
 
-Block = Annotated[tuple[Size, Size], BeforeValidator(_sides)]
+def _wrong(place: str, said: Any, wanted: str) -> LoadError:
+    return LoadError(
+        f"config.json: {place} is {said!r:.80}, not {wanted}: correct it, or fetch the checkpoint's own file again"
+    )
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(extra="ignore")
+@dataclass(frozen=True)
+class _Weights:
+    """What is said of the weights of a group of modules."""
+
+    bits: int | None
+    type: str | None = None
+    block: Block | None = None
 
 
-class _Weights(_Part):
-    num_bits: Bits | None = None
-    type: StrictStr | None = None
-    block_structure: Block | None = None
-
-
-class _Group(_Part):
-    weights: _Weights | None = None
-
-
-class _Dynamic(_Part):
-    bits: Bits | None = None
-
-
-class Quantization(_Part):
+@dataclass(frozen=True)
+class Quantization:
     """The fields of all methods."""
 
-    quant_method: StrictStr
-    bits: Bits | None = None
-    w_bit: Bits | None = None
-    format: StrictStr | None = None  # of compressed-tensors, as the groups
-    config_groups: dict[str, _Group] | None = None
-    weight_block_size: Block | None = None  # of FP8
-    version: StrictStr | None = None  # of AWQ
-    checkpoint_format: StrictStr | None = None  # of GPTQ, as the next
-    dynamic: dict[str, _Dynamic] | None = None
-
-    @property
-    def weights(self) -> list[_Weights]:
-        """Of compressed-tensors: what it says about the weights of each group of modules."""
-        return [group.weights or _Weights() for group in (self.config_groups or {}).values()]
+    method: str
+    bits: int | None
+    format: str | None  # of compressed-tensors
+    weights: tuple[_Weights, ...]  # of its groups
+    block: Block | None  # of FP8
+    version: str | None  # of AWQ
+    checkpoint_format: str | None  # of GPTQ
+    mixed: bool  # GPTQ's `dynamic` gives some weights bits of their own
 
 
 def quantization_of(config: Any) -> Quantization | None:
@@ -72,15 +105,21 @@ def quantization_of(config: Any) -> Quantization | None:
     found = getattr(config, "quantization_config", None)
     if not found:
         return None
-    try:
-        return Quantization.model_validate(found.to_dict() if hasattr(found, "to_dict") else found)
-    except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(["quantization_config", *(str(part) for part in first["loc"])])
-        said = "" if first["type"] == "missing" else f" is {first['input']!r:.80}"
-        raise LoadError(
-            f"config.json: {place}{said} ({first['msg']}): correct it, or fetch the checkpoint's own config.json again"
-        ) from error
+    said = _Fields(found.to_dict() if hasattr(found, "to_dict") else found, "quantization_config")
+    method = said.text("quant_method")
+    if method is None:
+        raise said.wrong("quant_method", "a text")
+    groups = [group.inner("weights") for group in said.objects("config_groups")]
+    return Quantization(
+        method,
+        said.bits("bits") or said.bits("w_bit"),
+        said.text("format"),
+        tuple(_Weights(one.bits("num_bits"), one.text("type"), one.block("block_structure")) for one in groups),
+        said.block("weight_block_size"),
+        said.text("version"),
+        said.text("checkpoint_format"),
+        any(one.bits("bits") for one in said.objects("dynamic")),
+    )
 
 
 def method_of(config: Any) -> str:
@@ -93,7 +132,7 @@ def method_of(config: Any) -> str:
     found = quantization_of(config)
     if found is None:
         return ""
-    name = found.quant_method
+    name = found.method
     if name == "compressed-tensors":
         if found.format in ("float-quantized", "naive-quantized"):
             kinds = {weights.type for weights in found.weights}
@@ -116,13 +155,13 @@ def packing_of(config: Any) -> Packing:
     found = quantization_of(config)
     if found is None:
         return Packing()
-    weights = found.weights or [_Weights()]
-    bits = {each.num_bits or found.bits or found.w_bit or 4 for each in weights}
+    weights = found.weights or (_Weights(None),)
+    bits = {each.bits or found.bits or 4 for each in weights}
     if len(bits) > 1:
         raise UnsupportedModelError("weights quantised to different numbers of bits", str(sorted(bits)))
     if min(bits) not in BITS:
         raise UnsupportedModelError(f"weights quantised to {min(bits)} bits")
-    if any(each.bits for each in (found.dynamic or {}).values()):
+    if found.mixed:
         raise UnsupportedModelError("weights quantised to numbers of bits of their own, as GPTQ's `dynamic` says")
     offset = 0 if found.checkpoint_format == "gptq_v2" else 1
-    return Packing(min(bits), block=found.weight_block_size or weights[0].block_structure, zero_offset=offset)
+    return Packing(min(bits), block=found.block or weights[0].block, zero_offset=offset)

@@ -78,9 +78,9 @@ def check_checkpoint(config: Any) -> bool:
     found = quantization_of(config)
     if found is None or method_of(config):
         return False
-    if found.quant_method != "torchao":
+    if found.method != "torchao":
         raise UnsupportedModelError(
-            f"weights quantised by {found.quant_method}",
+            f"weights quantised by {found.method}",
             "load the original checkpoint with --quantization int8, or one in another format (docs/models.md)",
         )
     logging.getLogger("torchao").setLevel(logging.ERROR)  # it warns of kernels for other devices
