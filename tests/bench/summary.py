@@ -49,7 +49,7 @@ def sandbox(figures: Any) -> Iterator[Row]:
 def selection(figures: Any) -> Iterator[Row]:
     for file, sizes in figures.items():
         for size, rows in sizes.items():
-            if not isinstance(rows, dict):
+            if not isinstance(rows, dict) or size == "winners":
                 continue
             ours = rows["ours, cross-validated"]["mean"]
             for other in ("votes", "CodeT"):

@@ -8,6 +8,7 @@ import pytest
 
 from bot.evaluation.selectors import by_b4, by_codet, by_ours, by_votes, read_matrices
 from tests.bench import bench_selection as bench
+from tests.bench.summary import rows as summary_rows
 
 
 def task(name: str, seed: int) -> dict[str, Any]:
@@ -46,6 +47,18 @@ def test_ours_beats_plain_votes_where_tests_err_together() -> None:
         assert row["low"] <= row["mean"] <= row["high"]
 
 
+def test_what_breaks_something_is_left_out_where_that_is_known() -> None:
+    rows = [json.loads(line) for line in ROWS]
+    for row in rows:
+        for candidate in row["candidates"]:
+            candidate["breaks"] = candidate["solves"]
+    figures = bench.measure(read_matrices(list(map(json.dumps, rows))), draws=2)
+    assert figures["all samples and tests"]["ours, of what breaks nothing"]["mean"] == 0
+    (published, right), (unbroken, none) = figures["winners"].values()
+    assert none == 0 < right <= published == unbroken == len(ROWS)
+    assert len(summary_rows("selection", {"set.jsonl": figures})) == 4, "two sizes beside votes and CodeT"
+
+
 def test_choosing_never_looks_at_who_solves() -> None:
     flipped = []
     for line in ROWS:
@@ -82,5 +95,7 @@ def test_no_other_way_is_better_on_what_the_bundled_model_left(
     figures = json.loads(out.read_text())["figures"]["capuchin.jsonl"]
     assert figures["tasks"] == len((bench.OWN / "capuchin.jsonl").read_text().splitlines())
     for size in ("all samples and tests", "10 samples, 10 tests"):
-        shares = {name: row["mean"] for name, row in figures[size].items() if not name.startswith("gain")}
+        shares = {
+            name: row["mean"] for name, row in figures[size].items() if "gain" not in name and "breaks" not in name
+        }
         assert shares["ours"] == max(share for name, share in shares.items() if name != "coverage")
