@@ -90,9 +90,10 @@ def _no(answer: Any, loose: bool) -> bool:
 
 def _attributes(value: Any) -> list[Any]:
     found: list[Any] = []
-    try:  # noqa: SIM105 - contextlib would take each script some milliseconds
+    try:
         found += dict.values(_inside(value, "__dict__"))
-    except (AttributeError, TypeError):
+        found += [cell.cell_contents for cell in _inside(value, "__closure__") or ()]  # of a function
+    except (AttributeError, TypeError, ValueError):
         pass
     for base in _bases(type(value)):
         names = _space(base).get("__slots__", ())

@@ -93,7 +93,8 @@ def _makes_code(names: list[str]) -> bool:
 def checked(nodes: list[Any], top: bool = True) -> list[Any]:
     """The statements with checks, made in place. `top`: whether they are of a module or its classes."""
     found = []
-    for node in nodes:
+    for place, node in enumerate(nodes):
+        node.decides = _is_of_pytest(node) and _decides(node.targets[0].id, nodes[place + 1 :])
         if _kind(node) in ("With", "AsyncWith"):
             _line(node)
         if _kind(node) == "Expr":
@@ -134,7 +135,7 @@ def _visit(node: Any, *, loose: bool = False, judges: bool = False, top: bool = 
     judges = judges or kind in _JUDGING or kind == "Expr"
     for name in node._fields:
         inner = getattr(node, name, None)
-        asked = name == "test" or (loose and kind in ("BoolOp", "UnaryOp")) or _is_of_pytest(node)
+        asked = name == "test" or (loose and kind in ("BoolOp", "UnaryOp")) or getattr(node, "decides", False)
         if isinstance(inner, list) and inner and isinstance(inner[0], _ast.stmt):
             setattr(node, name, checked(inner, top and kind in ("ClassDef", "If", "Try")))
         elif isinstance(inner, list):
@@ -171,6 +172,27 @@ def _visit(node: Any, *, loose: bool = False, judges: bool = False, top: bool = 
 def _is_of_pytest(node: Any) -> bool:
     """Whether pytest made it of a comparison in an `assert`."""
     return _kind(node) == "Assign" and getattr(node.targets[0], "id", "").startswith("@py")
+
+
+def _decides(name: str, following: list[Any]) -> bool:
+    """Whether what pytest keeps under that name is asked for its truth, not only handed on to what the `assert` calls.
+
+    Names are used again by the next `assert`.
+    """
+    for node in following:
+        if _kind(node) == "Assign" and any(getattr(one, "id", "") == name for one in node.targets):
+            return False
+        asked = node.test if _kind(node) == "If" else node.value if _is_of_pytest(node) else None
+        if name in _truths(asked):
+            return True
+    return False
+
+
+def _truths(node: Any) -> list[str]:
+    """The names whose truth is the node's."""
+    kind = _kind(node)
+    inner = [node.operand] if kind == "UnaryOp" else node.values if kind == "BoolOp" else []
+    return [node.id] if kind == "Name" else [name for one in inner for name in _truths(one)]
 
 
 def _compared(node: Any, loose: bool) -> Any:

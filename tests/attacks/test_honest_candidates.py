@@ -47,6 +47,28 @@ KINDS = {
         assert where.sql() == "a = 'x'"
         """,
     ),
+    "queries that pytest hands on": (
+        """
+        class Query:
+            def __init__(self, path, test): self.path, self.test = path, test
+            def __eq__(self, other): return Query(self.path, lambda row: row[self.path] == other)
+            def __and__(self, other): return Query(self.path, lambda row: self.test(row) and other.test(row))
+            def __hash__(self): return id(self)
+        def where(path): return Query(path, None)
+        def find(rows, query): return [row for row in rows if query.test(row)]
+        """,
+        """
+        from pkg.core import find, where
+        ROWS = [{"a": 1, "b": 2}, {"a": 1, "b": 3}]
+        def test_all():
+            assert find(ROWS, where("a") == 1) == ROWS and len(find(ROWS, where("a") == 2)) == 0
+            assert ROWS[1] not in find(ROWS, (where("a") == 1) & (where("b") == 2))
+            assert not find(ROWS, where("b") == 4) or find(ROWS, where("b") == 5)
+        if __name__ == "__main__":
+            import pytest, sys
+            sys.exit(pytest.main([__file__, "-q", "-p", "no:cacheprovider"]))
+        """,
+    ),
     "signatures of functions that it is given": (
         """
         import inspect
