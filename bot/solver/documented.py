@@ -19,6 +19,7 @@ _MARK = "EXAMPLES "
 _IMPORTS = "import "  # begins what stands for the file as a whole
 _LABEL = 300  # characters of an example, of what it should give, and of what it gave
 _KEPT = 200  # failing examples that are told
+_NAMED = 20  # of them that a report keeps of a candidate that contradicts them
 _PROGRAMS = ("setup.py", "conftest.py", "manage.py", "__main__.py", "noxfile.py", "fabfile.py")  # not to be imported
 
 _SCRIPT = """
@@ -148,7 +149,7 @@ def compared(
     return Documented(
         candidate=candidate,
         held=sum(not key.startswith(_IMPORTS) for key in still),
-        broken=tuple(in_words(*one) for key, one in known[0].failed.items() if key in broken),
+        broken=tuple(in_words(*one) for key, one in known[0].failed.items() if key in broken)[:_NAMED],
     )
 
 

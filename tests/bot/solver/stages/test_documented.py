@@ -1,5 +1,6 @@
 """Examples of the documentation, run by themselves in a sandbox of processes."""
 
+import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -163,6 +164,16 @@ def test_what_fails_in_one_run_alone_is_no_regression() -> None:
     assert hangs.broken[0].startswith("examples in a.py, b.py: ")
     assert compared(0, [base], [stopped, both], ["a.py"]) is None
     assert compared(0, [base], [Execution(ending=Ending.UNAVAILABLE, output="")], ["a.py"]) is None
+
+
+def test_a_report_keeps_few_of_many_contradictions() -> None:
+    keys = [f"k{i}" for i in range(200)]
+    base = seen(exited(0, f"\nEXAMPLES {json.dumps({'held': keys, 'failed': []})}\n"))
+    assert base is not None
+    failed = [[key, "a.py: f()" + "x" * 300, "1" * 300, "2" * 300] for key in keys]
+    found = compared(0, [base], [exited(0, f"\nEXAMPLES {json.dumps({'held': [], 'failed': failed})}\n")], ["a.py"])
+    assert found is not None
+    assert 1 < len(found.broken) <= 20
 
 
 def test_which_files_may_hold_examples() -> None:
