@@ -221,7 +221,7 @@ def _called(node: Any, judges: bool) -> None:
     _expects(node, name)
     if any(word in name for word in _NEARING):
         node.args = [one if _kind(one) == "Starred" else _check("-", one, one, True) for one in node.args]
-    test: Any = getattr(node.func, "value", None)
+    test: Any = node.func.value if _kind(node.func) == "Attribute" else None
     if judges:
         node.args = [_check(MADE, one, one) if _kind(one) in ("Attribute", "Subscript") else one for one in node.args]
     if judges and test is not None and ("assert" in name or not hasattr(node, "is_statement")):

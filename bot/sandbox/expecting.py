@@ -33,7 +33,7 @@ def expecting(
     expects one. All names are bound here: what is judged may change this module."""
     now, bases, subclass, ends, most = sys.exc_info, type.__dict__["__mro__"].__get__, issubclass, _ends, _KINDS
     kind_of, nobodys, failure, instance = type, type("Nobodys", (Exception,), {}), Exception, isinstance
-    nobody = nobodys()
+    nobody, can_be_called = nobodys(), callable
 
     def raised(_: Any, __: Any) -> None:
         kind = now()[0]
@@ -51,6 +51,9 @@ def expecting(
             return
 
     def called(function: Any, _: Any) -> Any:
+        if not can_be_called(function):  # a message, in a `raises` of the script's own
+            return function
+
         def call(*given: Any, **named: Any) -> Any:
             try:
                 return function(*given, **named)

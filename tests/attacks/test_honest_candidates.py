@@ -47,6 +47,24 @@ KINDS = {
         assert where.sql() == "a = 'x'"
         """,
     ),
+    "what is called out of a list, and a message that is expected": (
+        """
+        def add(a, b):
+            if not a: raise ValueError("nothing to add to")
+            return a + b
+        """,
+        """
+        import contextlib
+        from pkg.core import add
+        @contextlib.contextmanager
+        def raises(kind, message):
+            try: yield
+            except kind as error: assert str(error) == message
+            else: assert False
+        assert [add][0](2, 2) == 4 and {"add": add}["add"](1, 1) == 2
+        with raises(ValueError, "nothing to add to"): add(0, 1)
+        """,
+    ),
     "queries that pytest hands on": (
         """
         class Query:
