@@ -16,14 +16,15 @@ if TYPE_CHECKING:
     # Handed in by `runner.py`.
     from bot.sandbox.checked import CALLED, EXPECTED, HANDLED, RAISED
 
-_KINDS = 2  # of unrelated builtin exceptions that one of a candidate's may be
+_KINDS = 2  # families of builtin exceptions that one of a candidate's may be of
 _general = (object, BaseException, Exception)
 
 
-def _ends(kinds: list[type]) -> int:
-    """How many builtin kinds of exceptions these are that are none of each other's."""
-    known = [one for one in kinds if one.__module__ == "builtins" and one not in _general]
-    return sum(not any(one is not other and issubclass(other, one) for other in known) for one in known)
+def _families(kinds: list[type]) -> int:
+    """How many families of builtin exceptions these are of: `KeyError` and `IndexError` are both a `LookupError`."""
+    known = {base for one in kinds for base in type.__dict__["__mro__"].__get__(one) if base.__module__ == "builtins"}
+    known.difference_update(_general)
+    return sum(not any(one is not other and issubclass(one, other) for other in known) for one in known)
 
 
 def expecting(
@@ -31,13 +32,13 @@ def expecting(
 ) -> dict[str, Callable[[Any, Any], Any]]:
     """What is done where an exception was raised or handled, a kind is expected, or a function is to be called by what
     expects one. All names are bound here: what is judged may change this module."""
-    now, bases, subclass, ends, most = sys.exc_info, type.__dict__["__mro__"].__get__, issubclass, _ends, _KINDS
+    now, subclass, families, most = sys.exc_info, issubclass, _families, _KINDS
     kind_of, nobodys, failure, instance = type, type("Nobodys", (Exception,), {}), Exception, isinstance
     nobody, can_be_called = nobodys(), callable
 
     def raised(_: Any, __: Any) -> None:
         kind = now()[0]
-        if kind is not None and foreign(kind) and ends(list(bases(kind))) > most:
+        if kind is not None and foreign(kind) and families([kind]) > most:
             void("an exception of many kinds")
 
     def expected(value: Any, _: Any) -> None:
@@ -45,7 +46,7 @@ def expecting(
         unnamed = [one for one in kinds if one.__name__ not in source]
         kinds = unnamed + [one for one in kinds if one.__module__ != "builtins" and foreign(one)]
         try:
-            if any(subclass(nobodys, one) or instance(nobody, one) for one in kinds) or ends(unnamed) > most:
+            if any(subclass(nobodys, one) or instance(nobody, one) for one in kinds) or families(unnamed) > most:
                 void("a kind of everything")
         except failure:  # what can't be asked is none
             return

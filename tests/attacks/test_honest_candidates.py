@@ -47,6 +47,23 @@ KINDS = {
         assert where.sql() == "a = 'x'"
         """,
     ),
+    "an exception of two families": (
+        """
+        class PathError(KeyError, IndexError, AttributeError): pass
+        def find(tree, *path):
+            for name in path:
+                if name not in tree: raise PathError(name)
+                tree = tree[name]
+            return tree
+        """,
+        """
+        import pytest
+        from pkg.core import find
+        with pytest.raises(KeyError): find({}, "a")
+        with pytest.raises(AttributeError): find({"a": {}}, "a", "b")
+        assert find({"a": {"b": 1}}, "a", "b") == 1
+        """,
+    ),
     "what is called out of a list, and a message that is expected": (
         """
         def add(a, b):
