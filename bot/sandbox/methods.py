@@ -53,11 +53,11 @@ def _answering(foreign: Callable[[Any], bool]) -> Callable[[Any, str], bool]:
 def _planting(foreign: Callable[[Any], bool]) -> Callable[[Any, str], bool]:
     """Whether a candidate's function stands before a method of a library's object."""
     bases, space, inside = type.__dict__["__mro__"].__get__, type.__dict__["__dict__"].__get__, object.__getattribute__
-    kind_of, outside, can_be_called, is_kind, of_c = type, _OUTSIDE, callable, issubclass, _OF_C
+    kind_of, outside, can_be_called, is_kind, of_c, parent = type, _OUTSIDE, callable, issubclass, _OF_C, super
 
     def planting(value: Any, name: str) -> bool:
         kind = kind_of(value)
-        if is_kind(kind, kind_of):
+        if is_kind(kind, kind_of) or kind is parent:
             return False
         if kind.__module__.partition(".")[0] not in outside:
             return False

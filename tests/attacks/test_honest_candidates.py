@@ -47,6 +47,21 @@ KINDS = {
         assert where.sql() == "a = 'x'"
         """,
     ),
+    "a class that the script derives one from": (
+        """
+        from collections import namedtuple
+        class Point(namedtuple("Point", "x y")):
+            def __new__(cls, x, y=0): return super().__new__(cls, x, y)
+        """,
+        """
+        from pkg.core import Point
+        class Far(Point):
+            def __new__(cls, x): return super(Far, cls).__new__(cls, x * 10)
+            def far(self):
+                if super().__new__(Point, 1): return super().count(10)
+        assert Far(1).x == 10 and Far(1).far() == 1
+        """,
+    ),
     "an exception of two families": (
         """
         class PathError(KeyError, IndexError, AttributeError): pass
