@@ -4,10 +4,8 @@ import re
 from collections.abc import Iterator
 
 # Of an example in documentation without its line, which moves when the file is edited.
-_CARGO = (
-    r"(\S+(?: - (?!should panic|compile)[^\n(]*?(?=[ (]))?)"
-    r"(?: ?\(line \d+\))?(?: - (?:should panic|compile(?: fail)?))?"
-)
+_CARGO_NAME = r"\S+(?: - (?!should panic|compile)[^\n(]*?(?=[ (]))?"
+_CARGO_REST = r"(?: ?\(line \d+\))?(?: - (?:should panic|compile(?: fail)?))?"
 
 # How runners name a failing test. pytest: `FAILED a.py::b - why` and `ERROR a.py`; unittest: `FAIL: b (a.B.b)`;
 # go: `--- FAIL: B`; cargo: `test a::b ... FAILED`; TAP: `not ok 1 - b`; minitest: `1) Failure:` and the name below;
@@ -18,7 +16,7 @@ FAILURES = (
     re.compile(r"^(?:FAIL|ERROR): (\S+ \([^)\n]*\))", re.MULTILINE),
     re.compile(r"^(?:FAIL|XPASS|ERROR): (\S+)$", re.MULTILINE),  # automake
     re.compile(r"^[ \t]*--- FAIL: (\S+)", re.MULTILINE),
-    re.compile(rf"^test {_CARGO} \.\.\. FAILED$", re.MULTILINE),
+    re.compile(rf"^test ({_CARGO_NAME}){_CARGO_REST} \.\.\. FAILED$", re.MULTILINE),
     re.compile(r"^not ok \d+ - (.*\S)[ \t]*$", re.MULTILINE),
     re.compile(r"^(\S+)[ \t]+\(Wstat: \d+(?! Tests: \d+ Failed: 0\))[^\n]* Tests: ", re.MULTILINE),
     re.compile(r"^ +\d+\) (?:Failure|Error):\n(\S[^\n]*?)(?: \[[^\]\n]{0,300}\])?:?$", re.MULTILINE),
@@ -53,7 +51,7 @@ ENDED = (
     re.compile(r"^\[gw\d+\] \[ *\d+%\] (?P<word>PASSED|FAILED|ERROR) (?P<name>(?>\S+?::).*\S)[ \t]*$", re.MULTILINE),
     re.compile(r"^(?P<name>\w+ \([\w.]+\))(?:\n[^\n]+?)? \.\.\. (?P<word>ok|FAIL|ERROR)$", re.MULTILINE),
     re.compile(r"^[ \t]*--- (?P<word>PASS|FAIL): (?P<name>\S+)", re.MULTILINE),
-    re.compile(rf"^test (?P<name>{_CARGO[1:]} \.\.\. (?P<word>ok|FAILED)$", re.MULTILINE),
+    re.compile(rf"^test (?P<name>{_CARGO_NAME}){_CARGO_REST} \.\.\. (?P<word>ok|FAILED)$", re.MULTILINE),
     re.compile(r"^(?P<word>ok|not ok) \d+ - (?P<name>.*\S)[ \t]*$", re.MULTILINE),
     re.compile(r"^(?P<name>\S[^\n#]*#test_[^\n]*?) = \d[\d.]* s = (?P<word>[.FE])$", re.MULTILINE),
     re.compile(r"^\[ +(?P<word>OK|FAILED) +\] (?P<name>\S[^\n]*?) \(\d[\d.]* ms\)$", re.MULTILINE),

@@ -13,8 +13,10 @@ from typing import TypeVar
 
 from bot.contracts import Progress, Sandbox
 from bot.errors import SandboxError
+from bot.journal import MemoryJournal
 from bot.lifecycle import RunState
 from bot.records import Ballot, NotCompared, OwnTests, OwnTestsReport, Patch, SandboxJob, Standing
+from bot.sandbox.journaled import JournaledSandbox
 from bot.settings import SolverSettings
 from bot.solver.ballot import credible, distinct_first
 from bot.solver.comparison import by_chance, regressions, time_for, told
@@ -117,10 +119,10 @@ async def run_own_tests_on(
     """
     settings, watched = harness.settings, Watched.of(harness.sandbox)
     candidates = [candidate for candidate, _ in claimed.candidates]
-    documented = [one.candidate for one in claimed.documented]
-    base = base.model_copy(
-        update={"documented": await DocumentedExamples(watched, settings).on_each(documented, ballot)}
-    )
+    # No journal is behind this sandbox, and the candidates share their runs on the base commit.
+    examples = DocumentedExamples(JournaledSandbox(watched, MemoryJournal()), settings)
+    documented = await examples.on_each([one.candidate for one in claimed.documented], ballot)
+    base = base.model_copy(update={"documented": documented})
     comparer = _Comparer(base, watched, settings, tests)
     if not (base.compared or comparer.only_related):
         return base

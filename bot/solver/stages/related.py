@@ -15,7 +15,7 @@ from bot.solver.profile import ResolvedSolver
 from bot.solver.stages.documented import DocumentedExamples
 from bot.solver.test_runners import absence, failing, narrowed, related_tests
 
-_NAMED = 20  # failing tests, and examples, that are named
+_NAMED = 20  # failing tests that are named
 _LINES, _CHARACTERS = 80, 6_000  # of what they print
 
 
@@ -49,7 +49,7 @@ class RelatedTests:
     async def contradicted(self, patch: Patch) -> tuple[str, ...]:
         """The documented examples that hold on the base commit and not with the edit, in words."""
         found = await self._examples.on(0, patch)
-        return found.broken[:_NAMED] if found is not None else ()
+        return found.broken if found is not None else ()
 
     async def _tests(self, patch: Patch) -> Compared | None:
         commands = self._solver.test_commands if self._solver.shows_tests else ()

@@ -9,13 +9,27 @@ import pytest
 
 from bot.contracts import Sandbox
 from bot.errors import SandboxError
-from bot.records import Documented, Ending, Execution, FileChange, Patch, SandboxJob, TrajectoryEnd
+from bot.records import (
+    Documented,
+    Ending,
+    Execution,
+    FileChange,
+    NotCompared,
+    OwnTestsReport,
+    Patch,
+    SandboxJob,
+    TrajectoryEnd,
+)
 from bot.sandbox import open_sandbox
 from bot.settings import SandboxSettings, SolverSettings
+from bot.solver.ballot import count
 from bot.solver.documented import compared, files_of, script, seen
+from bot.solver.harness import Harness
 from bot.solver.stages.documented import DocumentedExamples
+from bot.solver.stages.own_tests import run_own_tests_on
+from tests.bot.solver.ballots import ballot
 from tests.bot.solver.stages.sampling import FIX, TEST, asked, by_call, edit, real, sample
-from tests.fakes import FakeSandbox, exited
+from tests.fakes import FakeProgress, FakeSandbox, exited
 from tests.scripted import ScriptedModel
 
 SUMS = '''\
@@ -196,6 +210,26 @@ async def test_where_the_sandbox_fails_nothing_is_said() -> None:
     assert await examples.on(0, patch(None)) is None
     assert await examples.on(0, patch(">>> 1\n1\n", "README.md")) is None
     assert len(judge.jobs) == 3
+
+
+async def test_a_count_that_is_made_again_runs_the_examples_that_the_bundle_speaks_of() -> None:
+    b = ballot(".", "+", "+", "+")
+    patches = [patch(f">>> 1\n1\n# {i}\n") for i in range(3)]
+    candidates = tuple(c.model_copy(update={"patch": p}) for c, p in zip(b.candidates, patches, strict=True))
+    b = b.model_copy(update={"candidates": candidates})
+
+    def answer(job: SandboxJob) -> Execution:
+        wrong = job.changes == patches[1].changes
+        held, failed = ([], [["a", "a.py: f(1)", "1", "2"]]) if wrong else (["a"], [])
+        return exited(0, f"\nEXAMPLES {json.dumps({'held': held, 'failed': failed})}\n")
+
+    judge = FakeSandbox(answer)
+    claimed = OwnTestsReport(documented=(Documented(candidate=0, held=1), Documented(candidate=1, held=1)))
+    harness = Harness(judge, SolverSettings(), FakeProgress())
+    found = await run_own_tests_on(claimed, b, OwnTestsReport(not_compared=NotCompared.NO_COMMAND), harness)
+    assert [one.candidate for one in found.documented] == [0, 1]
+    assert [bool(s.regressions) for s in sorted(count(b, found), key=lambda s: s.candidate)] == [False, True, False]
+    assert sum(not job.changes for job in judge.jobs) == 2, "the candidates share the base commit's"
 
 
 # -- within a trajectory ----------------------------------------------------------------------------------------------
