@@ -9,7 +9,7 @@ from bot.records.record import Record
 from bot.records.vote import Report, Verdict
 from bot.version import VERSION
 
-SCHEMA_VERSION: Literal[2] = 2  # from 2 on, `environment.config` is there
+SCHEMA_VERSION: Literal[2] = 2  # from 2 on: `environment.config`, documented examples, flaky and unsteady tests
 
 
 class Bundle(Record):

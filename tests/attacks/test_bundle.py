@@ -93,6 +93,8 @@ CHANGE = "verdict__ballot__candidates__0__patch__changes__0"
         ({"verdict__ballot__cells__0__0": 1}, "cells"),
         ({"verdict__ballot__base": []}, "does not have a cell"),
         ({"verdict__ballot__struck": [99]}, "a test is named"),
+        ({"verdict__ballot__unsteady": [99]}, "a test is named"),
+        ({"verdict__own_tests": {"documented": [{"candidate": 99}]}}, "a candidate is named"),
         ({"verdict__ballot__candidates__0__tests": [-1]}, "a test is named"),
         ({"verdict__ballot__candidates__0__parents": [99]}, "a candidate is named"),
         ({"verdict__winner": 99}, "a candidate is named"),
