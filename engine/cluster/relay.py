@@ -9,6 +9,7 @@ import json
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeVar
 
 import aiohttp
@@ -20,6 +21,8 @@ from engine.cluster.metrics import render
 from engine.cluster.replicas import Backend, Replicas
 from engine.cluster.routing import Load, Router, load_of
 from engine.errors import ReplicaError, RequestError, ServingError
+from engine.server.body import aside
+from engine.server.long_json import AT_ONCE
 
 T = TypeVar("T")
 
@@ -244,7 +247,8 @@ async def _read(scope: Scope, receive: Receive) -> Asked:
     target = scope["raw_path"].decode("latin-1")
     if scope["query_string"]:
         target += f"?{scope['query_string'].decode('latin-1')}"
-    return Asked(scope["method"], target, headers, body, load_of(scope["path"], body))
+    load = partial(load_of, scope["path"])
+    return Asked(scope["method"], target, headers, body, await aside(body, load) if len(body) > AT_ONCE else load(body))
 
 
 async def _whole_events(stream: aiohttp.StreamReader) -> AsyncIterator[bytes]:

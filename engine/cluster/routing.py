@@ -6,12 +6,15 @@ that order with room takes the request, as in consistent hashing with bounded lo
 spills over lands together, too. A conversation stays where it is for as long as there is room.
 """
 
-import json
 from collections import OrderedDict
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Any
+
+from starlette.exceptions import HTTPException
+
+from engine.server.long_json import read_json, write_json
 
 FIRST_BLOCKS = 4096  # bytes of a prompt that name its owner: some 64 blocks of 16 tokens
 FEW = 16  # rows that a replica takes whatever the others have: it decodes them in about the time of one
@@ -40,9 +43,12 @@ def load_of(path: str, body: bytes) -> Load:
     if path not in ("/v1/chat/completions", "/v1/completions"):
         return Load(None)
     try:
-        fields = json.loads(body)
-    except ValueError:
+        return _load(path, read_json(body))
+    except (ValueError, HTTPException):
         return Load(None)
+
+
+def _load(path: str, fields: Any) -> Load:
     if not isinstance(fields, dict):
         return Load(None)
     n = fields.get("n")
@@ -65,7 +71,7 @@ def _first_question(fields: dict[str, Any]) -> list[Any]:
 
 
 def _prefix(beginning: Any) -> Prefix:
-    text = beginning if isinstance(beginning, str) else json.dumps(beginning)
+    text = beginning if isinstance(beginning, str) else write_json(beginning)
     whole = text.encode("utf-8", "surrogatepass")
     blocks = _digest(whole[:FIRST_BLOCKS])
     # Raw prompts of one conversation have no border of turns: their first blocks are all that they surely share.

@@ -92,6 +92,11 @@ class Answer(ABC):
         """Token counts."""
         return usage(requests)
 
+    @property
+    def long(self) -> bool:
+        """Whether a part of a stream may hold a whole prompt's tokens."""
+        return self._tokens
+
     @abstractmethod
     def choice(self, choice: Choice, requests: Sequence[Request]) -> dict[str, Any]:
         """A complete choice."""

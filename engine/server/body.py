@@ -1,8 +1,10 @@
-"""Limits on request bodies: their size, with and without a declared length, and what their JSON may hold."""
+"""Request bodies: limits on their size, with and without a declared length, and how their JSON is read."""
 
+import asyncio
 import json
-from collections.abc import Callable, Coroutine
-from typing import Any
+from collections.abc import Callable, Coroutine, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
 
 from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
@@ -10,10 +12,13 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from engine.errors import RequestError, one_line
+from engine.errors import RequestError
+from engine.server.long_json import AT_ONCE, read_json
+
+T = TypeVar("T")
 
 MAX_BODY = 64 << 20  # bytes
-MAX_KEYS = 10_000  # of one object: pydantic makes an error of a kilobyte for each that is wrong
+_READING = ThreadPoolExecutor(1, "bodies")  # one thread: more would take more of the interpreter from the engine
 
 
 class BodyLimit:
@@ -62,44 +67,48 @@ class BodyLimit:
         await send({"type": "http.response.body", "body": body})
 
 
+class InvalidBody(HTTPException):
+    """What pydantic finds wrong with a long body."""
+
+    def __init__(self, errors: Sequence[Any], body: Any) -> None:
+        self.errors = errors
+        self.body = body
+        super().__init__(400)
+
+
 class JSONRoute(APIRoute):
-    """A route whose bodies are read by `read_json`."""
+    """A route whose bodies are read by `read_json`; long ones in a thread, where they are validated, too."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         """See https://fastapi.tiangolo.com/how-to/custom-request-and-route/."""
         handle = super().get_route_handler()
 
         async def handler(request: Request) -> Response:
-            return await handle(_JSONRequest(request.scope, request.receive))
+            return await handle(_JSONRequest(request, self._valid))
 
         return handler
 
+    def _valid(self, body: bytes) -> Any:
+        """What the endpoint is given; FastAPI takes it as it is."""
+        value = read_json(body)
+        if self.body_field is None:
+            return value
+        valid, errors = self.body_field.validate(value, loc=("body",))
+        if errors:
+            raise InvalidBody(errors, value)
+        return valid
+
 
 class _JSONRequest(Request):
+    def __init__(self, request: Request, valid: Callable[[bytes], Any]) -> None:
+        super().__init__(request.scope, request.receive)
+        self._valid = valid
+
     async def json(self) -> Any:
-        return read_json(await self.body())
+        body = await self.body()
+        return await aside(body, self._valid) if len(body) > AT_ONCE else read_json(body)
 
 
-def read_json(body: bytes) -> Any:
-    """The value of a body.
-
-    Raises:
-        JSONDecodeError: it is not JSON.
-        HTTPException: it is not UTF-8, or holds what no request needs.
-    """
-    try:
-        return json.loads(body, object_pairs_hook=_object)
-    except json.JSONDecodeError:
-        raise
-    except RecursionError as error:
-        raise HTTPException(400, "the body is nested too deeply") from error
-    except UnicodeDecodeError as error:
-        raise HTTPException(400, "the body is not UTF-8") from error
-    except ValueError as error:  # a number of thousands of digits
-        raise HTTPException(400, f"the body can't be read: {one_line(error)}") from error
-
-
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    if len(pairs) > MAX_KEYS:
-        raise HTTPException(400, f"an object in the body has {len(pairs)} fields, more than {MAX_KEYS}")
-    return dict(pairs)
+async def aside(body: bytes, work: Callable[[bytes], T]) -> T:
+    """What `work` makes of a body, in the thread for long ones."""
+    return await asyncio.get_running_loop().run_in_executor(_READING, work, body)

@@ -56,6 +56,11 @@ class CompletionForm(Answer):
         """See `Answer`."""
         return [{**self._head, "choices": [self.choice(choice, requests)]}]
 
+    @property
+    def long(self) -> bool:
+        """See `Answer`."""
+        return super().long or self._options.echoed is not None
+
     def usage(self, requests: Sequence[Request]) -> dict[str, Any]:
         """See `Answer`."""
         found = super().usage(requests)

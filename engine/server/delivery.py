@@ -2,20 +2,24 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator, Awaitable, Sequence
+from functools import partial
 from typing import Any, TypeVar
 
 from fastapi import Request as HttpRequest
 from fastapi import Response
-from fastapi.responses import JSONResponse, StreamingResponse
+from fastapi.responses import StreamingResponse
 
 from engine.errors import ServingError
 from engine.schedule.sequence import Output, Request
 from engine.server.answers import Answer, Choice
+from engine.server.long_json import write_json
 from engine.server.protocol import Generation
 from engine.server.service import Service
 
 T = TypeVar("T")
+
+TOGETHER = 64  # outputs whose events are made before others have their turn: each may have 20 log-probabilities
 
 
 async def deliver(
@@ -39,7 +43,8 @@ async def deliver(
         _abort(service, requests)
     if choices is None:
         return Response(status_code=499)  # the client is gone
-    return JSONResponse(answer.whole(choices, requests))
+    text = await asyncio.to_thread(lambda: write_json(answer.whole(choices, requests)))  # it may take seconds
+    return Response(text, media_type="application/json")
 
 
 async def _collect(queue: asyncio.Queue[Output], requests: list[Request], firsts: dict[int, int]) -> list[Choice]:
@@ -67,21 +72,13 @@ async def _stream(
     try:
         while missing:
             outputs = [await queue.get()]
-            while not queue.empty():  # a step's choices leave together
+            while not queue.empty() and len(outputs) < TOGETHER:  # a step's choices leave together
                 outputs.append(queue.get_nowait())
-            events: list[str] = []
-            for output in outputs:
-                if output.error is not None:
-                    failure = (
-                        output.error if isinstance(output.error, ServingError) else ServingError(str(output.error))
-                    )
-                    yield "".join([*events, _event(failure.body())])
-                    return
-                choice = Choice(firsts[id(output.request)] + output.index)
-                choice.add(output)
-                events += map(_event, answer.chunks(choice, requests))
-                missing -= output.finish_reason is not None
-            yield "".join(events)
+            make = partial(_events, outputs, firsts, answer, requests)
+            yield await asyncio.to_thread(make) if answer.long else make()
+            if any(output.error is not None for output in outputs):
+                return
+            missing -= sum(output.finish_reason is not None for output in outputs)
             await asyncio.sleep(0)  # let other tasks run even if the queue never gets empty
         if include_usage:
             yield _event(answer.last_chunk(requests))
@@ -90,8 +87,22 @@ async def _stream(
         _abort(service, requests)
 
 
-def _event(body: dict[str, Any]) -> str:
-    return f"data: {json.dumps(body, ensure_ascii=False)}\n\n"
+def _events(outputs: Sequence[Output], firsts: dict[int, int], answer: Answer, requests: list[Request]) -> str:
+    """The events of some outputs, up to the first that is an error."""
+    events = []
+    for output in outputs:
+        if output.error is not None:
+            failure = output.error if isinstance(output.error, ServingError) else ServingError(str(output.error))
+            events.append(_event(failure.body()))
+            break
+        choice = Choice(firsts[id(output.request)] + output.index)
+        choice.add(output)
+        events += [_event(chunk, answer.long) for chunk in answer.chunks(choice, requests)]
+    return "".join(events)
+
+
+def _event(body: dict[str, Any], long: bool = False) -> str:
+    return f"data: {write_json(body) if long else json.dumps(body, ensure_ascii=False)}\n\n"
 
 
 def _abort(service: Service, requests: list[Request]) -> None:

@@ -12,6 +12,7 @@ from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
 from engine.errors import RequestError, ServingError
+from engine.server.body import InvalidBody
 from engine.server.elsewhere import instead_of
 
 _WORDS = re.compile(r"^Value error, | or (?:instance of \w+|object to extract fields from)")  # pydantic's own
@@ -27,6 +28,10 @@ def add_errors(app: FastAPI) -> None:
     @app.exception_handler(RequestValidationError)
     async def validation(_: HttpRequest, error: RequestValidationError) -> Response:
         return _error_response(_told(error.errors(), error.body))
+
+    @app.exception_handler(InvalidBody)
+    async def invalid(_: HttpRequest, error: InvalidBody) -> Response:
+        return _error_response(_told(error.errors, error.body))
 
     @app.exception_handler(HTTPException)
     async def http(request: HttpRequest, error: HTTPException) -> Response:

@@ -44,11 +44,13 @@ def add_generation(app: FastAPI, service: Service) -> None:
         service.check_model(body.model)
         body.refuse_unsupported()
         make = _completion_maker(service, body)
-        requests = [await service.in_tokenizer(partial(make, prompt)) for prompt in body.prompts()]  # others in between
+        prompts = body.prompts()
+        requests = [await service.in_tokenizer(partial(make, prompt)) for prompt in prompts]  # others in between
+        texts = await service.in_tokenizer(lambda: _texts(service, prompts, requests)) if body.echo else None
         options = CompletionOptions(
             body.choices,
             body.logprobs,
-            _texts(service, body, requests) if body.echo else None,
+            texts,
             body.max_tokens == 0,
             bool(body.return_token_ids),
             body.prompt_logprobs,
@@ -84,9 +86,9 @@ def _completion_maker(service: Service, body: CompletionRequest) -> Callable[[st
     return make
 
 
-def _texts(service: Service, body: CompletionRequest, requests: list[Request]) -> list[str]:
+def _texts(service: Service, prompts: list[str | list[int] | None], requests: list[Request]) -> list[str]:
     """The prompts as they are echoed."""
-    pairs = zip(body.prompts(), requests, strict=True)
+    pairs = zip(prompts, requests, strict=True)
     return [given if isinstance(given, str) else service.tokenizer.text(request.prompt) for given, request in pairs]
 
 

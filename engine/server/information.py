@@ -1,13 +1,14 @@
 """Endpoints that generate nothing: health, version, metrics, models and tokenization."""
 
+import asyncio
 from typing import Any
 
 from fastapi import FastAPI, Response
 from fastapi import Request as HttpRequest
 from fastapi.responses import JSONResponse, PlainTextResponse
 
-from engine.errors import ContextLengthError
 from engine.server.answers import installed_version
+from engine.server.long_json import write_json
 from engine.server.protocol import DetokenizeRequest, TokenizeRequest
 from engine.server.schema import ERRORS, Health, ModelCard, ModelList, Text, Tokens, Version, answers
 from engine.server.service import Service
@@ -48,18 +49,14 @@ def add_information(app: FastAPI, service: Service) -> None:
         service.authorize(http)
         service.check_model(body.model)
         body.refuse_unsupported()
-        return JSONResponse(await service.in_tokenizer(lambda: _tokens(service, body)))
+        found = await service.in_tokenizer(lambda: _tokens(service, body))
+        return Response(await asyncio.to_thread(write_json, found), media_type="application/json")
 
     @app.post("/detokenize", responses=answers(Text))
     async def detokenize(body: DetokenizeRequest, http: HttpRequest) -> Response:
         service.authorize(http)
         service.check_model(body.model)
         service.check_tokens(body.tokens, "tokens")
-        if len(body.tokens) > 2 * (longest := service.loop.core.max_model_len):  # as `/tokenize`
-            raise ContextLengthError(
-                f"{len(body.tokens)} tokens are given, and this model's maximum context length is {longest} tokens",
-                "tokens",
-            )
         return JSONResponse({"prompt": await service.in_tokenizer(lambda: service.tokenizer.text(body.tokens))})
 
 

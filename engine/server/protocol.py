@@ -16,7 +16,7 @@ from engine.errors import LoadError, RequestError
 from engine.schedule.sequence import SamplingParams
 from engine.server.constraints import ResponseFormat, StructuredOutputs
 from engine.server.conversation import Conversation, Effort, Message, NamedTool, Tool, effort_options
-from engine.server.fields import Bias, BiasedToken, Closed, Listed, Number, Stop, TokenId, Whole
+from engine.server.fields import Bias, BiasedToken, Closed, Listed, Number, Stop, TokenId, TokenIds, Whole
 from engine.server.neutral import BOTH, CHAT, COMPLETION, STREAM_OPTIONS, TOKENIZE, NeutralFields
 from engine.text.chat_template import ChatTemplate
 from engine.text.grammar import Grammar
@@ -252,7 +252,7 @@ class CompletionRequest(Generation):
 
     neutral: ClassVar = {**BOTH, **COMPLETION}
 
-    prompt: str | Listed[TokenId] | Listed[str] | Listed[Listed[TokenId]] | None  # null: a text's beginning
+    prompt: str | TokenIds | Listed[str] | Listed[TokenIds] | None  # null: a text's beginning
     max_tokens: Whole | None = Field(default=None, ge=0, le=2**31 - 1)  # 0: only the prompt's own log-probabilities
     logprobs: Whole | None = Field(default=None, ge=0, le=20)
     echo: StrictBool | None = False
@@ -281,13 +281,8 @@ class CompletionRequest(Generation):
             RequestError: there is none, or there are too many.
         """
         prompt = self.prompt
-        several: list[str | list[int] | None]
-        if prompt is None or isinstance(prompt, str):
-            several = [prompt]
-        elif prompt and isinstance(prompt[0], int):
-            several = [[int(token) for token in prompt if isinstance(token, int)]]
-        else:
-            several = [one for one in prompt if not isinstance(one, int)]
+        alone = prompt is None or isinstance(prompt, str) or (prompt and isinstance(prompt[0], int))
+        several: list[Any] = [prompt] if alone else [*(prompt or ())]
         if not several:
             raise RequestError("the prompt is empty", "prompt")
         if len(several) * self.choices > MAX_CHOICES:
@@ -326,4 +321,4 @@ class DetokenizeRequest(Closed):
     """Body of `POST /detokenize`."""
 
     model: str | None = None
-    tokens: Listed[TokenId]
+    tokens: TokenIds

@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from fastapi import Request as HttpRequest
 
-from engine.errors import AuthenticationError, RequestError, UnknownModelError
+from engine.errors import AuthenticationError, ContextLengthError, RequestError, UnknownModelError
 from engine.loop import EngineLoop
 from engine.server.conversation import Conversation
 from engine.server.metrics import EngineMetrics
@@ -114,8 +114,14 @@ class Service:
         """Refuse tokens that the model does not know.
 
         Raises:
+            ContextLengthError: they are far more than any text has.
             RequestError: one is not in the vocabulary.
         """
+        longest = self.loop.core.max_model_len
+        if len(tokens) > 2 * longest:
+            raise ContextLengthError(
+                f"{len(tokens)} tokens are given, and this model's maximum context length is {longest} tokens", field
+            )
         limit, largest = self.loop.core.model.vocabulary, max(tokens, default=0)
         if largest >= limit:
             raise RequestError(f"token {largest} is not in the vocabulary of {limit}", field)

@@ -48,6 +48,11 @@ def test_long_prompts_that_begin_alike_have_one_owner_and_differ_as_conversation
     assert prefix(text([*tokens, 1])).blocks == prefix(text([*tokens, 2])).blocks
 
 
+@pytest.mark.parametrize("body", [b"{", b"[" * 100_000, b"5", b'{"prompt": [NaN]}', b"\xff", b"[" + b"9" * 5000 + b"]"])
+def test_bodies_that_are_not_valid_are_left_to_a_replica(body: bytes):
+    assert load_of("/v1/completions", body) == Load(None)
+
+
 def test_rows_are_choices_of_all_prompts():
     assert text("a").rows == 1
     assert text("a", n=5).rows == 5
