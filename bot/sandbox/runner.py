@@ -1,7 +1,7 @@
 """Runs a Python script or module as `__main__` and proves that it reached its end. Standard library only, Python 3.8+.
 
     python3 runner.py REPORT_FD CHANGED_FILE PYTHONPATH SCRIPT             (key and nonce come on standard input)
-    python3 runner.py REPORT_FD CHANGED_FILE PYTHONPATH -m MODULE ARG...
+    python3 runner.py REPORT_FD CHANGED_FILE PYTHONPATH -m MODULE ARG...   (or a file of the tree's that runs unittest)
 
 Started by a sandbox, never imported. Candidate code shares this process, so an exit code of 0 proves nothing:
 `os._exit(0)`, `sys.exit(0)` in a changed file or an exit hook would fake it. The proof is a line `NONCE CODE COUNT` on
@@ -191,7 +191,7 @@ def _judged(sign: Callable[[bytes], int], path: list[str], arguments: tuple[str,
 
     Nothing of the tree may have been imported before.
     """
-    tool = arguments[0]
+    tool = "unittest" if _is_file(arguments[0]) else arguments[0]
     if tool == "doctest" and not _provided([os.getcwd(), *path], tool):
         return _doctest()
     if tool not in ("pytest", "unittest") or _provided([os.getcwd(), *path], tool) or _provided(path, f"_{tool}"):
@@ -206,6 +206,10 @@ def _judged(sign: Callable[[bytes], int], path: list[str], arguments: tuple[str,
     except ImportError:
         return None
     return lambda: run(list(arguments[1:]))
+
+
+def _is_file(module: str) -> bool:
+    return module.endswith(".py")
 
 
 def _end_input() -> None:
@@ -251,7 +255,7 @@ def _execute(
         import runpy  # now, before the tree is where modules are looked for
 
         sys.argv[:] = list(arguments)
-        first = os.getcwd()
+        first = os.path.dirname(os.path.realpath(arguments[0])) if _is_file(arguments[0]) else os.getcwd()
         sys.path[:1] = []
         run = _judged(sign, [entry for entry in path.split(os.pathsep) if entry], arguments)
         sys.path[:0] = [""]
@@ -287,7 +291,10 @@ def _execute(
     if run is None and program is None:
 
         def run() -> int:
-            runpy._run_module_as_main(arguments[0])  # type: ignore[attr-defined] # what `-m` itself calls
+            if _is_file(arguments[0]):
+                runpy.run_path(arguments[0], run_name="__main__")
+            else:
+                runpy._run_module_as_main(arguments[0])  # type: ignore[attr-defined] # what `-m` itself calls
             return 0
 
     code, ended = _ending_of(run, program, main.__dict__, changed)

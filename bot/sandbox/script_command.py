@@ -57,6 +57,7 @@ _NODE_OPTION = re.compile(
 _INTERPRETERS = ("sh", "bash", "dash", "ash", "ksh", "mksh", "ruby", "perl", "php", "lua", "tclsh", "Rscript", "julia")
 _CODE = re.compile(r"-[a-zA-Z]*[ce]|-E|--eval(?:=.*)?|--run(?:=.*)?")  # options that take code
 _WITH_VALUE = ("-I", "-r", "-d", "-l", "-o", "-O")  # options that a word more belongs to
+_OF_DJANGO = re.compile(r"(?:tests/)?runtests\.py\b|(?:[\w./-]+/)?manage\.py test$")
 _ASSIGNMENT = re.compile(r"[A-Za-z_][A-Za-z0-9_]*=")
 
 
@@ -91,11 +92,12 @@ class Provable(NamedTuple):
 
     interpreter: tuple[str, ...]  # with its options
     runner: str
-    arguments: tuple[str, ...]  # the script, or `-m` with a module and what it is given
+    arguments: tuple[str, ...]  # the script, or `-m` with a module, or a file of the tree's, and what it is given
 
 
 def provable(command: Sequence[str], script: str = "") -> Provable | None:
-    """What is run where the command is `PYTHON SCRIPT`, `PYTHON -m MODULE ...` or `node SCRIPT`, maybe with options."""
+    """What is run where the command is `PYTHON SCRIPT`, `PYTHON -m MODULE ...` or `node SCRIPT`, maybe with options; or
+    Django's tests are, which a file of the repository's gives to unittest."""
     if command and command[0] in ("pytest", "py.test"):  # the program of that name, for `python3` on the same PATH
         command = ("python3", "-m", "pytest", *command[1:])
     if len(command) < 2:
@@ -111,6 +113,8 @@ def provable(command: Sequence[str], script: str = "") -> Provable | None:
     is_script = bool(script) and rest == (script,)
     if is_python and (is_script or (rest[:1] == ("-m",) and len(rest) >= 2)):
         return Provable(interpreter, "runner.py", rest)
+    if is_python and not script and _OF_DJANGO.match(" ".join(rest[:2])):
+        return Provable(interpreter, "runner.py", ("-m", *rest))
     if name in ("node", "nodejs") and is_script:
         return Provable(interpreter, "runner.cjs", rest)
     return None

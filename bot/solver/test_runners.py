@@ -7,6 +7,7 @@ from pathlib import PurePosixPath
 
 from bot.records import Ending, Execution, NotCompared
 from bot.retrieval.related_tests import related
+from bot.solver.django_tests import django_command, knows_settings, labels_of, with_labels
 from bot.solver.npm_script import npm_test
 from bot.solver.runner_lines import ENDED, FAILURES, PYTEST_SUM, SUMS, readable, uncoloured
 
@@ -36,6 +37,8 @@ def detect(files: Sequence[str], read: Callable[[str], str | None]) -> tuple[Com
     found: list[Command] = []
     if any(_PYTHON_TEST.search(path) for path in files):
         found += [PYTEST, PYTEST_ALONE, UNITTEST]
+    if (of_django := django_command(files, read)) is not None:
+        found.insert(2 if knows_settings(files, read) else 0, of_django)
     if "Cargo.toml" in names:
         found.append(("cargo", "test", "--offline", "--no-fail-fast"))
     if "go.mod" in names and any(path.endswith("_test.go") for path in files):
@@ -255,6 +258,8 @@ def narrowed(command: Command, tests: Mapping[str, str]) -> Command | None:
         return (*before, *words[: at + 1], *_options(words[at + 1 :]), *python) if python else None
     if names[1:3] == ["-m", "unittest"]:
         return (*before, *words[:3], "-v", *python) if python else None
+    if (labelled := with_labels(words, labels_of(words, python))) is not None:
+        return (*before, *labelled)
     if names[:2] == ["go", "test"]:
         folders = dict.fromkeys(f"./{PurePosixPath(path).parent}" for path in tests if path.endswith("_test.go"))
         return (*before, "go", "test", "-v", *folders) if folders else None

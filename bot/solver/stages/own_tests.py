@@ -36,11 +36,13 @@ _NO_TESTS: Mapping[str, str] = {}
 async def on_base(commands: Sequence[Command], sandbox: Sandbox, settings: SolverSettings) -> OwnTestsReport:
     """The first of the commands that works, on the base commit; else why the first of them does not.
 
-    Needs no candidate: it may run while they are sampled. A `Watched` sandbox, handed on to `run_own_tests`, lets that
-    tell how far it is. Raises `SandboxUnavailable`.
+    Where more tests fail than pass, as those of a framework do that another runner would set up, the next commands are
+    tried as well, and the one under which most pass is taken. Needs no candidate: it may run while they are sampled. A
+    `Watched` sandbox, handed on to `run_own_tests`, lets that tell how far it is. Raises `SandboxUnavailable`.
     """
     refused: OwnTestsReport | None = None
     unnamed: OwnTestsReport | None = None  # the first whose tests ran and told nothing
+    poor: OwnTestsReport | None = None  # the best of those of whose tests most fail
     for command in commands:
         base = await _run(sandbox, SandboxJob(command=command, timeout=settings.own_tests_timeout))
         if base is None:
@@ -56,14 +58,24 @@ async def on_base(commands: Sequence[Command], sandbox: Sandbox, settings: Solve
             unimported=unimported(base.execution),
             under_way=under_way(base.execution) if base.stopped else "",
         )
+        known = base.proved or base.passed or base.count is not None
+        if known and not base.stopped and len(base.failures or ()) > _passing(report):
+            poor = max(filter(None, (poor, report)), key=_passing)
+            continue
         if base.execution.passed or base.failures is not None:
-            return report
+            return max(filter(None, (report, poor)), key=_passing)
         status = base.execution.status
         nameless = report.model_copy(update={"not_compared": NotCompared.UNNAMED_FAILURES, "detail": status})
         if base.stopped:  # another command takes as long
-            return nameless
+            return poor or nameless
         unnamed = unnamed or nameless
-    return unnamed or refused or OwnTestsReport(not_compared=NotCompared.NO_COMMAND)
+    return poor or unnamed or refused or OwnTestsReport(not_compared=NotCompared.NO_COMMAND)
+
+
+def _passing(report: OwnTestsReport) -> int:
+    """How many tests pass on the base commit, as far as its runner says so."""
+    base = report.base
+    return max(len(base.passed), (base.count or 0) - len(base.failures or ())) if base else 0
 
 
 async def run_own_tests(

@@ -7,7 +7,7 @@ import pytest
 from bot.contracts import Follow
 from bot.errors import SandboxError
 from bot.lifecycle import RunState
-from bot.records import Ballot, Ending, Execution, FileChange, NotCompared, OwnTestsReport, Patch, SandboxJob
+from bot.records import Ballot, Ending, Execution, FileChange, NotCompared, OwnTestsReport, Patch, Results, SandboxJob
 from bot.sandbox import open_sandbox
 from bot.settings import SandboxSettings, SolverSettings
 from bot.solver.ballot import count
@@ -168,6 +168,32 @@ async def test_the_first_command_that_can_run_is_taken() -> None:
     report = await run(BALLOT, FakeSandbox(answer), (PYTEST, UNITTEST))
     assert report.command == UNITTEST
     assert report.compared
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "taken"),
+    [
+        pytest.param((4, 4), (90, 0), 0, id="as many pass as fail"),
+        pytest.param((3, 20), (90, 2), 1, id="another runner does better"),
+        pytest.param((0, 20), (5, 2), 1, id="none passes"),
+        pytest.param((3, 20), (2, 30), 0, id="another is worse"),
+        pytest.param((3, 20), (2, 0), 0, id="another runs fewer"),
+    ],
+)
+async def test_where_most_tests_fail_the_command_under_which_most_pass_is_taken(
+    first: tuple[int, int], second: tuple[int, int], taken: int
+) -> None:
+    commands = (PYTEST, UNITTEST)
+
+    def answer(job: SandboxJob) -> Execution:
+        good, bad = first if job.command == PYTEST else second
+        results = Results(
+            passed=tuple(f"t::{n}" for n in range(good)), failed=tuple(f"t::bad{n}" for n in range(bad)), ended=True
+        )
+        return exited(1, "").model_copy(update={"results": results})
+
+    report = await run(BALLOT, FakeSandbox(answer), commands)
+    assert report.command == commands[taken]
 
 
 async def test_what_can_not_be_run_is_said_and_never_counted() -> None:
