@@ -22,7 +22,8 @@ from bot.contracts import Model, Sandbox
 from bot.errors import BuildFailed, CheckoutError, EvaluationError, ForgeError, SandboxError, SandboxUnavailable
 from bot.evaluation.figures import Figures, text
 from bot.evaluation.files import written_to
-from bot.evaluation.repositories import TESTS, Bench, evaluate, forget
+from bot.evaluation.hidden import TESTS
+from bot.evaluation.repositories import Bench, evaluate, forget
 from bot.evaluation.results import (
     MATRICES,
     figures_of,

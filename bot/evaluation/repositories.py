@@ -2,14 +2,14 @@
 
 import json
 import shutil
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from bot.contracts import Progress, Sandbox
+from bot.contracts import Progress
 from bot.errors import EvaluationError
 from bot.evaluation.checkouts import TaskHost
 from bot.evaluation.files import name_of
+from bot.evaluation.hidden import Judge
 from bot.evaluation.matrices import line_of
 from bot.evaluation.samples import Sample
 from bot.evaluation.tasks import RepositoryTask
@@ -17,44 +17,11 @@ from bot.git.checkout import check_out
 from bot.git.import_diff import read_patch
 from bot.journal import FileJournal
 from bot.lifecycle import RunState
-from bot.records import Checkout, Execution, FileChange, Patch, Report, SandboxJob, Test, Usage, by_path
+from bot.records import Checkout, Report, Usage
 from bot.sanitize import clean_issue
 from bot.settings import Settings, SolverSettings
 from bot.solver.pipeline import solve
 from bot.solver.workbench import Audience, Notice, Workbench, open_workbench, unheard
-
-TESTS = "{tests}"
-JUDGING_TIMEOUT = 1800.0  # seconds for the hidden tests on one candidate
-
-_BY_PYTEST = """
-import sys
-import pytest
-
-WANTED = {wanted!r}
-
-
-class Outcomes:
-    def __init__(self):
-        self.good, self.bad = set(), set()
-
-    def pytest_runtest_logreport(self, report):
-        expected = hasattr(report, "wasxfail")
-        if report.failed:
-            self.bad.add(report.nodeid)
-        elif report.when == "call" and (report.passed or expected):
-            self.good.add(report.nodeid)
-
-
-outcomes = Outcomes()
-files = sorted({{name.split("::")[0] for name in WANTED}})
-options = ["-q", "--tb=line", "-p", "no:cacheprovider", "--continue-on-collection-errors"]
-pytest.main([*options, *files], plugins=[outcomes])
-lacking = [name for name in WANTED if name not in outcomes.good or name in outcomes.bad]
-for name in lacking[:50]:
-    print("does not pass:", name)
-print(len(WANTED) - len(lacking), "of", len(WANTED), "pass")
-assert not lacking
-"""
 
 
 @dataclass(frozen=True)
@@ -65,7 +32,7 @@ class Bench:
     base_url: str  # of the model, where the settings name none
     folder: Path  # for checkouts and journals
     checkouts: tuple[Path, ...] = ()
-    test_command: tuple[str, ...] = ()  # argv with `{tests}`; (): pytest by the tests' names
+    test_command: tuple[str, ...] = ()  # argv with `{tests}`; (): what the tests' names suggest
     venv_of: Path | None = None  # whose `.venv` the process sandbox uses
     notice: Notice = unheard
 
@@ -98,7 +65,7 @@ async def evaluate(task: RepositoryTask, bench: Bench, progress: Progress) -> Ev
     async with opened as of_config:
         workbench = _as_asked(of_config, bench.settings.solver)
         hidden = await read_patch(checkout, task.test_patch, f"{task.id}'s test_patch") if task.test_patch else None
-        judge = Judge(task, bench.test_command, workbench.sandbox, hidden.changes if hidden else ())
+        judge = Judge(task, bench.test_command, workbench.sandbox, hidden.changes if hidden else (), checkout.files)
         await _check(task, checkout, judge)
         journal = FileJournal(_journal(task, bench))
         try:
@@ -125,29 +92,6 @@ def forget(task: RepositoryTask, bench: Bench) -> None:
 
 def _journal(task: RepositoryTask, bench: Bench) -> Path:
     return bench.folder / f"{name_of(task.id)}.journal"
-
-
-class Judge:
-    """Runs the hidden tests on a patch."""
-
-    def __init__(
-        self, task: RepositoryTask, command: Sequence[str], sandbox: Sandbox, hidden: tuple[FileChange, ...]
-    ) -> None:
-        self._names = (*task.fail_to_pass, *task.pass_to_pass)
-        self._command = tuple(command)
-        self._sandbox = sandbox
-        self._hidden = hidden
-
-    async def run(self, patch: Patch | None) -> Execution:
-        """The hidden tests on the patch; None: on the base commit. The tests' own files win over the patch's."""
-        files = {change.path: change for change in (*(patch.changes if patch else ()), *self._hidden)}
-        changes = by_path(list(files.values()))
-        if self._command:
-            at = self._command.index(TESTS)
-            argv = (*self._command[:at], *self._names, *self._command[at + 1 :])
-            return await self._sandbox.run(SandboxJob(changes=changes, command=argv, timeout=JUDGING_TIMEOUT))
-        test = Test(path="hidden_tests.py", text=_BY_PYTEST.format(wanted=list(self._names)))
-        return await self._sandbox.run(SandboxJob(changes=changes, test=test, timeout=JUDGING_TIMEOUT))
 
 
 async def _check(task: RepositoryTask, checkout: Checkout, judge: Judge) -> None:

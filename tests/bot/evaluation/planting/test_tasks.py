@@ -8,10 +8,10 @@ import pytest
 from bot.cli import plant as command
 from bot.errors import EvaluationError
 from bot.evaluation.checkouts import TaskHost
+from bot.evaluation.hidden import Judge
 from bot.evaluation.planting.bugs import plant
 from bot.evaluation.planting.packages import pinned_of, split, write_tree
 from bot.evaluation.planting.tasks import write_tasks
-from bot.evaluation.repositories import Judge
 from bot.evaluation.tasks import RepositoryTask, read_tasks
 from bot.git.checkout import check_out
 from bot.git.import_diff import read_patch
