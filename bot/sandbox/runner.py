@@ -212,6 +212,20 @@ def _is_file(module: str) -> bool:
     return module.endswith(".py")
 
 
+def _as_main(module: str) -> Callable[[], int]:
+    """What runs the module, or the file, as the interpreter does."""
+    import runpy
+
+    def run() -> int:
+        if _is_file(module):
+            runpy.run_path(module, run_name="__main__")
+        else:
+            runpy._run_module_as_main(module)  # type: ignore[attr-defined] # what `-m` itself calls
+        return 0
+
+    return run
+
+
 def _end_input() -> None:
     null = os.open(os.devnull, os.O_RDONLY)
     os.dup2(null, 0)
@@ -252,7 +266,7 @@ def _execute(
     main = type(sys)("__main__")
     main.__dict__["__builtins__"] = __builtins__
     if script == "-m":
-        import runpy  # now, before the tree is where modules are looked for
+        import runpy  # noqa: F401 - now, before the tree is where modules are looked for
 
         sys.argv[:] = list(arguments)
         first = os.path.dirname(os.path.realpath(arguments[0])) if _is_file(arguments[0]) else os.getcwd()
@@ -289,14 +303,7 @@ def _execute(
         sys.excepthook(type(error), error.with_traceback(None), None)
         return 1
     if run is None and program is None:
-
-        def run() -> int:
-            if _is_file(arguments[0]):
-                runpy.run_path(arguments[0], run_name="__main__")
-            else:
-                runpy._run_module_as_main(arguments[0])  # type: ignore[attr-defined] # what `-m` itself calls
-            return 0
-
+        run = _as_main(arguments[0])
     code, ended = _ending_of(run, program, main.__dict__, changed)
     if guard is not None:
         last(code, ended)
