@@ -14,11 +14,12 @@ _LONGEST = 100_000  # characters of a workflow
 _DEEPEST = 50  # brackets within brackets: the parser looks at all that are open for each token
 _LIKELY = re.compile(r"(^|[-_.])(tests?|ci|build|python|node|main|unit)([-_.]|$)")
 _RUNNERS = (
-    *(("python3", "-m", "pytest"), ("python3", "-m", "unittest")),
+    *(("python3", "-m", "pytest"), ("python3", "-m", "unittest"), ("python3", "-m", "django", "test")),
     *(("npm", "test"), ("npm", "run", "test"), ("go", "test"), ("cargo", "test"), ("make", "test"), ("make", "check")),
     *(("rspec",), ("rake", "test"), ("rake", "spec"), ("vendor/bin/phpunit",), ("phpunit",), ("composer", "test")),
     *(("prove",), ("busted",)),
 )
+_OF_DJANGO = re.compile(r"(?:tests/)?runtests\.py(?: \S+)?|(?:\S+/)?manage\.py test")
 # Of these the runner is any, and the goals are what counts: one that only compiles passes whatever a patch breaks.
 _BUILD_TOOLS = ("mvn", "./mvnw", "gradle", "./gradlew")
 _GOALS = frozenset(("test", "verify", "check", "install", "package"))
@@ -99,17 +100,17 @@ def _read_command(command: str, found: dict[str, list[object]], *, here: bool) -
         found["packages"] += [
             word for word in words[2:] if re.fullmatch(r"[a-z0-9][a-z0-9.+-]+", word) and word != "install"
         ]
-    elif here and (test := _as_test(words)):
+    elif here and (test := as_test(words)):
         found["tests"].append(test)
 
 
-def _as_test(words: list[str]) -> tuple[str, ...] | None:
+def as_test(words: Sequence[str]) -> tuple[str, ...] | None:
     """The command as an argv that runs tests; None where it runs something else, or needs a shell."""
     for prefix in (["uv", "run"], ["poetry", "run"], ["pdm", "run"], ["hatch", "run"], ["pipenv", "run"]):
         if words[:2] == prefix:
             words = words[2:]
-    if words[:1] == ["pytest"] or words[:1] == ["py.test"]:
-        words = ["python3", "-m", "pytest", *words[1:]]
+    if words[:1] in (["pytest"], ["py.test"], ["django-admin"]):
+        words = ["python3", "-m", {"py.test": "pytest", "django-admin": "django"}.get(words[0], words[0]), *words[1:]]
     elif words[:1] == ["python"]:
         words = ["python3", *words[1:]]
     if len(words) > 30 or any(_SHELL.search(word) for word in words):
@@ -121,4 +122,8 @@ def _as_test(words: list[str]) -> tuple[str, ...] | None:
 def _runs_tests(words: Sequence[str]) -> bool:
     if words[:1] and words[0] in _BUILD_TOOLS:
         return not _GOALS.isdisjoint(words) and not any(map(_SKIPS.match, words))
+    # Of Python's options none decides what is run: `python -Wall manage.py test`.
+    words = [*words[:1], *itertools.dropwhile(re.compile(r"-(?!m\b)[a-zA-Z]\S*").fullmatch, words[1:])]
+    if words[:1] == ["python3"] and _OF_DJANGO.fullmatch(" ".join(words[1:3])):
+        return True
     return any(tuple(words[: len(runner)]) == runner for runner in _RUNNERS)

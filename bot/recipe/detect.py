@@ -10,6 +10,7 @@ from bot.recipe.devcontainer import devcontainer
 from bot.recipe.node import node
 from bot.recipe.python import python
 from bot.recipe.recipe import Hints, Layer, Part, Read, Recipe
+from bot.recipe.tox_ini import tests_of_tox
 from bot.repo_config import FILE_NAME, RepoConfig
 
 _ENDINGS = {
@@ -37,6 +38,7 @@ def detect(
         layer = Layer(name="setup", source=FILE_NAME, commands=(f"(\n{config.setup}\n) || exit $?",), whole_tree=True)
         return Recipe(found=f"`setup` in {FILE_NAME}", layers=(layer,), image=config.image, setup=config.setup)
     told = hints(files, read)
+    told = told.model_copy(update={"tests": tuple(dict.fromkeys((*told.tests, *tests_of_tox(files, read))))})
     container = devcontainer(files, read)
     notes: tuple[str, ...] = ()
     if container is not None:

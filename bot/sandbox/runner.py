@@ -191,7 +191,7 @@ def _judged(sign: Callable[[bytes], int], path: list[str], arguments: tuple[str,
 
     Nothing of the tree may have been imported before.
     """
-    tool = "unittest" if _is_file(arguments[0]) else arguments[0]
+    tool = "unittest" if _is_file(arguments[0]) or arguments[:2] == ("django", "test") else arguments[0]
     if tool == "doctest" and not _provided([os.getcwd(), *path], tool):
         return _doctest()
     if tool not in ("pytest", "unittest") or _provided([os.getcwd(), *path], tool) or _provided(path, f"_{tool}"):

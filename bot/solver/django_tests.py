@@ -78,6 +78,8 @@ def _root_of(command: Sequence[str]) -> str | None:
     if not command or not PurePosixPath(command[0]).name.startswith("python"):
         return None
     words = [word for word in command[1:] if not word.startswith("-")]
+    if words[:2] == ["django", "test"] and "-m" in command:
+        return ""
     folder, _, name = words[0].rpartition("/") if words else ("", "", "")
     if not (words[:1] and words[0] in RUNNERS) and (name, words[1:2]) != (_MANAGED, ["test"]):
         return None

@@ -533,3 +533,59 @@ COMMANDS = [
 def test_what_ci_runs_besides_tests_is_none(command: str, tests: bool) -> None:
     text = f"jobs: {{t: {{steps: [{{run: '{command}'}}]}}}}\n"
     assert of({".github/workflows/ci.yml": text}).tests == ((tuple(command.split()),) if tests else ())
+
+
+# -- hints of tox
+
+TOX = """
+[tox]
+envlist = py3
+
+[testenv]
+setenv =
+    DJANGO_SETTINGS_MODULE = tests.settings
+    PLACE = {envtmpdir}
+    py312: ODD = 1
+commands =
+    {envpython} -Wall -m django test {posargs:tests}
+    - python -m pytest {posargs}
+    py312: pytest --old
+    coverage report
+    pytest {env:WHERE}
+    python -c "print(1)"
+"""
+
+
+def test_the_commands_of_tox_that_run_tests() -> None:
+    variables = ("env", "DJANGO_SETTINGS_MODULE=tests.settings")
+    assert of({"tox.ini": TOX, "tests/test_a.py": ""}).tests == (
+        (*variables, "python3", "-Wall", "-m", "django", "test", "tests"),
+        (*variables, "python3", "-m", "pytest"),
+    )
+    legacy = f"[tool.tox]\nlegacy_tox_ini = '''{TOX}'''\n"
+    assert of({"pyproject.toml": legacy, "tests/test_a.py": ""}).tests == of({"tox.ini": TOX, "test_a.py": ""}).tests
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["[testenv", "[testenv]\nchangedir = docs\ncommands = pytest\n", "[testenv]\ncommands = pytest '\n", "[tox]\n"],
+)
+def test_a_tox_file_that_tells_nothing(text: str) -> None:
+    assert of({"tox.ini": text, "test_a.py": ""}).tests == ()
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("python -Wall tests/runtests.py -v2", "python3 -Wall tests/runtests.py -v2"),
+        ("python manage.py test --parallel", "python3 manage.py test --parallel"),
+        ("django-admin test --settings=a.b", "python3 -m django test --settings=a.b"),
+        ("python manage.py migrate", None),
+        ("python -c 'import manage'", None),
+        ("python -m build", None),
+    ],
+)
+def test_djangos_tests_in_a_workflow(line: str, expected: str | None) -> None:
+    workflow = f"jobs:\n  test:\n    steps:\n      - run: {line}\n"
+    found = of({".github/workflows/ci.yml": workflow, "setup.py": ""}).tests
+    assert found == ((tuple(expected.split()),) if expected else ())
