@@ -22,8 +22,9 @@ rm -rf /repo/tree && mkdir -p /repo && mv /opt/troop/base /repo/tree && cd /repo
 sh -e $build/commands </dev/null || exit
 
 cd /repo/tree || exit 1
-# Each job copies what is here. Modules of Node that are too large for that are linked; links to the repository's own
-# packages become links to the copy that is tested. While these are still here. Not where a commit brings modules.
+# Each job copies what is here. Modules of Node that are too large for that are linked, one by one, since runners of
+# tests write into the folder itself (`.cache`, `.vite`); links to the repository's own packages become links to the copy
+# that is tested. While these are still here. Not where a commit brings modules.
 tr '\0' '\n' <$build/files | grep -q '/node_modules/' || find . -name node_modules -type d -prune | while IFS= read -r folder; do
     [ "$(du -sk "$folder" | cut -f1)" -gt 60000 ] || continue
     find "$folder" -maxdepth 2 -type l ! -path '*/.bin/*' | while IFS= read -r link; do
@@ -34,7 +35,9 @@ tr '\0' '\n' <$build/files | grep -q '/node_modules/' || find . -name node_modul
         esac
     done
     linked=/opt/troop/linked/$folder
-    mkdir -p "${linked%/*}" && mv "$folder" "$linked" && ln -s "$linked" "$folder" || exit 1
+    rm -rf "$folder/.cache" "$folder"/.vite*
+    mkdir -p "${linked%/*}" && mv "$folder" "$linked" && mkdir "$folder" || exit 1
+    find "$linked" -mindepth 1 -maxdepth 1 -exec ln -s {} "$folder" \; || exit 1
 done || exit 1
 xargs -0 rm -f <$build/files || exit 1
 find . -depth -type d -exec rmdir {} + 2>/dev/null # those that are empty now

@@ -386,15 +386,19 @@ async def test_large_modules_of_node_are_linked_and_the_repositorys_own_packages
         "mkdir -p node_modules/big node_modules/@me node_modules/.bin && "
         "head -c 70000000 /dev/zero > node_modules/big/x"
         " && ln -s ../../packages/mine node_modules/@me/mine && ln -s ../big/x node_modules/.bin/x"
+        " && mkdir -p node_modules/.cache/tool && touch node_modules/.cache/tool/old"
     )
     said = await seen(
         sandbox_image, source, setup(line), repository,
-        "readlink node_modules; cd node_modules/@me/mine && pwd -P; cat index.js; test -s ../../.bin/x && echo there; "
+        "readlink node_modules/big; cd node_modules/@me/mine && pwd -P; cat index.js; "
+        "test -s /repo/tree/node_modules/.bin/x && echo there; "
+        "mkdir /repo/tree/node_modules/.cache && echo writes; "  # as runners of tests do
         "du -sk /repo/tree | cut -f1 | sed 's/..../large/'",
     )  # fmt: skip
     lines = said.split()
-    assert lines[:2] == ["/opt/troop/linked/./node_modules", "/repo/tree/packages/mine"]
+    assert lines[:2] == ["/opt/troop/linked/./node_modules/big", "/repo/tree/packages/mine"]
     assert "mine" in lines[2]
+    assert "there\nwrites\n" in said
     assert "large" not in said, "not copied for each job"
 
 
