@@ -56,25 +56,58 @@ _SYSTEM = (
     (r"pkg-config['\"]?: (command )?not found", "pkg-config is", "pkg-config"),
 )  # fmt: skip
 
-# A registry or the network that failed: the same build may work later.
-_NETWORK = re.compile(
-    r"Temporary failure in name resolution|Could not resolve host|Name or service not known|NameResolutionError"
-    r"|EAI_AGAIN|ENOTFOUND|ECONNRESET|ETIMEDOUT|ECONNREFUSED|socket hang up|ReadTimeoutError|ConnectTimeoutError"
-    r"|Connection (refused|reset by peer|timed out|broken)|Network is unreachable|No route to host|i/o timeout"
-    r"|TLS handshake timeout|RemoteDisconnected|IncompleteRead|\b50[234] (Bad Gateway|Service Unavailable|Gateway Time)"
-    r"|HTTP error 5\d\d|Could not connect to|Failed to fetch .* 50\d|spurious network error|429 Too Many Requests"
+# What says that a lock file does not agree with package.json, and what installs all the same.
+_DISAGREEING = (
+    ("code EUSAGE", "npm install"),
+    ("ERR_PNPM_OUTDATED_LOCKFILE", "npm install -g pnpm && pnpm install --no-frozen-lockfile"),
+    ("Your lockfile needs to be updated", "npm install -g yarn && yarn install"),
+    (
+        "lockfile would have been modified by this install",
+        "npm install -g @yarnpkg/cli-dist && yarn install --no-immutable",
+    ),
 )
+
+# A registry or the network that failed: the same build may work later. As npm, yarn, pnpm, pip, Bundler, Composer, go,
+# cargo, Maven, Gradle, apt and git say it.
+_NETWORK = re.compile(
+    r"Temporary failure (?:in name resolution|resolving)|Could not (?:resolve|reach) host|Name or service not known"
+    r"|NameResolutionError|php_network_getaddresses|failed to resolve address|Unknown host\b|no such host"
+    r"|EAI_AGAIN|ENOTFOUND|ECONNRESET|ETIMEDOUT|ESOCKETTIMEDOUT|ECONNREFUSED|socket hang up"
+    r"|ReadTimeoutError|ConnectTimeoutError|Connection (?:refused|reset by peer|timed out|broken)"
+    r"|(?:read|connect|operation) timed out|Network is unreachable|No route to host|i/o timeout"
+    r"|TLS handshake timeout|RemoteDisconnected|IncompleteRead|\b50[234] (Bad Gateway|Service Unavailable|Gateway Time)"
+    r"|HTTP error 5\d\d|Could not connect to|Failed to fetch .* 50\d|spurious network error|429 Too Many Requests",
+    re.IGNORECASE,
+)
+_CERTIFICATE = re.compile(
+    r"SELF_SIGNED_CERT|UNABLE_TO_GET_ISSUER_CERT|UNABLE_TO_VERIFY_LEAF_SIGNATURE|CERTIFICATE_VERIFY_FAILED"
+    r"|self[- ]signed certificate|certificate verif(?:y|ication) failed|unable to get local issuer certificate"
+    r"|certificate signed by unknown authority|PKIX path building failed|SSL certificate problem",
+    re.IGNORECASE,
+)
+_RESOLVER = re.compile(r"\b(?:on|udp) \d+\.\d+\.\d+\.\d+:53\b")  # that Go asked for a name
 _PRIVATE = re.compile(
     r"\b(?:10\.\d+|192\.168|172\.(?:1[6-9]|2\d|3[01])|169\.254|100\.(?:6[4-9]|[7-9]\d|1[01]\d|12[0-7]))\.\d+\.\d+\b"
 )
+_QUOTED = 300  # characters of a line
 _TAIL = 30  # lines in which a failure of the network, or of the disk, must be
 
 
-def network_failed(log: str) -> bool:
-    """Whether the end of the log tells of a registry or a network that failed. An address of a private network, which a
-    build can never reach, is no such failure."""
-    end = _end_of(log)
-    return _NETWORK.search(end) is not None and _PRIVATE.search(end) is None
+def outage(log: str) -> str:
+    """What the end of the log tells of a registry or a network that failed, with the line that says so; "" for nothing.
+
+    An address of a private network, which a build can never reach, is no such failure.
+    """
+    lines = [line.strip() for line in _end_of(log).splitlines()]
+    if any(_PRIVATE.search(_RESOLVER.sub("", line)) for line in lines):
+        return ""
+    if untrusted := next(filter(_CERTIFICATE.search, lines), ""):
+        return (
+            f"the image does not trust the certificate of a package registry ({untrusted[:_QUOTED]}): have an image "
+            "whose list of authorities has the one that signed it (update-ca-certificates)"
+        )
+    failed = next(filter(_NETWORK.search, lines), "")
+    return f"a package registry can't be reached ({failed[:_QUOTED]})" if failed else ""
 
 
 def disk_full(log: str) -> bool:
@@ -111,8 +144,9 @@ def advise(log: str) -> Mend:
         return Mend(f"the project wants Rust {found[1]}", image=f"rust:{found[1]}")
     if "lock file version" in log and "cargo" in log.lower():
         return Mend("the lock file is of a newer Cargo than the image's", image="rust:1")
-    if "EUSAGE" in log and "npm ci" in log:
-        return Mend("package.json and its lock file do not agree", setup="npm install", instead=True)
+    for words, setup in _DISAGREEING:
+        if words in log:
+            return Mend("package.json and its lock file do not agree", setup=setup, instead=True)
     if "ERESOLVE" in log:
         return Mend("npm finds no versions that suit each other", setup="npm install --legacy-peer-deps", instead=True)
     if "externally-managed-environment" in log:

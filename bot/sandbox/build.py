@@ -27,7 +27,7 @@ from docker.types import LogConfig, Ulimit
 
 from bot.errors import BuildFailed, SandboxError
 from bot.recipe import Layer, Recipe
-from bot.recipe.advice import Mend, advise, disk_full, missing, network_failed
+from bot.recipe.advice import Mend, advise, disk_full, missing, outage
 from bot.records import Build
 from bot.sandbox import docker_engine, images
 from bot.sandbox.build_network import BuildNetwork
@@ -44,6 +44,7 @@ _PROCESSES = 4096
 _LOGGED = "2m"  # of a layer's output that the daemon keeps
 _TAIL = 80  # lines of it that are told
 _TAIL_CHARACTERS = 6000
+_SILENT = 60.0  # seconds without output that are told: it may hang
 _NO_PROGRAM = 97  # exit code of build.sh
 _HERE = Path(__file__).parent
 _FOLDER = f"{images.ROOT}/build"
@@ -64,6 +65,11 @@ _ENVIRONMENT = {
     "PIP_NO_INPUT": "1",
     "PIP_ROOT_USER_ACTION": "ignore",
     "GOFLAGS": "-modcacherw",
+    "npm_config_audit": "false",
+    "npm_config_fund": "false",
+    "npm_config_update_notifier": "false",
+    # Else it tells nothing of requests that fail and are sent again, for minutes.
+    "npm_config_loglevel": "http",
     # Versions that tools take from git's tags, which a checkout of one commit does not have.
     "SETUPTOOLS_SCM_PRETEND_VERSION": "9999.0.0",
     "PDM_BUILD_SCM_VERSION": "9999.0.0",
@@ -278,9 +284,18 @@ class Builder:
         except docker_engine.TROUBLE:
             if time.monotonic() < self._deadline or not self._client.inspect_container(container)["State"]["Running"]:
                 raise
-        limit = self._settings.setup_timeout
         self._client.kill(container)
-        return -1, f"it was stopped after {limit:.0f} s (TROOP_SANDBOX_SETUP_TIMEOUT)"
+        stopped = f"it was stopped after {self._settings.setup_timeout:,.0f} s (TROOP_SANDBOX_SETUP_TIMEOUT)"
+        silent = self._silent(container, seconds)
+        return -1, f"{stopped}, and had printed nothing for {silent:,.0f} s" if silent > _SILENT else stopped
+
+    def _silent(self, container: str, seconds: float) -> float:
+        """For how many of its `seconds` the layer has printed nothing when it was stopped."""
+        stamp = self._client.logs(container, tail=1, timestamps=True).decode("utf-8", "replace").partition(" ")[0]
+        try:
+            return (datetime.now(UTC) - datetime.fromisoformat(f"{stamp[:19]}+00:00")).total_seconds()
+        except ValueError:  # nothing was printed at all
+            return seconds
 
     def _log_of(self, container: str) -> str:
         """The end of its output, for logs and comments: without control characters and what looks like a secret."""
@@ -296,14 +311,13 @@ class Builder:
         last = said.splitlines()[-1] if said else ""
         if code == _NO_PROGRAM and last.startswith("troop: no "):
             mend = missing(last.removeprefix("troop: no "), image)
-        elif ended:
-            mend = Mend(ended)
         elif memory:
             mend = Mend(f"it took more memory than {self._settings.build_memory:,} bytes (TROOP_SANDBOX_BUILD_MEMORY)")
-        elif network_failed(said):
-            return SandboxError(
-                f"a package registry can't be reached ({last[:300]}); TROOP_SANDBOX_BUILD=never uses the image as it is"
-            )
+        elif failed := outage(said):
+            more = f"; {ended}" if ended else ""
+            return SandboxError(f"{failed}{more}; TROOP_SANDBOX_BUILD=never uses the image as it is")
+        elif ended:
+            mend = Mend(ended)
         elif disk_full(said):
             return SandboxError(f"the disk of the Docker daemon was full while {layer.name} was installed: free some")
         else:

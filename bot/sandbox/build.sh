@@ -8,6 +8,13 @@
 build=/opt/troop/build
 . $build/environment
 mkdir -p "$HOME" || exit 1
+# Node and pip bring lists of authorities of their own. What the image trusts, as a company's own one, they trust too.
+for bundle in /etc/ssl/certs/ca-certificates.crt /etc/pki/tls/certs/ca-bundle.crt /etc/ssl/cert.pem; do
+    [ -s $bundle ] || continue
+    export NODE_EXTRA_CA_CERTS="${NODE_EXTRA_CA_CERTS:-$bundle}"
+    python3 -m pip config list 2>/dev/null | grep -q '\.cert=' || export PIP_CERT=$bundle
+    break
+done
 while read -r program; do
     if [ "$program" = pip ]; then
         python3 -m pip --version >/dev/null 2>&1 && continue

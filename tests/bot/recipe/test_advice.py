@@ -2,7 +2,7 @@
 
 import pytest
 
-from bot.recipe.advice import advise, disk_full, missing, network_failed
+from bot.recipe.advice import advise, disk_full, missing, outage
 
 
 @pytest.mark.parametrize(
@@ -16,6 +16,9 @@ from bot.recipe.advice import advise, disk_full, missing, network_failed
         ("ERROR: Cannot find command 'git' - do you have 'git' installed", "git is missing", "git"),
         ("error: can't find Rust compiler", "a Rust compiler is missing", "cargo"),
         ("npm ERR! code ERESOLVE", "npm finds no versions that suit each other", "npm install --legacy-peer-deps"),
+        ("ERR_PNPM_OUTDATED_LOCKFILE  Cannot install", "package.json and its lock", "--no-frozen-lockfile"),
+        ("error Your lockfile needs to be updated, but", "package.json and its lock", "yarn install"),
+        ("YN0028: The lockfile would have been modified by this install", "package.json and its", "--no-immutable"),
         ("npm error code EUSAGE\n`npm ci` can only install packages when", "package.json and its lock", "npm install"),
     ],
 )  # fmt: skip
@@ -73,10 +76,19 @@ def test_every_toolchain_that_a_recipe_wants_can_be_had(program: str) -> None:
         "warning: spurious network error (2 tries remaining): [7] Couldn't connect to server",
         "ERROR: HTTP error 503 while getting https://x",
         "E: Could not connect to deb.debian.org:80",
+        "npm http fetch GET https://registry.npmjs.org/is-number attempt 1 failed with EAI_AGAIN",
+        "Could not reach host index.rubygems.org. Check your network connection and try",
+        ": php_network_getaddresses: getaddrinfo for repo.packagist.org failed: Temp",
+        "dial tcp: lookup proxy.golang.org on 10.0.0.2:53: no such host",
+        "dial tcp: lookup proxy.golang.org on 10.0.0.2:53: dial udp 10.0.0.2:53: connect: network is unreachable",
+        "failed to resolve address for github.com: Temporary failure in name resolution; class=Net (12)",
+        "Could not transfer artifact a:b:pom:1 from/to central: transfer failed: Unknown host repo.maven.apache.org",
+        "> Could not GET 'https://repo.maven.apache.org/maven2/a.pom'. > Read timed out",
+        "Err:1 http://deb.debian.org/debian bookworm InRelease  Temporary failure resolving 'deb.debian.org'",
     ],
 )
 def test_a_registry_that_is_down(line: str) -> None:
-    assert network_failed(f"Collecting x\n{line}\nERROR: No matching distribution found for x")
+    assert line in outage(f"Collecting x\n{line}\nERROR: No matching distribution found for x")
 
 
 @pytest.mark.parametrize(
@@ -89,7 +101,23 @@ def test_a_registry_that_is_down(line: str) -> None:
     ],
 )
 def test_what_is_no_failure_of_a_registry(log: str) -> None:
-    assert not network_failed(log)
+    assert not outage(log)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "npm http fetch GET https://registry.npmjs.org/is-number attempt 3 failed with SELF_SIGNED_CERT_IN_CHAIN",
+        "(SSLError(SSLCertVerificationError(1, '[SSL: CERTIFICATE_VERIFY_FAILED] certificate verify failed')))",
+        "fatal: unable to access 'https://h.example/': SSL certificate problem: self-signed certificate",
+        'Get "https://proxy.golang.org/x": x509: certificate signed by unknown authority',
+        "Could not transfer artifact a:b:pom:1: PKIX path building failed",
+    ],
+)
+def test_a_certificate_that_the_image_does_not_trust_is_no_fault_of_the_repository(line: str) -> None:
+    found = outage(f"{line}\nnpm error Exit handler never called!")
+    assert line in found
+    assert "update-ca-certificates" in found
 
 
 def test_a_private_address_is_named_with_the_setting() -> None:

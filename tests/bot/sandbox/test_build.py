@@ -16,7 +16,7 @@ from bot.preflight import prepare_sandbox
 from bot.recipe import Layer, Recipe, detect
 from bot.records import Build
 from bot.repo_config import RepoConfig
-from bot.sandbox import containers, docker_engine, images, owner
+from bot.sandbox import build, containers, docker_engine, images, owner
 from bot.sandbox.build import Plan, cleaned, given_secrets
 from bot.sandbox.pool import DockerSandbox
 from bot.settings import SandboxSettings
@@ -92,6 +92,33 @@ async def test_a_setup_command_is_keyed_by_the_whole_tree_and_by_the_repository(
     assert await seen(sandbox_image, source, recipe, f"{repository}2") != first
     (source / "deep.sh").write_text(f"{UNIQUE} # changed")
     assert await seen(sandbox_image, source, recipe, repository) != first
+
+
+async def test_node_and_pip_trust_what_the_image_trusts_and_npm_tells_of_requests_that_fail(
+    sandbox_image: str, tmp_path: Path, client: docker.APIClient, repository: str
+) -> None:
+    line = 'echo "$NODE_EXTRA_CA_CERTS $npm_config_loglevel" > built.txt; python3 -m pip config list >> built.txt'
+    said = await seen(sandbox_image, make_tree(tmp_path / "tree"), setup(line), repository)
+    assert said.startswith("/etc/ssl/certs/ca-certificates.crt http\n")
+    assert "cert='/etc/ssl/certs/ca-certificates.crt'" in said
+
+
+async def test_a_build_that_hangs_is_stopped_and_told_for_how_long_it_was_silent(
+    sandbox_image: str, tmp_path: Path, client: docker.APIClient, repository: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(build, "_SILENT", -1.0)
+    source = make_tree(tmp_path / "tree")
+    limit = settings(sandbox_image).model_copy(update={"setup_timeout": 2.0})
+    hangs = Plan(setup(f"echo fetching; sleep {LONG}"), repository)
+    with pytest.raises(
+        BuildFailed, match=r"stopped after 2 s \(TROOP_SANDBOX_SETUP_TIMEOUT\), and had printed nothing"
+    ):
+        await DockerSandbox.open(limit, source, plan=hangs)
+    builder = build.Builder(client, limit, source, hangs, "")
+    said = "npm http fetch GET https://h.example/x attempt 1 failed with ETIMEDOUT"
+    trouble = builder._trouble(hangs.recipe.layers[0], -1, "it was stopped", said, sandbox_image, memory=False)
+    assert isinstance(trouble, SandboxError), "who waits for a registry is not at fault"
+    assert f"a package registry can't be reached ({said}); it was stopped;" in str(trouble)
 
 
 def test_attack_34_a_link_is_known_by_what_it_leads_to(tmp_path: Path) -> None:
