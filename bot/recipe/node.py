@@ -9,7 +9,12 @@ from typing import Any
 from bot.patch.formats import of_json
 from bot.recipe.recipe import Layer, Part, Read, folders_with, sources_of
 
-_QUIET = "npm_config_fund=false npm_config_audit=false npm_config_update_notifier=false"
+# Where peers do not suit each other, or the lock file and package.json do not agree: older npm installed those, and
+# repositories of that time are still tested so.
+_IN_SPITE = (
+    """{ grep -qsE 'code (ERESOLVE|EUSAGE)' "$HOME"/.npm/_logs/*.log """
+    "&& npm install --ignore-scripts --legacy-peer-deps; }"
+)
 _SETTINGS = (".npmrc", ".yarnrc", ".yarnrc.yml", "pnpm-workspace.yaml", ".pnpmfile.cjs")
 _BUILT = re.compile(r"^(\./)?(dist|lib|build|out|es|esm|cjs|umd|types)/")
 
@@ -95,9 +100,9 @@ class _Manager:
                 self.notes.append("bun's lock file is not supported: npm chose the versions")
             verb = "ci" if self.lock else "install"
             # Scripts of the root may need files that decide nothing here; those of dependencies run behind.
-            commands = [f"{at}{_QUIET} npm {verb} --ignore-scripts"]
+            commands = [f"{at}{{ npm {verb} --ignore-scripts || {_IN_SPITE}; }}"]
             if not self.lock or '"hasInstallScript": true' in (read(self.lock) or ""):
-                commands.append(f"{at}{_QUIET} npm rebuild || true")
+                commands.append("npm rebuild || true")  # in the same folder
             self.commands = tuple(commands)
             self.setup = f"{at}npm {verb}"
 
@@ -106,7 +111,7 @@ class _Manager:
 
 
 def _with(program: str, package: str, *commands: str) -> tuple[str, ...]:
-    return (f"command -v {program} >/dev/null 2>&1 || {_QUIET} npm install -g {package}", *commands)
+    return (f"command -v {program} >/dev/null 2>&1 || npm install -g {package}", *commands)
 
 
 def _pnpm_version(lock: str) -> str:

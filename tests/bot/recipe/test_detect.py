@@ -342,6 +342,15 @@ def test_the_package_managers_of_node(files: dict[str, str], expected: str) -> N
     assert found.layers[0].programs == ("node", "npm")
 
 
+def test_npm_installs_what_only_an_older_one_takes_and_builds_in_the_same_folder() -> None:
+    found = of({"web/package.json": package(), "web/index.js": ""})
+    install, rebuild = layers(found)["dependencies"].commands  # of one shell
+    assert install.startswith("cd web/ && { npm install --ignore-scripts || ")
+    assert "ERESOLVE" in install
+    assert install.endswith("--legacy-peer-deps; }; }")
+    assert rebuild == "npm rebuild || true"
+
+
 def test_the_manager_that_package_json_names() -> None:
     named = package(packageManager="pnpm@8.15.1+sha256.00")
     assert "install -g pnpm@8.15.1\n" in commands(of({"package.json": named, "a.js": ""}))
@@ -497,7 +506,7 @@ def test_a_workflow_with_an_anchor_alone_is_read() -> None:
 
 def test_a_folder_with_a_space_is_one_word_of_the_shell() -> None:
     found = of({"my app/package.json": package(dependencies={"a": "1"}), "our go/go.mod": "require x v1\n"})
-    assert "cd 'my app/' && npm" in commands(found)
+    assert "cd 'my app/' && { npm" in commands(found)
     assert "cd 'our go/' && go mod" in commands(found)
 
 
