@@ -66,6 +66,10 @@ class SandboxUnavailable(SandboxError):
     """There is no such sandbox here (no Docker daemon, no image); the message says how to get it."""
 
 
+class ImageMissing(SandboxUnavailable):
+    """The daemon has no such image, and can't get it."""
+
+
 class BuildFailed(TroopError):
     """The image for a repository's tests can't be built, for a reason that lies in the repository or its settings."""
 

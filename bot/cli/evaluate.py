@@ -19,7 +19,15 @@ from bot.cli.evaluation_progress import Stage, Teller
 from bot.cli.running import SAID
 from bot.cli.solve import SolveOptions, settings_of
 from bot.contracts import Model, Sandbox
-from bot.errors import BuildFailed, CheckoutError, EvaluationError, ForgeError, SandboxError, SandboxUnavailable
+from bot.errors import (
+    BuildFailed,
+    CheckoutError,
+    EvaluationError,
+    ForgeError,
+    ImageMissing,
+    SandboxError,
+    SandboxUnavailable,
+)
 from bot.evaluation.figures import Figures, text
 from bot.evaluation.files import written_to
 from bot.evaluation.hidden import TESTS
@@ -73,6 +81,7 @@ class EvalOptions:
     at_once: int | None = None
     checkouts: tuple[Path, ...] = ()
     test_command: tuple[str, ...] = ()
+    images: str = ""  # the name of each task's own, with fields of it in braces; repositories only
     price: Price | None = None
     speed: Speed | None = None
     reward: RewardModel | None = None
@@ -85,6 +94,8 @@ def options_and_settings(given: dict[str, Any]) -> tuple[EvalOptions, Settings]:
         raise click.UsageError(f"--test-command must contain {TESTS}, as in 'python -m unittest {TESTS}'")
     if given["tests"] and given["tests_from"]:
         raise click.UsageError("--tests lets the model write tests, --tests-from takes another's: give one of the two")
+    if given["images"] and (given["sandbox"] == "process" or given["image"]):
+        raise click.UsageError("--images gives each task an image of its own: leave out --image and --sandbox process")
     reward = given["reward"]
     named = ("base_url", "model", "engine_model", "api_key", "seed", "sandbox", "image", "stop")
     settings = settings_of(SolveOptions(path=Path(), issue_text="", **{name: given[name] for name in named}))
@@ -108,6 +119,7 @@ def options_and_settings(given: dict[str, Any]) -> tuple[EvalOptions, Settings]:
                 "limit",
                 "at_once",
                 "checkouts",
+                "images",
             )
         },
     )
@@ -123,6 +135,8 @@ async def run(options: EvalOptions, settings: Settings) -> int:
     tasks = spread(read_tasks(options.source, settings.models_dir), options.limit)
     if options.stop and isinstance(tasks[0], FunctionTask):
         raise EvaluationError(f"--stop is for runs of the solver, and {options.source} holds functions: leave it out")
+    if options.images and isinstance(tasks[0], FunctionTask):
+        raise EvaluationError(f"--images is for repositories, and {options.source} holds functions: leave it out")
     settings = _wide_enough(settings, options, tasks)
     console = Console(stderr=True, soft_wrap=True, markup=False, emoji=False, highlight=False)
     async with contextlib.AsyncExitStack() as stack:
@@ -281,6 +295,7 @@ class _Evaluation:
             folder=options.out / "work",
             checkouts=options.checkouts,
             test_command=options.test_command,
+            images=options.images,
             notice=functools.cache(teller.say),  # each task has a sandbox, and the same to say of it
         )
         last = options.samples - 1
@@ -294,9 +309,10 @@ class _Evaluation:
             while (task := await shared.take()) is not None:
                 try:
                     found = await evaluate(task, bench, Stage(task.id, teller))
-                except SandboxUnavailable:
-                    raise
                 except _OF_ONE_TASK as error:
+                    its_image = bool(options.images) and isinstance(error, ImageMissing)
+                    if isinstance(error, SandboxUnavailable) and not its_image:
+                        raise
                     self.left_out[task.id] = " ".join(str(error).removeprefix(f"{task.id}: ").split())
                     teller.say(f"left out: {task.id}: {self.left_out[task.id]}")
                     shared.done(task, failed=True)

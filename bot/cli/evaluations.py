@@ -67,9 +67,12 @@ def evaluation() -> None:
 @image
 @click.option("--checkouts", multiple=True, type=click.Path(exists=True, file_okay=False, path_type=Path),
               help="Folder with clones, as owner__name; others are fetched from GitHub. May be repeated.")  # fmt: skip
+@click.option("--images", default="", metavar="NAME",
+              help="Each task's tests run in an image of its own: {id} is the task's id as SWE-bench's images have it "
+              "(swebench/sweb.eval.x86_64.{id}:latest), others in braces are fields of the task.")  # fmt: skip
 @click.option("--test-command", metavar="COMMAND",
-              help="How the hidden tests are run: a command with {tests} in the place of their names.  [default: "
-              "pytest]")  # fmt: skip
+              help="How the hidden tests are run: a command with {tests} in the place of their names.  [default: what "
+              "the names suggest: pytest, unittest, Django's or SymPy's runner]")  # fmt: skip
 @price
 @speed
 @click.option("--reward", nargs=2, metavar="URL MODEL",

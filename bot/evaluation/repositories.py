@@ -10,6 +10,7 @@ from bot.errors import EvaluationError
 from bot.evaluation.checkouts import TaskHost
 from bot.evaluation.files import name_of
 from bot.evaluation.hidden import Judge
+from bot.evaluation.images import with_image
 from bot.evaluation.matrices import line_of
 from bot.evaluation.samples import Sample
 from bot.evaluation.tasks import RepositoryTask
@@ -33,6 +34,7 @@ class Bench:
     folder: Path  # for checkouts and journals
     checkouts: tuple[Path, ...] = ()
     test_command: tuple[str, ...] = ()  # argv with `{tests}`; (): what the tests' names suggest
+    images: str = ""  # each task's own, as `with_image` has it; "": the settings' for all
     venv_of: Path | None = None  # whose `.venv` the process sandbox uses
     notice: Notice = unheard
 
@@ -56,7 +58,7 @@ async def evaluate(task: RepositoryTask, bench: Bench, progress: Progress) -> Ev
     place = bench.folder / name_of(task.id)
     checkout = await check_out(TaskHost(bench.checkouts, task), task.repository, place)
     opened = open_workbench(
-        bench.settings,
+        with_image(bench.settings, task, bench.images),
         checkout,
         base_url=bench.base_url,
         venv_of=bench.venv_of or place / "tree",

@@ -23,6 +23,7 @@ from bot.llm.published_models import HUMANEVAL
 from bot.records import Record
 
 _MOST = 2 << 30  # bytes of a file
+_OF_IMAGES = re.compile(r"image|docker|tag", re.IGNORECASE)
 _ALIASES = {  # of SWE-bench's fields in benchmarks of its form: SWE-bench Pro, SWE-PolyBench
     "fail_to_pass": "FAIL_TO_PASS",
     "pass_to_pass": "PASS_TO_PASS",
@@ -56,6 +57,7 @@ class RepositoryTask(Record):
     reference: str = ""  # the fix that was merged, as a unified diff; shown to nobody
     # Of Multi-SWE-bench, whose tools know a task by it; no part of what a task is known by here.
     pull_request: int | None = Field(default=None, exclude=True)
+    fields: Mapping[str, str] = Field(default={}, exclude=True)  # of its line, those that may name an image
 
 
 Task = FunctionTask | RepositoryTask
@@ -221,7 +223,12 @@ def _swe_bench(row: Mapping[str, Any]) -> RepositoryTask:
         fail_to_pass=_names(row["FAIL_TO_PASS"], "FAIL_TO_PASS"),
         pass_to_pass=_names(row.get("PASS_TO_PASS"), "PASS_TO_PASS"),
         reference=row.get("patch") or "",
+        fields=_of_images(row),
     )
+
+
+def _of_images(row: Mapping[str, Any]) -> dict[str, str]:
+    return {key: text for key, text in row.items() if _OF_IMAGES.search(key) and isinstance(text, str)}
 
 
 def _repository(name: str) -> str:
@@ -247,6 +254,7 @@ def _multi_swe_bench(row: Mapping[str, Any]) -> RepositoryTask:
         fail_to_pass=tuple(dict.fromkeys(name for names in turned for name in names)),
         pass_to_pass=_names(row.get("p2p_tests"), "p2p_tests"),
         reference=row.get("fix_patch") or "",
+        fields=_of_images(row),
         pull_request=int(number) if (number := str(row["number"]).removesuffix(".0")).isdecimal() else None,
     )
 

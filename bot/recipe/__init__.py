@@ -4,7 +4,7 @@
 lock files of the languages, and the workflows of CI for hints. `bot.sandbox.build` carries the recipe out.
 """
 
-from bot.recipe.detect import detect
+from bot.recipe.detect import detect, of_setup
 from bot.recipe.recipe import Layer, Recipe
 
-__all__ = ["Layer", "Recipe", "detect"]
+__all__ = ["Layer", "Recipe", "detect", "of_setup"]

@@ -35,8 +35,7 @@ def detect(
     if config.setup.strip() == "true":
         return Recipe(found=f"`setup` in {FILE_NAME}: the image as it is", image=config.image, setup=config.setup)
     if config.setup:
-        layer = Layer(name="setup", source=FILE_NAME, commands=(f"(\n{config.setup}\n) || exit $?",), whole_tree=True)
-        return Recipe(found=f"`setup` in {FILE_NAME}", layers=(layer,), image=config.image, setup=config.setup)
+        return of_setup(config.setup, FILE_NAME).model_copy(update={"image": config.image})
     told = hints(files, read)
     told = told.model_copy(update={"tests": tuple(dict.fromkeys((*told.tests, *tests_of_tox(files, read))))})
     container = devcontainer(files, read)
@@ -54,6 +53,12 @@ def detect(
             image = config.image
         return _of_manifests(files, read, told).model_copy(update={"image": image, "notes": notes})
     return _of_manifests(files, read, told).model_copy(update={"image": config.image})
+
+
+def of_setup(setup: str, source: str) -> Recipe:
+    """What these shell commands come to. `source`: where they were read, for people."""
+    layer = Layer(name="setup", source=source, commands=(f"(\n{setup}\n) || exit $?",), whole_tree=True)
+    return Recipe(found=f"`setup` in {source}", layers=(layer,), setup=setup)
 
 
 def _of_manifests(files: Sequence[str], read: Read, told: Hints) -> Recipe:

@@ -16,7 +16,7 @@ import docker
 import docker.errors
 import requests.exceptions
 
-from bot.errors import SandboxUnavailable
+from bot.errors import ImageMissing, SandboxUnavailable
 from bot.sandbox import docker_trouble, owner
 
 LABEL = "troop"  # on every container and image that we make; its value is the purpose
@@ -71,7 +71,7 @@ def has_image(client: docker.APIClient, name: str) -> bool:
 
 
 def ensure_image(client: docker.APIClient, name: str) -> str:
-    """The id of the image, pulled where it is not there. Raises `SandboxUnavailable`, which says how to get it."""
+    """The id of the image, pulled where it is not there. Raises `ImageMissing`, which says how to get it."""
     try:
         return str(client.inspect_image(name)["Id"])
     except docker.errors.ImageNotFound:
@@ -81,7 +81,7 @@ def ensure_image(client: docker.APIClient, name: str) -> str:
         client.pull(repository, tag=tag or "latest")
         return str(client.inspect_image(name)["Id"])
     except TROUBLE as error:
-        raise SandboxUnavailable(
+        raise ImageMissing(
             f"the image {name} is not here and can't be pulled: name another in TROOP_SANDBOX_IMAGE, load it with "
             f"`docker load`, or make a minimal one with deploy/make-base-image.sh NAME ({docker_trouble.said(error)})"
         ) from error

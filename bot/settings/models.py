@@ -185,6 +185,8 @@ class SandboxSettings(BaseModel):
     """Processes and threads of one job."""
     output_limit: int = Field(200_000, gt=0)
     """Bytes kept of one job's output; of a run of the repository's own tests five times as many."""
+    setup: str = ""
+    """Shell commands that prepare the image where a repository has no `setup` of its own, in the place of manifests."""
     build: Literal["auto", "setup", "never"] = "auto"
     """What is installed on the image: by `.troop.toml`, else by manifests; `setup`: only by `.troop.toml`."""
     setup_timeout: float = Field(1800.0, gt=0)

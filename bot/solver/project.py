@@ -86,9 +86,13 @@ def disqualifying(checkout: Checkout, commands: Sequence[Sequence[str]]) -> Call
 def build_recipe(checkout: Checkout, config: RepoConfig, settings: Settings) -> Recipe:
     """How the image for the repository's tests is built, as far as the server builds any.
 
-    Where repositories may not set `setup`, their manifests decide nothing either: those can run commands as well.
+    Where repositories may not set `setup`, their manifests decide nothing either: those can run commands as well. What
+    the operator sets stands in for them.
     """
     allowed = (settings.sandbox.image, *settings.sandbox.images_allowed)
+    if settings.sandbox.setup and settings.sandbox.build != "never" and not config.setup:
+        found = recipe.of_setup(settings.sandbox.setup, "TROOP_SANDBOX_SETUP")
+        return found.model_copy(update={"image": config.image})
     build = settings.sandbox.build if "setup" in settings.repository_may_set else "never"
     if build == "auto" or (build == "setup" and config.setup):
         return recipe.detect(checkout.files, _reader(checkout), config, may_use=allowed.__contains__)

@@ -37,6 +37,19 @@ def test_the_operator_says_what_is_built(checkout: Checkout) -> None:
         assert "sandbox.setup is ignored" in found.notes[0]
 
 
+def test_a_setup_of_the_operators_stands_in_for_manifests_and_not_for_the_repositorys_own(checkout: Checkout) -> None:
+    def given(build: str = "auto", may: tuple[str, ...] = ("setup",)) -> Settings:
+        known = settings(build, may)
+        return known.model_copy(update={"sandbox": known.sandbox.model_copy(update={"setup": "make all"})})
+
+    for there in (given(), given("setup"), given("auto", ())):
+        found = build_recipe(checkout, RepoConfig(image="golang:1"), there)
+        assert (found.found, found.setup, found.image) == ("`setup` in TROOP_SANDBOX_SETUP", "make all", "golang:1")
+        assert [layer.source for layer in found.layers] == ["TROOP_SANDBOX_SETUP"]
+    assert build_recipe(checkout, SETUP, given()).setup == "make deps"
+    assert build_recipe(checkout, RepoConfig(), given("never")).layers == ()
+
+
 def test_commands_of_the_recipe_come_after_those_that_the_files_suggest(checkout: Checkout) -> None:
     suggested = build_recipe(checkout, RepoConfig(), settings())
     assert own_test_commands(checkout, RepoConfig(), suggested)[-1] == ("go", "test", "./...")
