@@ -39,8 +39,9 @@ def django_command(files: Sequence[str], read: Read) -> tuple[str, ...] | None:
     for script in RUNNERS:
         text = read(script) if script in files else None
         if text and "django" in text:
-            # Without it no test is named that passes; other people's runners may know no such option.
-            return ("python3", script, *(("-v", "2") if "--verbosity" in text else ()))
+            # Other people's runners may know no such options. Of results, only this process' own are proved.
+            known = (("--verbosity", ("-v", "2")), ("--parallel", ("--parallel", "1")))
+            return ("python3", script, *(word for name, words in known if name in text for word in words))
     folder = _managed(files)
     if folder is None or not any(map(_TEST.search, files)):
         return None

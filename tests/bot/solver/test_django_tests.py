@@ -12,7 +12,7 @@ from bot.solver.comparison import told
 from bot.solver.test_runners import PYTEST, PYTEST_ALONE, UNITTEST, detect, narrowed
 from tests.patience import PATIENCE
 
-RUNNER = 'import django\nparser.add_argument("--verbosity")\n'
+RUNNER = 'import django\nparser.add_argument("--verbosity")\nparser.add_argument("--parallel")\n'
 # As Django's own: it finds the tests itself, and gives them to unittest.
 MANAGE = """
 import argparse
@@ -43,7 +43,7 @@ def detected(files: dict[str, str]) -> tuple[tuple[str, ...], ...]:
 @pytest.mark.parametrize(
     ("files", "expected"),
     [
-        ({"tests/runtests.py": RUNNER}, ("python3", "tests/runtests.py", "-v", "2")),
+        ({"tests/runtests.py": RUNNER}, ("python3", "tests/runtests.py", "-v", "2", "--parallel", "1")),
         ({"runtests.py": "import django\n"}, ("python3", "runtests.py")),
         ({"manage.py": "", "app/tests.py": ""}, ("python3", "manage.py", "test", "-v", "2", "--noinput")),
         (
