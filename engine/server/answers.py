@@ -3,11 +3,12 @@
 import time
 import uuid
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from importlib import metadata
 from typing import Any
 
 from engine.schedule.sequence import Output, Request, TokenLogprob
+from engine.server.long_json import write_json
 from engine.text.tokenizer import Tokenizer
 
 LEAST_LOGPROB = -9999.0  # what OpenAI reports for minus infinity, which JSON cannot express
@@ -79,10 +80,19 @@ class Answer(ABC):
             "model": model,
         }
 
-    def whole(self, choices: Iterable[Choice], requests: Sequence[Request]) -> dict[str, Any]:
-        """The complete object."""
-        found = [self.choice(choice, requests) for choice in choices]
-        return {**self._head, "choices": found, "usage": self.usage(requests)}
+    def written(self, choices: Iterable[Choice], requests: Sequence[Request]) -> Iterator[str]:
+        """The complete object in JSON, in parts: whole, it would be millions of objects, which keep the collector."""
+        yield write_json({**self._head, "usage": self.usage(requests)}).removesuffix("}")
+        for name, items in self.lists(choices, requests):
+            yield f',"{name}":['
+            for place, item in enumerate(items):
+                yield f"{',' if place else ''}{write_json(item)}"
+            yield "]"
+        yield "}"
+
+    def lists(self, choices: Iterable[Choice], requests: Sequence[Request]) -> Iterator[tuple[str, Iterable[Any]]]:
+        """The lists of the complete object, by their names."""
+        yield "choices", (self.choice(choice, requests) for choice in choices)
 
     def last_chunk(self, requests: Sequence[Request]) -> dict[str, Any]:
         """The chunk without choices that carries the usage."""
@@ -105,21 +115,18 @@ class Answer(ABC):
     def chunks(self, choice: Choice, requests: Sequence[Request]) -> list[dict[str, Any]]:
         """Chunks of a stream for a choice, which holds only what is new."""
 
-    def _scores(self, request: Request) -> list[dict[str, Any] | None]:
+    def _scores(self, request: Request) -> Iterator[dict[str, Any] | None]:
         """Log-probabilities of a prompt in vLLM's form: of each token and of the likeliest, by their numbers."""
-        found: list[dict[str, Any] | None] = [None]
+        yield None
         for entry in request.prompt_logprobs:
             top = entry.top[: self._prompt_logprobs]
             ranked = {token: (logprob, rank) for rank, (token, logprob) in enumerate(top, 1)}
             ranked = {entry.token: (entry.logprob, entry.rank)} | ranked
-            found.append(
-                {
-                    str(token): {
-                        "logprob": max(logprob, LEAST_LOGPROB),
-                        "rank": rank,
-                        "decoded_token": self._tokenizer.token_bytes(token).decode("utf-8", "replace"),
-                    }
-                    for token, (logprob, rank) in ranked.items()
+            yield {
+                str(token): {
+                    "logprob": max(logprob, LEAST_LOGPROB),
+                    "rank": rank,
+                    "decoded_token": self._tokenizer.token_bytes(token).decode("utf-8", "replace"),
                 }
-            )
-        return found
+                for token, (logprob, rank) in ranked.items()
+            }

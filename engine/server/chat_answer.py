@@ -1,6 +1,6 @@
 """Answers to chat requests: messages with content, thoughts and tool calls."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,14 +32,13 @@ class ChatForm(Answer):
         self._options = options
         self._growing: dict[int, _Growing] = {}  # by choice
 
-    def whole(self, choices: Any, requests: Sequence[Request]) -> dict[str, Any]:
+    def lists(self, choices: Iterable[Choice], requests: Sequence[Request]) -> Iterator[tuple[str, Iterable[Any]]]:
         """See `Answer`."""
-        found = super().whole(choices, requests)
+        yield from super().lists(choices, requests)
         if self._tokens:
-            found["prompt_token_ids"] = requests[0].prompt
+            yield "prompt_token_ids", requests[0].prompt
         if self._prompt_logprobs is not None:
-            found["prompt_logprobs"] = self._scores(requests[0])
-        return found
+            yield "prompt_logprobs", self._scores(requests[0])
 
     def choice(self, choice: Choice, requests: Sequence[Request]) -> dict[str, Any]:
         """See `Answer`."""

@@ -49,7 +49,7 @@ class CompletionForm(Answer):
             if first:
                 body["prompt_token_ids"] = request.prompt
         if self._prompt_logprobs is not None:
-            body["prompt_logprobs"] = self._scores(request)
+            body["prompt_logprobs"] = list(self._scores(request))
         return body
 
     def chunks(self, choice: Choice, requests: Sequence[Request]) -> list[dict[str, Any]]:

@@ -43,7 +43,8 @@ async def deliver(
         _abort(service, requests)
     if choices is None:
         return Response(status_code=499)  # the client is gone
-    text = await asyncio.to_thread(lambda: write_json(answer.whole(choices, requests)))  # it may take seconds
+    # It may take seconds.
+    text = await asyncio.to_thread(lambda: "".join(answer.written(choices, requests)).encode())
     return Response(text, media_type="application/json")
 
 

@@ -134,8 +134,8 @@ def held(monkeypatch: pytest.MonkeyPatch, owner: Any, name: str) -> Iterator[Cal
         (bodies, "read_json", "/v1/chat/completions", {**ASKED, "messages": [LONG]}),
         (bodies, "read_json", "/v1/completions", {"prompt": [5] * AT_ONCE}),
         (bodies, "read_json", "/tokenize", {"prompt": LONG["content"]}),
-        (Answer, "whole", "/v1/completions", {"prompt": "a", "max_tokens": 2, "logprobs": 2}),
-        (Answer, "whole", "/v1/chat/completions", {**ASKED, "logprobs": True, "n": 3}),
+        (Answer, "written", "/v1/completions", {"prompt": "a", "max_tokens": 2, "logprobs": 2}),
+        (Answer, "written", "/v1/chat/completions", {**ASKED, "logprobs": True, "n": 3}),
     ],
 )
 def test_others_are_answered_while_something_long_is_read_or_written(
