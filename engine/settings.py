@@ -14,7 +14,7 @@ TOOL_PARSERS = (
     "hermes", "qwen3_coder", "glm45", "llama3_json", "mistral", "granite", "deepseek_v3", "deepseek_v31",
     "deepseek_v32", "kimi_k2", "seed_oss", "minimax_m2", "cohere", "gemma4", "olmo3", "lfm2",
     "llama4", "apertus", "functionary", "minimax_m1", "minimax_m3", "hunyuan_a13b", "hy_v3", "hy_v4", "solar_open",
-    "kimi_k3", "harmony",
+    "kimi_k3", "gigachat", "harmony",
 )  # fmt: skip
 REASONING_PARSERS = (
     "think", "seed", "mistral", "cohere", "gemma4", "apertus", "minimax_m3", "hy_v3", "hy_v4", "solar_open",

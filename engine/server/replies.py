@@ -147,14 +147,16 @@ class ReplyForms:
         if plan.harmony:
             if "<|message|>" in plan.head:  # the prompt has the beginning of an answer
                 return content
-            return call_grammar.reply_grammar(calls, content, call_grammar.harmony_thoughts(self._mark), self._mark)
+            thoughts, around = call_grammar.harmony_thoughts(self._mark), call_grammar.harmony_content(self._mark)
+            return call_grammar.reply_grammar(calls, content, thoughts, around)
         closed = plan.thoughts is not None and prompt.text.rstrip().endswith(plan.thoughts.close)
-        before = ""
-        if plan.thoughts is not None and not closed and (plan.thinking or body.prefill is None):
-            before = call_grammar.thoughts_before(plan.thoughts, self._mark, plan.thinking)
-        if calls is None and not before:
+        before, around = "", ("", "")
+        if plan.thoughts is not None and (plan.thinking or body.prefill is None):
+            before = "" if closed else call_grammar.thoughts_before(plan.thoughts, self._mark, plan.thinking)
+            around = call_grammar.content_in(plan.thoughts, self._mark)
+        if calls is None and not before and not any(around):
             return content
-        return call_grammar.reply_grammar(calls, content, before)
+        return call_grammar.reply_grammar(calls, content, before, around)
 
     def _mark(self, text: str) -> str:
         return self._tokenizer.in_tokens(text, quoted)

@@ -5,13 +5,23 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from engine.errors import RequestError
-from engine.text.grammar import SPACE, Grammar
-from engine.text.replies import gemma
+from engine.text.grammar import Grammar
+from engine.text.replies import gemma, nested
 from engine.text.replies.formats import ThoughtFormat, ToolFormatName
 from engine.text.replies.gemma_grammar import GemmaValues
-from engine.text.replies.lark import ANY, Mark, quoted
-from engine.text.replies.markup import HUNYUAN_SUFFIXES
+from engine.text.replies.lark import ANY, Mark, quoted, spaced
+from engine.text.replies.markup import (
+    DSML,
+    DSML_INVOKE,
+    DSML_PARAMETER,
+    FUNCTION,
+    HUNYUAN_SUFFIXES,
+    INVOKE,
+    KIMI_K3,
+    Tag,
+)
 from engine.text.replies.pieces import Schemas
+from engine.text.replies.tag_grammar import TaggedValues, TypedValues
 from engine.text.replies.unquoted import parameter, types_of
 
 NO_PARAMETERS: Mapping[str, Any] = {"type": "object", "properties": {}, "additionalProperties": False}
@@ -74,48 +84,44 @@ class CallGrammar:
         return self._repeated(f"{begin} {quoted(chr(10))} {call} {quoted(chr(10))} {end}", quoted("\n"))
 
     def _qwen3_coder(self) -> str:
-        return self._functions("<tool_call>", "</tool_call>", "\n")
+        call = f"{quoted(chr(10))} {self._elements(*FUNCTION, blank=chr(10))}"
+        return self._repeated(f"{self._mark('<tool_call>')} {call} {self._mark('</tool_call>')}", quoted("\n"))
 
     def _seed_oss(self) -> str:
-        return self._functions("<seed:tool_call>", "</seed:tool_call>", "")
-
-    def _functions(self, begin: str, end: str, blank: str) -> str:
-        call = self._marked_up(
-            lambda tool: f"<function={tool}>\n",
-            lambda key, _: f"<parameter={key}>{blank}",
-            f"{blank}</parameter>\n",
-            "</function>",
-        )
-        call = f"{self._mark(begin)} {quoted(chr(10))} {call} {quoted(chr(10))} {self._mark(end)}"
-        return self._repeated(call, quoted("\n"))
+        begin, end = self._mark("<seed:tool_call>"), self._mark("</seed:tool_call>")
+        return self._repeated(f"{begin} {quoted(chr(10))} {self._elements(*FUNCTION)} {end}", quoted("\n"))
 
     def _minimax_m2(self) -> str:
-        return self._invocations("<minimax:tool_call>", "</minimax:tool_call>", "", lambda _: "")
+        calls = f"{quoted(chr(10))} {self._repeated(self._elements(*INVOKE))}"
+        return f"{self._mark('<minimax:tool_call>')} {calls} {self._mark('</minimax:tool_call>')}"
 
     def _deepseek_v32(self) -> str:
-        begin, end = "<｜DSML｜function_calls>", "</｜DSML｜function_calls>"
-        return self._invocations(begin, end, "｜DSML｜", lambda texts: f' string="{json.dumps(texts)}"')
+        call = self._elements(DSML_INVOKE, DSML_PARAMETER, said=lambda texts: f'" string="{json.dumps(texts)}"')
+        begin, end = self._mark(f"<{DSML}function_calls>"), self._mark(f"</{DSML}function_calls>")
+        return f"{begin} {quoted(chr(10))} {self._repeated(call)} {end}"
 
-    def _invocations(self, begin: str, end: str, prefix: str, said: Callable[[bool], str]) -> str:
-        call = self._marked_up(
-            lambda tool: f'<{prefix}invoke name="{tool}">\n',
-            lambda key, schema: f'<{prefix}parameter name="{key}"{said("string" in types_of(schema))}>',
-            f"</{prefix}parameter>\n",
-            f"</{prefix}invoke>\n",
-        )
-        return f"{self._mark(begin)} {quoted(chr(10))} {self._repeated(call)} {self._mark(end)}"
-
-    def _marked_up(self, call: Callable[[str], str], begin: Callable[[str, Any], str], end: str, call_end: str) -> str:
-        """One call of any tool in markup: its `begin` of a parameter goes by its name and schema."""
-        ways = []
+    def _elements(self, call: Tag, parameter_: Tag, blank: str = "", said: Callable[[bool], str] = lambda _: "") -> str:
+        """One call of any tool. `said`: what a parameter says of its value, by whether that may be a text."""
+        end, ways = f"{blank}{parameter_.end}\n", []
         for tool, schema in self._tools.items():
-            parts = [quoted(call(tool))]
+            parts = [quoted(f"{call.begin}{tool}{call.named}\n")]
             for key in _properties(schema):
                 own = parameter(schema, key)
-                written = self._rule(f"{quoted(begin(key, own))} {self._unquoted(own, end)}")
+                begin = f"{parameter_.begin}{key}{said('string' in types_of(own))}{parameter_.named}{blank}"
+                written = self._rule(f"{quoted(begin)} {self._unquoted(own, end)}")
                 parts.append(written if key in _required(schema) else f"{written}?")
-            ways.append(" ".join([*parts, quoted(call_end)]))
+            ways.append(" ".join([*parts, quoted(f"{call.end}\n")]))
         return self._rule(" | ".join(ways))
+
+    def _minimax_m3(self) -> str:
+        begin, end = self._mark(nested.BEGIN), self._mark(nested.END)
+        call = self._rule(" | ".join(TaggedValues(self._mark, self._rule).call(*tool) for tool in self._tools.items()))
+        return f"{begin} {quoted(chr(10))} {self._repeated(call)} {end}"
+
+    def _kimi_k3(self) -> str:
+        begin, end = self._mark(KIMI_K3.begin), self._mark(KIMI_K3.end)
+        call = self._rule(" | ".join(TypedValues(self._mark, self._rule).call(*tool) for tool in self._tools.items()))
+        return f"{begin} {self._repeated(call)} {end}"
 
     def _unquoted(self, schema: Any, end: str) -> str:
         """A value and what ends it. Texts are written as they are."""
@@ -123,7 +129,7 @@ class CallGrammar:
             texts = [value if isinstance(value, str) else json.dumps(value) for value in schema["enum"]]
             return f"({' | '.join(map(quoted, texts))}) {quoted(end)}"
         if "string" not in types_of(schema):
-            return f"{self._rule(f'%json {json.dumps(_spaced(schema))}')} {quoted(end)}"
+            return f"{self._rule(f'%json {json.dumps(spaced(schema))}')} {quoted(end)}"
         return self._rule(ANY, end)
 
     def _glm45(self) -> str:
@@ -166,7 +172,7 @@ class CallGrammar:
         end = self._mark(f"</arg_value{suffix}>")
         if end.startswith("<["):  # a token ends it
             texts = "string" in types_of(schema)
-            value = self._rule(ANY) if texts else self._rule(f"%json {json.dumps(_spaced(schema))}")
+            value = self._rule(ANY) if texts else self._rule(f"%json {json.dumps(spaced(schema))}")
             return f"{value} {end}"
         return self._unquoted(schema, f"</arg_value{suffix}>")
 
@@ -206,6 +212,15 @@ class CallGrammar:
         call = self._each(self._head(), quoted("}"))
         return f"{self._mark('<|tool_call|>')} {quoted('[')} {self._repeated(call, quoted(', '))} {quoted(']')}"
 
+    def _gigachat(self) -> str:
+        begin = self._mark("<|function_call|>")
+        if not begin.startswith("<["):  # 3.0, whose vocabulary has no token for it
+            begin = (
+                f"{self._mark('<|message_sep|>')} {quoted(chr(10) * 2 + 'function call')} {self._mark('<|role_sep|>')}"
+            )
+            begin = f"{begin} {quoted(chr(10))}"
+        return self._repeated(self._each(lambda name: f"{begin} {self._head()(name)}", quoted("}")))
+
     def _cohere(self) -> str:
         begin, between = quoted('{"tool_call_id": "'), '", "tool_name": {}, "parameters": '
         call = self._each(
@@ -228,7 +243,7 @@ class CallGrammar:
             "tool_choice",
         )
 
-    _lfm2 = _minimax_m3 = _kimi_k3 = _olmo3
+    _lfm2 = _olmo3
 
     def _deepseek_v3(self) -> str:
         return self._deepseek("function", "\n```json\n", "\n```", quoted("\n"))
@@ -265,7 +280,7 @@ class CallGrammar:
 
 
 def reply_grammar(
-    calls: CallGrammar | None, content: Grammar | None, thoughts: str, harmony: Mark | None = None
+    calls: CallGrammar | None, content: Grammar | None, thoughts: str, around: tuple[str, str] = ("", "")
 ) -> Grammar:
     """A grammar for a whole reply: thoughts, then calls or content.
 
@@ -273,7 +288,7 @@ def reply_grammar(
         calls: those that are allowed, or demanded if there is no `content`.
         content: what content must follow.
         thoughts: a Lark expression for what may come before, with its rules after a line break; empty: nothing.
-        harmony: of a model that writes content in Harmony's channels: how its marks are written.
+        around: Lark expressions for what stands before and behind content.
     """
     before, _, more = thoughts.partition("\n")
     ways, rules = [], [more] if more else []
@@ -281,9 +296,7 @@ def reply_grammar(
         ways.append("calls")
         rules.append(calls.rules("calls"))
     if content is not None:
-        ways.append("@content")
-        if harmony:
-            ways[-1] = f'{harmony("<|channel|>")} "final" {harmony("<|message|>")} @content'
+        ways.append(f"{around[0]} @content {around[1]}")
     start = f"start: {before} ({' | '.join(ways)})\n" + "\n".join(rules)
     field = "tools" if content is None else content.field
     if content is None:
@@ -302,6 +315,21 @@ def thoughts_before(form: ThoughtFormat, mark: Mark, opened: bool) -> str:
     return f"{thought}\n{rules}" if opened else f"({mark(form.open)} {thought})?\n{rules}"
 
 
+def content_in(form: ThoughtFormat, mark: Mark) -> tuple[str, str]:
+    """What stands around content, as `reply_grammar` takes it: the model may end its text without the last marks."""
+    first, last = form.content
+    before = " ".join(map(mark, first))
+    behind = ""
+    for text in reversed(last):
+        behind = f"({mark(text)} {behind})?"
+    return before, behind
+
+
+def harmony_content(mark: Mark) -> tuple[str, str]:
+    """The final channel; see `content_in`."""
+    return f'{mark("<|channel|>")} "final" {mark("<|message|>")}', ""
+
+
 def harmony_thoughts(mark: Mark) -> str:
     """Messages in the analysis channel as `reply_grammar` takes them."""
     end, message = mark("<|end|>"), mark("<|message|>")
@@ -316,7 +344,7 @@ def _object(schema: Any) -> dict[str, Any]:
     """Parameters as a schema of an object."""
     if not schema:
         return dict(NO_PARAMETERS)
-    found: dict[str, Any] = _spaced(schema)
+    found: dict[str, Any] = spaced(schema)
     return {"type": "object"} | found
 
 
@@ -335,7 +363,3 @@ def _properties(schema: dict[str, Any]) -> dict[str, Any]:
 def _required(schema: dict[str, Any]) -> list[Any]:
     found = schema.get("required")
     return found if isinstance(found, list) else []
-
-
-def _spaced(schema: Any) -> Any:
-    return schema | {"x-guidance": {"whitespace_pattern": SPACE}} if isinstance(schema, dict) else schema

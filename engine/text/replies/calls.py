@@ -21,6 +21,7 @@ _KIMI_CALL = re.compile(
 _SOLAR_CALL = re.compile(
     r"<\|tool_call:begin\|>[^<]*<\|tool_call:name\|>([^<]+)<\|tool_call:args\|>(.*?)<\|tool_call:end\|>", re.DOTALL
 )
+_GIGACHAT = re.compile(r"(?:<\|message_sep\|>\s*)?function call<\|role_sep\|>|<\|function_call\|>")
 _MISTRAL_CALL = re.compile(r"\s*([\w.-]+)(?:\[CALL_ID\]\w+)?\[ARGS\](.*)\Z", re.DOTALL)
 
 
@@ -119,6 +120,12 @@ def cohere(section: str, _: Schemas) -> list[ToolCall]:
     if not isinstance(values, list) or not values or not all(isinstance(value, dict) for value in values):
         raise ValueError("no list of calls")
     return [as_call({"name": value.get("tool_name"), **value}, "parameters") for value in values]
+
+
+def gigachat(section: str, _: Schemas) -> list[ToolCall]:
+    """`function call<|role_sep|>` or `<|function_call|>`, then `{"name": ..., "arguments": {...}}`, for each call."""
+    parts = _GIGACHAT.split(section.strip().removesuffix("<|message_sep|>"))
+    return [as_call(parsed(part), *_ARGUMENTS) for part in parts[1:]]
 
 
 def granite(section: str, _: Schemas) -> list[ToolCall]:

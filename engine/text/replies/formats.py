@@ -34,6 +34,7 @@ ToolFormatName = Literal[
     "hy_v4",
     "solar_open",
     "kimi_k3",
+    "gigachat",
     "harmony",
 ]
 ThoughtFormatName = Literal[
@@ -83,6 +84,7 @@ class ThoughtFormat:
     open: str
     close: str
     around: tuple[str, ...] = ()  # marks around content, which are no text
+    content: tuple[tuple[str, ...], tuple[str, ...]] = ((), ())  # those that content begins and ends with
     tokens: tuple[str, ...] = ()  # special tokens that the marks are made of
 
     @property
@@ -144,6 +146,11 @@ TOOL_FORMATS: dict[ToolFormatName, ToolFormat] = {
         ToolFormat(
             "kimi_k3", markup.reader(markup.KIMI_K3), (markup.KIMI_K3.begin,), markup.KIMI_K3.end, marks=_KIMI_TOKENS
         ),
+        ToolFormat(
+            "gigachat", calls.gigachat,
+            ("<|message_sep|>\n\nfunction call<|role_sep|>", "function call<|role_sep|>", "<|function_call|>"),
+            marks=("<|message_sep|>", "<|role_sep|>"),
+        ),
         ToolFormat("mistral", calls.mistral, ("[TOOL_CALLS]",), marks=("[ARGS]", "[CALL_ID]")),
         ToolFormat("granite", calls.granite, ("<|tool_call|>",), marks=("<|/tool_call|>",)),
         ToolFormat("deepseek_v3", calls.deepseek, *_DEEPSEEK, marks=_DEEPSEEK_MARKS),
@@ -166,11 +173,13 @@ THOUGHT_FORMATS: dict[ThoughtFormatName, ThoughtFormat] = {
     "hy_v4": ThoughtFormat("hy_v4", "<think:6124c78e>", "</think:6124c78e>"),
     "solar_open": ThoughtFormat(
         "solar_open", "<|think|>", "<|end|>",
-        ("<|begin|>assistant", "<|content|>", "<|end|>", "<|flush|>", "<|calls|>"), ("<|begin|>",),
+        ("<|begin|>assistant", "<|content|>", "<|end|>", "<|flush|>", "<|calls|>"), (("<|content|>",), ("<|end|>",)),
+        ("<|begin|>",),
     ),
     "kimi_k3": ThoughtFormat(
         "kimi_k3", "<|open|>think<|sep|>", "<|close|>think<|sep|>",
-        ("<|open|>response<|sep|>", "<|close|>response<|sep|>", "<|close|>message<|sep|>"), _KIMI_TOKENS,
+        ("<|open|>response<|sep|>", "<|close|>response<|sep|>", "<|close|>message<|sep|>"),
+        (("<|open|>response<|sep|>",), ("<|close|>response<|sep|>", "<|close|>message<|sep|>")), _KIMI_TOKENS,
     ),
 }  # fmt: skip
 
@@ -201,6 +210,8 @@ def tool_format_of(template: str) -> ToolFormatName | None:
         ("<|tools_prefix|>", "apertus"),
         ("<|tool_call:begin|>", "solar_open"),
         ("<|open|>", "kimi_k3"),
+        ("<|function_call|>", "gigachat"),
+        ("function call<|role_sep|>", "gigachat"),
         ("<tool_calls>[", "hunyuan_a13b"),
         ("<tool_calls>", "minimax_m1"),
         ("<parameter=", "qwen3_coder"),

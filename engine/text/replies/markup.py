@@ -16,6 +16,7 @@ class Markup(NamedTuple):
     call: "re.Pattern[str]"  # begins a call; group 1: the tool's name
     parameter: "re.Pattern[str]"  # groups: `name`, `value`, perhaps `text`: whether it is a text
     call_end: "re.Pattern[str]"
+    escapes: bool = False  # names are written with `escaped`
 
 
 def read_markup(markup: Markup, section: str, schemas: Schemas) -> list[ToolCall]:
@@ -33,7 +34,7 @@ def read_markup(markup: Markup, section: str, schemas: Schemas) -> list[ToolCall
             raise ValueError("no function")
         name, found, at = named[1].strip(), dict[str, Any](), named.end()
         while (pair := markup.parameter.match(body, at)) is not None:
-            found[pair["name"].strip()] = _value(pair, schemas.get(name, {}))
+            found |= _given(pair, schemas.get(name, {}), markup.escapes)
             at = pair.end()
         end = markup.call_end.match(body, at)
         if end is None:
@@ -43,36 +44,59 @@ def read_markup(markup: Markup, section: str, schemas: Schemas) -> list[ToolCall
     return calls
 
 
-def _value(pair: "re.Match[str]", schema: dict[str, Any]) -> Any:
+def _given(pair: "re.Match[str]", schema: dict[str, Any], escapes: bool) -> dict[str, Any]:
+    """The argument of a pair, or all arguments of one without a name."""
+    if pair["name"] is None:
+        found = parsed(pair["value"])
+        if not isinstance(found, dict):
+            raise ValueError("the arguments are not an object")
+        return found
+    name = unescaped(pair["name"]) if escapes else pair["name"].strip()
     said = pair.groupdict().get("text")
     if said is None:
-        return value_of(pair["value"], schema, pair["name"].strip())
-    return pair["value"] if said in ("true", "string") else parsed(pair["value"])
+        return {name: value_of(pair["value"], schema, name)}
+    return {name: pair["value"] if said in ("true", "string") else parsed(pair["value"])}
 
 
-def _functions(begin: str, end: str, blank: str) -> Markup:
-    """`<function=NAME><parameter=KEY>VALUE</parameter>...</function>`. `blank`: what is around a value beside it."""
-    follows = r"(?=<parameter=|</function>\s*(?:<function=|\Z))"
-    value = rf"<parameter=(?P<name>[^>\n]+)>{blank}(?P<value>.*?){blank}</parameter>\s*{follows}"
+def escaped(name: str) -> str:
+    """A name as Kimi K3 writes it in quotes."""
+    return name.replace("&", "&amp;").replace('"', "&quot;")
+
+
+def unescaped(name: str) -> str:
+    """See `escaped`."""
+    return name.replace("&quot;", '"').replace("&amp;", "&")
+
+
+class Tag(NamedTuple):
+    """An element: what is before its name and behind it, and what ends it."""
+
+    begin: str
+    named: str
+    end: str
+
+
+def _elements(begin: str, end: str, call: Tag, parameter: Tag, blank: str = "", said: str = "") -> Markup:
+    """Parameters within calls within a section.
+
+    Args:
+        begin: of a section.
+        end: of a section.
+        call: its name is the tool's.
+        parameter: its name is the argument's.
+        blank: a pattern of what is around a value beside it.
+        said: a pattern of what tells texts apart, between a parameter's name and what is behind it.
+    """
+    opens, shuts = re.escape(parameter.begin), re.escape(call.end)
+    follows = rf"(?={opens}|{shuts}\s*(?:{re.escape(call.begin)}|\Z))"
+    name = rf'{opens}(?P<name>[^>"\n]+){said}{re.escape(parameter.named)}'
+    value = rf"{blank}(?P<value>.*?){blank}{re.escape(parameter.end)}\s*{follows}"
     return Markup(
         begin,
         end,
-        re.compile(r"<function=([^>\n]+)>\s*"),
-        re.compile(value, re.DOTALL),
-        re.compile(r"</function>\s*"),
-    )
-
-
-def _invocations(begin: str, end: str, prefix: str = "", said: str = "") -> Markup:
-    """`<invoke name="NAME"><parameter name="KEY">VALUE</parameter>...</invoke>`. `said`: what tells texts apart."""
-    follows = rf'(?=<{prefix}parameter name="|</{prefix}invoke>\s*(?:<{prefix}invoke name="|\Z))'
-    value = rf'<{prefix}parameter name="(?P<name>[^"\n]+)"{said}>(?P<value>.*?)</{prefix}parameter>\s*{follows}'
-    return Markup(
-        begin,
-        end,
-        re.compile(rf'<{prefix}invoke name="([^"\n]+)">\s*'),
-        re.compile(value, re.DOTALL),
-        re.compile(rf"</{prefix}invoke>\s*"),
+        re.compile(rf'{re.escape(call.begin)}([^>"\n]+){re.escape(call.named)}\s*'),
+        re.compile(name + value, re.DOTALL),
+        re.compile(rf"{shuts}\s*"),
     )
 
 
@@ -81,24 +105,30 @@ def reader(markup: Markup) -> Callable[[str, Schemas], list[ToolCall]]:
     return lambda section, schemas: read_markup(markup, section, schemas)
 
 
-QWEN3_CODER = _functions("<tool_call>", "</tool_call>", r"\n?")
-SEED_OSS = _functions("<seed:tool_call>", "</seed:tool_call>", "")
-MINIMAX_M2 = _invocations("<minimax:tool_call>", "</minimax:tool_call>")
-DEEPSEEK_V32 = _invocations(
-    "<｜DSML｜function_calls>", "</｜DSML｜function_calls>", "｜DSML｜", ' string="(?P<text>true|false)"'
-)
-
-
-KIMI_K3 = Markup(  # attributes and values as they are: what they quote is left so
+FUNCTION = Tag("<function=", ">", "</function>"), Tag("<parameter=", ">", "</parameter>")
+INVOKE = Tag('<invoke name="', '">', "</invoke>"), Tag('<parameter name="', '">', "</parameter>")
+DSML = "｜DSML｜"
+DSML_INVOKE = Tag(f'<{DSML}invoke name="', '">', f"</{DSML}invoke>")
+DSML_PARAMETER = Tag(f'<{DSML}parameter name="', ">", f"</{DSML}parameter>")
+QWEN3_CODER = _elements("<tool_call>", "</tool_call>", *FUNCTION, r"\n?")
+SEED_OSS = _elements("<seed:tool_call>", "</seed:tool_call>", *FUNCTION)
+MINIMAX_M2 = _elements("<minimax:tool_call>", "</minimax:tool_call>", *INVOKE)
+DEEPSEEK_V32 = _elements(
+    f"<{DSML}function_calls>", f"</{DSML}function_calls>", DSML_INVOKE, DSML_PARAMETER,
+    said='" string="(?P<text>true|false)"',
+)  # fmt: skip
+KIMI_K3 = Markup(  # values as they are: what they quote is left so; `json` holds all arguments of a call
     "<|open|>tools<|sep|>",
     "<|close|>tools<|sep|>",
     re.compile(r'<\|open\|>call tool="([^"]+)"[^<]*<\|sep\|>\s*'),
     re.compile(
-        r'<\|open\|>argument key="(?P<name>[^"]+)" type="(?P<text>\w+)"<\|sep\|>(?P<value>.*?)'
-        r"<\|close\|>argument<\|sep\|>\s*(?=<\|open\|>argument |<\|close\|>call<\|sep\|>\s*(?:<\|open\|>call |\Z))",
+        r'<\|open\|>(?:argument key="(?P<name>[^"]+)"|json) type="(?P<text>\w+)"<\|sep\|>(?P<value>.*?)'
+        r"<\|close\|>(?:argument|json)<\|sep\|>\s*"
+        r"(?=<\|open\|>argument |<\|close\|>call<\|sep\|>\s*(?:<\|open\|>call |\Z))",
         re.DOTALL,
     ),
     re.compile(r"<\|close\|>call<\|sep\|>\s*"),
+    escapes=True,
 )
 
 

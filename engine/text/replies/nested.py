@@ -10,7 +10,7 @@ SPACE_MARK = "]<]minimax[>["  # before each tag, so that a text may spell tags
 BEGIN, END = f"{SPACE_MARK}<tool_call>", f"{SPACE_MARK}</tool_call>"
 _TAG = re.compile(re.escape(SPACE_MARK) + r"\s*<(/?)([^<>]+)>")
 _INVOKE = re.compile(r'invoke\s+name="([^"]+)"')
-_ITEM = "item"  # an element of a list
+ITEM = "item"  # an element of a list
 _DEPTH = 100
 
 
@@ -53,7 +53,7 @@ class _Elements:
                 parts.append(self.element(inner, depth + 1))
         _blank(self.next("/", name)[1])
         types = types_of(schema)
-        if parts and all(key == _ITEM for key, _ in parts) and "object" not in types:
+        if parts and all(key == ITEM for key, _ in parts) and "object" not in types:
             return name, [value for _, value in parts]
         if parts or (types == {"object"} and not text.strip()):
             return name, dict(parts)
@@ -87,7 +87,7 @@ def _within(schema: Any) -> dict[str, Any]:
     if not isinstance(schema, dict):
         return {}
     if isinstance(schema.get("items"), dict):
-        return schema | {"properties": {_ITEM: schema["items"]}}
+        return schema | {"properties": {ITEM: schema["items"]}}
     return schema
 
 

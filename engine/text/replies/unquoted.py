@@ -8,6 +8,7 @@ from typing import Any, Literal
 from engine.text.replies.pieces import parsed
 
 _MOST_REFERENCES = 16
+_DEFINITIONS = ("$defs", "definitions")
 _NAMES: tuple[tuple[type, str], ...] = (  # a bool is an int, too
     (bool, "boolean"),
     (int, "integer"),
@@ -37,7 +38,7 @@ def parameter(schema: dict[str, Any], name: str) -> Any:
         found = target
     if not isinstance(found, dict):
         return found
-    return {key: schema[key] for key in ("$defs", "definitions") if key in schema} | found
+    return {key: schema[key] for key in _DEFINITIONS if key in schema} | found
 
 
 def types_of(schema: Any, depth: int = 0) -> frozenset[str]:
@@ -47,7 +48,7 @@ def types_of(schema: Any, depth: int = 0) -> frozenset[str]:
         schema: of a parameter.
         depth: of the schema within others.
     """
-    if not isinstance(schema, dict) or not schema:
+    if not isinstance(schema, dict) or not schema.keys() - set(_DEFINITIONS):
         return frozenset({"string"})
     if depth > _MOST_REFERENCES:  # it refers to itself
         return frozenset()
@@ -61,7 +62,7 @@ def types_of(schema: Any, depth: int = 0) -> frozenset[str]:
     if isinstance(given, list):
         return frozenset(name for name in given if isinstance(name, str))
     ways: list[Any] = next((schema[key] for key in ("anyOf", "oneOf") if isinstance(schema.get(key), list)), [])
-    whole = {key: schema[key] for key in ("$defs", "definitions") if key in schema}
+    whole = {key: schema[key] for key in _DEFINITIONS if key in schema}
     found: set[str] = set()
     for way in ways[:_MOST_REFERENCES]:
         found |= types_of(parameter(whole | {"properties": {"": way}}, ""), depth + 1 + len(ways))

@@ -172,7 +172,7 @@ def test_an_agent_that_calls_tools_until_it_is_done():
     assert "RESULT now at 2" in last
 
 
-NOT_DEMANDED = ("olmo3", "lfm2", "minimax_m3", "kimi_k3")
+NOT_DEMANDED = ("olmo3", "lfm2")
 FORMS = [*(form for form in get_args(ToolFormatName) if form not in NOT_DEMANDED), "mistral-list"]
 
 

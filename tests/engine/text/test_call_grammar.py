@@ -5,15 +5,20 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from tokenizers import AddedToken
 
 from engine.errors import RequestError
 from engine.text.grammar import Grammar, Grammars
 from engine.text.replies import call_grammar
 from engine.text.replies.call_grammar import CallGrammar
-from engine.text.replies.formats import THOUGHT_FORMATS, ToolFormatName
+from engine.text.replies.formats import THOUGHT_FORMATS, TOOL_FORMATS, ToolFormatName
 from engine.text.replies.lark import quoted
+from engine.text.replies.nested import SPACE_MARK
+from engine.text.tokenizer import Tokenizer
+from tests.engine.conftest import make_tokenizer
 from tests.engine.server.parrot import HERMES, tokenizer_of
 
+KIMI = ("<|open|>", "<|close|>", "<|sep|>")
 TOKENIZER = tokenizer_of(HERMES)
 TOOLS: dict[str, Any] = {
     "move": {
@@ -35,12 +40,16 @@ def mark(text: str) -> str:
 @pytest.fixture(scope="module")
 def accepts() -> Callable[[Grammar, str], bool]:
     """Whether a text follows a grammar to its end."""
-    end = TOKENIZER.special_tokens["<|return|>"]  # in Harmony, <|end|> ends a message
-    grammars = Grammars(TOKENIZER, len(TOKENIZER.inner), [end])
+    return checking(TOKENIZER)
+
+
+def checking(tokenizer: Tokenizer) -> Callable[[Grammar, str], bool]:
+    end = tokenizer.special_tokens["<|return|>"]  # in Harmony, <|end|> ends a message
+    grammars = Grammars(tokenizer, len(tokenizer.inner), [end])
 
     def check(grammar: Grammar, text: str) -> bool:
         matcher = grammars.compile(grammar).matcher
-        tokens = TOKENIZER.encode(text, special=False)
+        tokens = tokenizer.encode(text, special=False)
         if matcher.validate_tokens(tokens) < len(tokens):
             return False
         for token in tokens:
@@ -68,6 +77,10 @@ def invoked(arguments: str, begin: str, end: str, prefix: str = "", said: bool =
 
     pairs = "".join(one(*pair) for pair in json.loads(arguments).items())
     return f'{begin}\n<{prefix}invoke name="move">\n{pairs}</{prefix}invoke>\n{end}'
+
+
+def tagged(*tags: str) -> str:
+    return "".join(f"]<]minimax[>[{tag}" for tag in tags)
 
 
 WRITTEN: dict[ToolFormatName, Callable[[str], str]] = {
@@ -121,6 +134,24 @@ WRITTEN: dict[ToolFormatName, Callable[[str], str]] = {
         "<tool_calls><tool_call>move<arg_key>a</arg_key>"
         f"<arg_value>{json.loads(arguments)['a']}</arg_value></tool_call></tool_calls>"
     ),
+    "minimax_m3": lambda arguments: tagged(
+        "<tool_call>\n",
+        '<invoke name="move">',
+        f"<a>{json.loads(arguments)['a']}",
+        "</a>",
+        '<note>x"y <b>\n</note>',
+        "</note>",
+        "</invoke>\n",
+        "</tool_call>",
+    ),
+    "kimi_k3": lambda arguments: (
+        '<|open|>tools<|sep|><|open|>call tool="move" index="1"<|sep|><|open|>argument key="a" type="number"<|sep|>'
+        f'{json.loads(arguments)["a"]}<|close|>argument<|sep|><|open|>argument key="note" type="string"<|sep|>x"y\n'
+        "<|close|>argument<|sep|><|close|>call<|sep|><|close|>tools<|sep|>"
+    ),
+    "gigachat": lambda arguments: (
+        f'<|message_sep|>\n\nfunction call<|role_sep|>\n{{"name": "move", "arguments": {arguments}}}'
+    ),
     "harmony": lambda arguments: f"<|channel|>commentary to=functions.move <|constrain|>json<|message|>{arguments}",
 }
 
@@ -136,7 +167,7 @@ def test_calls_of_each_family(accepts: Callable[[Grammar, str], bool], form: Too
     assert not accepts(grammar, right + right)
 
 
-@pytest.mark.parametrize("form", ["olmo3", "lfm2", "minimax_m3", "kimi_k3"])
+@pytest.mark.parametrize("form", ["olmo3", "lfm2"])
 def test_calls_that_cannot_be_demanded_are_refused(form: ToolFormatName):
     with pytest.raises(RequestError, match="leave tool_choice at auto"):
         CallGrammar(form, mark, TOOLS, several=False).rules("calls")
@@ -177,6 +208,117 @@ def test_arguments_as_gemma_writes_them(accepts: Callable[[Grammar, str], bool],
     assert accepts(grammar, f"<|tool_call>call:go{arguments}<tool_call|>") == right
 
 
+ELEMENTS: dict[str, Any] = {
+    "type": "object",
+    "properties": {
+        "kind": {"enum": ["up", 5]},
+        "path": {"type": "array", "items": {"$ref": "#/$defs/step"}},
+        "more": {"type": "object", "properties": {"on": {"type": "boolean"}, "why": {}}, "required": ["on"]},
+        "any": {"type": "object"},
+        "note": {"anyOf": [{"type": "string"}, {"type": "null"}]},
+        'a"&': {"type": "integer"},
+    },
+    "required": ["path"],
+    "$defs": {"step": {"type": "number", "maximum": 9}},
+}
+
+
+def argument(key: str, kind: str, value: str) -> str:
+    return f'<|open|>argument key="{key}" type="{kind}"<|sep|>{value}<|close|>argument<|sep|>'
+
+
+CALLED: list[tuple[ToolFormatName, str, dict[str, Any] | None]] = [  # as written, and what is read; `None`: not allowed
+    ("minimax_m3", tagged("<path>", "<item>1", "</item>", "<item>2.5", "</item>", "</path>"), {"path": [1, 2.5]}),
+    ("minimax_m3", tagged("<path>", "</path>"), {"path": []}),
+    (
+        "minimax_m3",
+        tagged("<kind>up", "</kind>", "<path>", "</path>", "<more>", "<on>true", "</on>", "<why>\n</why>", "</why>")
+        + tagged("</more>"),
+        {"kind": "up", "path": [], "more": {"on": True, "why": "\n</why>"}},
+    ),
+    (
+        "minimax_m3",
+        tagged("<path>", "</path>", '<any>{"x": [1]}', "</any>", "<note>so", "</note>"),
+        {"path": [], "any": {"x": [1]}, "note": "so"},
+    ),
+    ("minimax_m3", "", None),
+    ("minimax_m3", tagged("<path>", "<item>10", "</item>", "</path>"), None),
+    ("minimax_m3", tagged("<path>", "<step>1", "</step>", "</path>"), None),
+    ("minimax_m3", tagged("<path>", "</path>", "<more>", "</more>"), None),
+    ("minimax_m3", tagged("<path>", "</path>", "<other>", "</other>"), None),
+    ("minimax_m3", tagged("<kind>5", "</kind>"), None),
+    ("kimi_k3", argument("path", "array", "[1, 2.5]"), {"path": [1, 2.5]}),
+    (
+        "kimi_k3",
+        argument("kind", "number", "5") + argument("path", "array", "[]") + argument("note", "null", "null"),
+        {"kind": 5, "path": [], "note": None},
+    ),
+    (
+        "kimi_k3",
+        argument("kind", "string", "up") + argument("path", "array", "[]") + argument("note", "string", 'a "b" &amp;'),
+        {"kind": "up", "path": [], "note": 'a "b" &amp;'},
+    ),
+    (
+        "kimi_k3",
+        argument("path", "array", "[]")
+        + argument("more", "object", '{"on": true}')
+        + argument("a&quot;&amp;", "number", "1"),
+        {"path": [], "more": {"on": True}, 'a"&': 1},
+    ),
+    ("kimi_k3", "", None),
+    ("kimi_k3", argument("path", "array", "[10]"), None),
+    ("kimi_k3", argument("path", "string", "[]"), None),
+    ("kimi_k3", argument("kind", "string", "down") + argument("path", "array", "[]"), None),
+    ("kimi_k3", argument("path", "array", "[]") + argument("more", "object", "{}"), None),
+]
+
+
+@pytest.mark.parametrize("special", [False, True])
+def test_arguments_in_elements_are_read_as_they_are_demanded(special: bool):
+    tokenizer = tokenizer_of(HERMES)
+    if special:
+        inner = make_tokenizer()
+        inner.add_tokens([AddedToken(text, special=True) for text in ("<|return|>", *KIMI, SPACE_MARK)])
+        tokenizer = Tokenizer(inner)
+    accepts = checking(tokenizer)
+    for form, arguments, expected in CALLED:
+        calls = CallGrammar(form, lambda text: tokenizer.in_tokens(text, quoted), {"go": ELEMENTS}, several=False)
+        if form == "kimi_k3":
+            written = f'<|open|>call tool="go" index="1"<|sep|>{arguments}<|close|>call<|sep|>'
+            written = f"<|open|>tools<|sep|>{written}<|close|>tools<|sep|>"
+        else:
+            written = tagged("<tool_call>\n", f'<invoke name="go">{arguments}', "</invoke>\n", "</tool_call>")
+        assert accepts(call_grammar.reply_grammar(calls, None, ""), written) == (expected is not None), written
+        if expected is not None:
+            (call,) = TOOL_FORMATS[form].read(written, {"go": ELEMENTS})
+            assert json.loads(call.arguments) == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "right", "wrong"),
+    [
+        ("solar_open", ["<|content|>5", "<|think|>a<|end|><|content|>5<|end|>"], ["5", "<|content|>6"]),
+        (
+            "kimi_k3",
+            [
+                "<|open|>response<|sep|>5",
+                "<|open|>think<|sep|>a<|close|>think<|sep|><|open|>response<|sep|>5<|close|>response<|sep|>",
+                "<|open|>response<|sep|>5<|close|>response<|sep|><|close|>message<|sep|>",
+            ],
+            ["5", "<|open|>response<|sep|>6", "<|open|>response<|sep|>5<|close|>message<|sep|>"],
+        ),
+    ],
+)
+def test_content_stands_between_marks(
+    accepts: Callable[[Grammar, str], bool], name: Any, right: list[str], wrong: list[str]
+):
+    form = THOUGHT_FORMATS[name]
+    thoughts, around = call_grammar.thoughts_before(form, mark, False), call_grammar.content_in(form, mark)
+    grammar = call_grammar.reply_grammar(None, Grammar("regex", "5", "response_format"), thoughts, around)
+    assert [accepts(grammar, text) for text in right] == [True] * len(right)
+    assert [accepts(grammar, text) for text in wrong] == [False] * len(wrong)
+
+
 def test_several_calls_or_one(accepts: Callable[[Grammar, str], bool]):
     two = f"{hermes(ARGUMENTS)}\n{hermes('{}', 'rest')}"
     assert accepts(call_grammar.reply_grammar(CallGrammar("hermes", mark, TOOLS, True), None, ""), two)
@@ -212,7 +354,8 @@ def test_content_or_calls_behind_thoughts(accepts: Callable[[Grammar, str], bool
     assert not accepts(opened, "5")
     special = call_grammar.thoughts_before(THOUGHT_FORMATS["mistral"], mark, opened=False)
     assert accepts(call_grammar.reply_grammar(None, content, special), "[THINK]hm[/THINK]5")
-    harmony = call_grammar.reply_grammar(None, content, call_grammar.harmony_thoughts(mark), mark)
+    channels = call_grammar.harmony_thoughts(mark), call_grammar.harmony_content(mark)
+    harmony = call_grammar.reply_grammar(None, content, *channels)
     assert accepts(harmony, "<|channel|>final<|message|>5")
     assert accepts(harmony, "<|channel|>analysis<|message|>hm<|end|><|start|>assistant<|channel|>final<|message|>5")
     assert not accepts(harmony, "5")

@@ -147,7 +147,9 @@ TEMPLATES: list[tuple[str, ToolFormatName | None, ThoughtFormatName | None]] = [
     ("{{ tools }}{% set s = ':6124c78e' %}{{ '<arg_key{}><think{}>'.format(s) }}", "hy_v4", "hy_v4"),
     ("{{ tools }}<|tool_call:begin|><|begin|>assistant<|think|><|end|>", "solar_open", "solar_open"),
     ("{{ tools }}<|open|>tools<|sep|>", "kimi_k3", "kimi_k3"),
-    ("{{ tools }}function call<|role_sep|>", None, None),
+    ("{{ tools }}function call<|role_sep|>", "gigachat", None),
+    ("{{ tools }}<|function_call|>", "gigachat", None),
+    ("{{ tools }}>>>all", None, None),
     ("<tool_call>", None, None),
     ("{{ messages }}", None, None),
 ]
@@ -173,6 +175,7 @@ def test_types_that_a_schema_names():
     }  # fmt: skip
     assert types_of({"const": 5}) == {"integer"}
     assert types_of({}) == types_of(None) == {"string"}
+    assert types_of(parameter({"properties": {"x": {}}, "$defs": {"y": {}}}, "x")) == {"string"}
     itself = {"properties": {"x": {"$ref": "#/$defs/x"}}, "$defs": {"x": {"anyOf": [{"$ref": "#/$defs/x"}] * 2}}}
     assert types_of(parameter(itself, "x")) == frozenset()
     round_and_round = {"properties": {"x": {"$ref": "#/properties/x"}}}

@@ -343,6 +343,27 @@ REPLIES: dict[str, tuple[ToolFormatName | None, ThoughtFormatName | None, str, l
         'type="number"<|sep|>1<|close|>argument<|sep|><|close|>call<|sep|><|close|>tools<|sep|><|close|>message<|sep|>',
         [Thought("hm"), Content("So."), call("write", text="5 <|close|>"), call("add", a=1)],
     ),
+    "kimi-k3-all-arguments-at-once": (
+        "kimi_k3",
+        None,
+        '<|open|>tools<|sep|><|open|>call tool="add" index="1"<|sep|><|open|>json type="object"<|sep|>{"a": {"b": [1]}}'
+        '<|close|>json<|sep|><|close|>call<|sep|><|open|>call tool="add" index="2"<|sep|><|open|>argument '
+        'key="a&quot;&amp;" type="string"<|sep|>&amp;<|close|>argument<|sep|><|close|>call<|sep|><|close|>tools<|sep|>',
+        [call("add", a={"b": [1]}), call("add", **{'a"&': "&amp;"})],
+    ),
+    "gigachat": (
+        "gigachat",
+        None,
+        'So.<|message_sep|>\n\nfunction call<|role_sep|>\n{"name": "add", "arguments": {"a": 1}}<|message_sep|>\n\n'
+        'function call<|role_sep|>\n{"name": "write", "arguments": {"text": "x"}}',
+        [Content("So."), call("add", a=1), call("write", text="x")],
+    ),
+    "gigachat-3.1": (
+        "gigachat",
+        None,
+        'So.<|function_call|>{"name": "add", "arguments": {"a": 1}}<|message_sep|>',
+        [Content("So."), call("add", a=1)],
+    ),
     "harmony-recipient-before-the-channel": (
         "harmony",
         None,
@@ -437,7 +458,14 @@ BROKEN: dict[str, tuple[ToolFormatName, str]] = {
         '<|open|>tools<|sep|><|open|>call tool="add" index="1"<|sep|><|open|>argument key="a" type="number"<|sep|>x'
         "<|close|>argument<|sep|><|close|>call<|sep|><|close|>tools<|sep|>",
     ),
+    "kimi-k3-no-object": (
+        "kimi_k3",
+        '<|open|>tools<|sep|><|open|>call tool="add" index="1"<|sep|><|open|>json type="array"<|sep|>[["a", 1]]'
+        "<|close|>json<|sep|><|close|>call<|sep|><|close|>tools<|sep|>",
+    ),
     "kimi-k3-nothing": ("kimi_k3", "<|open|>tools<|sep|><|close|>tools<|sep|>"),
+    "gigachat-cut": ("gigachat", '<|function_call|>{"name": "add", "arguments": {'),
+    "gigachat-words": ("gigachat", "function call<|role_sep|>\nadd(1)"),
     "m3-cut": ("minimax_m3", m3("<tool_call>", '<invoke name="add">', "<a>1")),
     "m3-crossed": ("minimax_m3", m3("<tool_call>", '<invoke name="add">', "<a>1", "</b>", "</invoke>", "</tool_call>")),
     "m3-words": ("minimax_m3", m3("<tool_call>", '<invoke name="add">so', "</invoke>", "</tool_call>")),
