@@ -1,13 +1,14 @@
-"""The command that runs a Node package's tests, without its linters. Pure.
+"""The command that runs a Node package's tests, without its linters, and each step of them. Pure.
 
 `"test": "standard && tape test/*.js"` is common, and `"pretest": "npm run lint"` too. Where a patch is not written as a
 linter asks for, npm then runs no test at all, and a right patch would break every one. A `posttest` that lints fails
-where the linter is not installed.
+where the linter is not installed. In `"flow check && npm run unit && npm run integration"` what fails here on the base
+commit would keep all behind it from running, on every candidate: so each step runs, and any that fails counts.
 """
 
 import re
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from bot.patch.formats import of_json
 
@@ -22,6 +23,8 @@ _LINTERS = frozenset(_NAMES.split())
 _NPX = re.compile(r"(?:npx|bunx|pnpm exec|yarn exec)\s+(?:--?[\w-]+\s+)*")
 _AUDIT = re.compile(r"(?:npx\s+)?(?:npm\b\S*(?:\s\S+){0,3}\s+audit|aud)\b")  # of dependencies: it asks a registry
 _RUN = re.compile(r"(?:npm|pnpm|yarn|bun)(?:\s+run(?:-script)?)?(?:\s+-\S+)*\s+([\w:.-]+)(?:\s+-\S+)*")
+_FAILS = " || failed=1"
+_END = "; exit ${failed:-0}"
 _MORE = re.compile(r"[`()|;&\n]")
 _AND = re.compile(r"\s*&&\s*")
 _LONGEST = 2_000  # characters of a script that is taken apart
@@ -39,14 +42,23 @@ def npm_test(text: str) -> tuple[str, ...] | None:
         return None
     package = _Package(scripts)
     before = scripts.get("pretest", "")
-    parts = _AND.split(script[:_LONGEST])
-    tests = [part for part in parts if not package.lints(part)]
-    needless = bool(before) and package.only_lints("pretest")
-    less = tests != parts or needless or package.only_lints("posttest")
-    clear = len(script) <= _LONGEST and all(map(_simple, parts))
-    if not clear or not tests or (before and not needless) or not less:
+    if not isinstance(before, str) or max(len(script), len(before)) > _LONGEST:
         return NPM_TEST
-    return ("npm", "exec", "--silent", "-c", " && ".join(tests))
+    parts = [part for text in (before, script) if text for part in _AND.split(text)]
+    tests = [part for part in parts if not package.lints(part)]
+    whole = tests == parts and len(parts) == 1 and not package.only_lints("posttest")
+    if whole or not any(part in tests for part in _AND.split(script)) or not all(map(_simple, parts)):
+        return NPM_TEST
+    return ("npm", "exec", "--silent", "-c", _each(tests))
+
+
+def _each(steps: Sequence[str]) -> str:
+    return steps[0] if len(steps) == 1 else "; ".join(f"{step}{_FAILS}" for step in steps) + _END
+
+
+def last_step(line: str) -> str:
+    """Of the line that `npm_test` gives to a shell what tests, as a rule: its last step."""
+    return line.removesuffix(_END).removesuffix(_FAILS).rpartition(f"{_FAILS}; ")[2]
 
 
 def _simple(part: str) -> bool:

@@ -8,7 +8,7 @@ from pathlib import PurePosixPath
 from bot.records import Ending, Execution, NotCompared
 from bot.retrieval.related_tests import related
 from bot.solver.django_tests import django_command, knows_settings, labels_of, with_labels
-from bot.solver.npm_script import npm_test
+from bot.solver.npm_script import last_step, npm_test
 from bot.solver.runner_lines import ENDED, FAILURES, PYTEST_SUM, SUMS, readable, uncoloured
 
 Command = tuple[str, ...]
@@ -307,7 +307,7 @@ def _of_node(command: Command, names: Sequence[str], tests: Mapping[str, str]) -
         # Jest, Vitest, Mocha and AVA, one of which the script calls last as a rule, take files.
         return (*command, *(["--"] if names[0] == "npm" else []), *paths)
     if paths and names[:2] == ["npm", "exec"] and command[-2:-1] == ("-c",):
-        return (*command[:-1], f"{command[-1]} {shlex.join(paths)}")
+        return (*command[:-1], f"{last_step(command[-1])} {shlex.join(paths)}")
     return None
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from bot.solver.npm_script import NPM_TEST, npm_test
+from bot.solver.npm_script import NPM_TEST, last_step, npm_test
 from bot.solver.test_runners import narrowed
 
 
@@ -23,7 +23,6 @@ def alone(line: str) -> tuple[str, ...]:
     ("scripts", "line"),
     [
         ({"test": "standard && tape test/*.js"}, "tape test/*.js"),
-        ({"test": "eslint . && tsd && mocha 'test/**/*.js' --exit"}, "tsd && mocha 'test/**/*.js' --exit"),
         ({"test": "mocha && npx --yes prettier --check ."}, "mocha"),
         ({"test": "npm run -s lint && jest", "lint": "yarn style && xo", "style": "prettier -c ."}, "jest"),
         ({"test": "ava", "pretest": "npm run lint", "lint": "eslint ."}, "ava"),
@@ -38,15 +37,50 @@ def test_linters_are_left_out(scripts: dict[str, object], line: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("scripts", "steps"),
+    [
+        ({"test": "eslint . && tsd && mocha 'test/**/*.js' --exit"}, ["tsd", "mocha 'test/**/*.js' --exit"]),
+        ({"test": "npm run lint && jest"}, ["npm run lint", "jest"]),  # nobody knows what that is
+        (
+            {"test": "npm run check && jest", "check": "eslint . && tsc --noEmit"},
+            ["npm run check", "jest"],
+        ),
+        ({"test": "npm run a && jest", "a": "npm run b", "b": "npm run a"}, ["npm run a", "jest"]),
+        ({"test": "standard && tape", "pretest": "npm run build", "build": "tsc"}, ["npm run build", "tape"]),
+        ({"test": "mocha", "pretest": "npm run build && npm run lint", "lint": "xo"}, ["npm run build", "mocha"]),
+        ({"test": "TZ=UTC npm run tz && jest --coverage"}, ["TZ=UTC npm run tz", "jest --coverage"]),
+        (
+            {"test": "npm run 0 && tape", "5000": "standard"} | {f"{i}": f"npm run {i + 1}" for i in range(5_000)},
+            ["npm run 0", "tape"],
+        ),
+        (
+            {"test": "npm run 0 && tape"} | {f"{i}": " && ".join(["npm run x"] * 200) for i in range(40)},
+            ["npm run 0", "tape"],
+        ),
+    ],
+)
+def test_each_step_runs_though_an_earlier_one_fails(scripts: dict[str, object], steps: list[str]) -> None:
+    line = " || failed=1; ".join([*steps, "exit ${failed:-0}"])
+    assert command(**scripts) == alone(line)
+    assert last_step(line) == steps[-1]
+
+
+@pytest.mark.parametrize(
+    ("steps", "printed", "code"), [("false && echo b", "b\n", 1), ("echo a && echo b", "a\nb\n", 0)]
+)
+def test_a_step_that_fails_is_the_whole_runs(steps: str, printed: str, code: int) -> None:
+    found = command(test=steps)
+    assert found is not None
+    ended = subprocess.run(["sh", "-c", found[-1]], capture_output=True, text=True)
+    assert (ended.stdout, ended.returncode) == (printed, code)
+
+
+@pytest.mark.parametrize(
     "scripts",
     [
         {"test": "mocha"},
         {"test": "standard"},  # nothing else is tested
-        {"test": "npm run lint && jest"},  # nobody knows what that is
-        {"test": "npm run check && jest", "check": "eslint . && tsc --noEmit"},
-        {"test": "npm test && jest"},
-        {"test": "npm run a && jest", "a": "npm run b", "b": "npm run a"},
-        {"test": "standard && tape", "pretest": "npm run build", "build": "tsc"},
+        {"test": "standard", "pretest": "npm run build"},
         {"test": "echo 'standard && tape' && mocha"},
         {"test": "(standard && tape) || true"},
         {"test": "standard; tape"},
@@ -54,8 +88,6 @@ def test_linters_are_left_out(scripts: dict[str, object], line: str) -> None:
         {"test": 'eslint . && sh -c "mocha && tape'},
         {"test": "standard && tape", "pretest": 1},
         {"test": "tape", "posttest": "npm run more", "more": "tape more"},
-        {"test": "npm run 0 && tape", "5000": "standard"} | {f"{i}": f"npm run {i + 1}" for i in range(5_000)},
-        {"test": "npm run 0 && tape"} | {f"{i}": " && ".join(["npm run x"] * 200) for i in range(40)},
         {"test": "standard && tape " + "a" * 5_000},
     ],
 )
@@ -73,7 +105,9 @@ def test_without_a_test_script_there_is_none(text: str) -> None:
 
 def test_the_tests_of_some_files_run_without_linters_too() -> None:
     tests = {"test/a b.test.js": "import { it } from 'vitest'"}
-    assert narrowed(alone("tsd && ava"), tests) == alone("tsd && ava 'test/a b.test.js'")
+    assert narrowed(alone("tsd || failed=1; ava || failed=1; exit ${failed:-0}"), tests) == alone(
+        "ava 'test/a b.test.js'"
+    )
     assert narrowed(alone("node --test"), {"t.js": "require('node:test')"}) == (
         *("node", "--test", "--test-reporter=tap"),
         "t.js",
