@@ -31,13 +31,13 @@ class TaskHost:
         """The task's base commit below `target`. Raises `EvaluationError` where it is not to be had."""
         workspace = Workspace(target)
         await workspace.create()
-        path = await asyncio.to_thread(self._path)
+        path = await asyncio.to_thread(self.folder)
         wanted = commit or self._task.base_commit
         found = await (self._from_disk(path, workspace, wanted) if path else self._from_web(workspace, wanted))
         await workspace.materialise(found, seconds=_SECONDS, max_bytes=_MAX_BYTES)
         return found
 
-    def _path(self) -> Path | None:
+    def folder(self) -> Path | None:
         """The checkout on this machine; None where there is none."""
         name = self._task.repository
         places = [Path(name).expanduser()]

@@ -35,7 +35,6 @@ class Bench:
     checkouts: tuple[Path, ...] = ()
     test_command: tuple[str, ...] = ()  # argv with `{tests}`; (): what the tests' names suggest
     images: str = ""  # each task's own, as `with_image` has it; "": the settings' for all
-    venv_of: Path | None = None  # whose `.venv` the process sandbox uses
     notice: Notice = unheard
 
 
@@ -56,12 +55,13 @@ async def evaluate(task: RepositoryTask, bench: Bench, progress: Progress) -> Ev
     if not task.fail_to_pass:
         raise EvaluationError(f"{task.id}: it names no test that a fix must make pass, so nothing can be judged")
     place = bench.folder / name_of(task.id)
-    checkout = await check_out(TaskHost(bench.checkouts, task), task.repository, place)
+    host = TaskHost(bench.checkouts, task)
+    checkout = await check_out(host, task.repository, place)
     opened = open_workbench(
         with_image(bench.settings, task, bench.images),
         checkout,
         base_url=bench.base_url,
-        venv_of=bench.venv_of or place / "tree",
+        venv_of=host.folder() or place / "tree",
         audience=Audience(bench.notice),
     )
     async with opened as of_config:

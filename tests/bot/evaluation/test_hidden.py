@@ -161,7 +161,7 @@ def test_what_does_not_pass_is_named_with_what_the_runner_printed(tmp_path: Path
     write(tmp_path, pkg____init___py="", pkg__test_a_py=UNITTEST)
     code, said = outcome(tmp_path, ["test_good (pkg.test_a.ATests)", "test_bad (pkg.test_a.ATests)"], [])
     assert code == 1
-    assert "does not pass: test_bad (pkg.test_a.ATests)\n1 of 2 pass" in said
+    assert said.endswith("1 of 2 pass\ndoes not pass: test_bad (pkg.test_a.ATests)\n")
     assert "FAIL: test_bad" in said
 
 
