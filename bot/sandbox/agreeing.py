@@ -12,6 +12,7 @@ mocks where the script uses some, and the script's own classes, which may count 
 
 from __future__ import annotations
 
+import functools
 import operator
 import os
 import sys
@@ -27,11 +28,13 @@ if TYPE_CHECKING:
 
     # Handed in by `runner.py`.
     from bot.sandbox.nearby import alike, apart, close_to, nearby
+    from bot.sandbox.rarely import rarely
 
 _PLAIN = frozenset((int, float, complex, str, bytes, bytearray, bool, type(None), type(...), range, type))
 _GROUPS = (list, tuple, set, frozenset)
 _MOST, _DEEPEST = 5_000, 6  # parts of a value that are looked at, and how deep
-_OFTEN = 300  # comparisons: a loop of them must not take long
+_OFTEN = 100  # comparisons in one line: a loop of them must not take long
+_FEW = 20  # parts of a value that are asked several times each; more are as much as a comparison more each
 _MOST_NEAR = 20  # elements among which a value is looked for
 _SLOTS = {
     "==": ("__eq__", "__array_ufunc__"),
@@ -165,10 +168,11 @@ def _said(answer: Callable[[], Any]) -> bool:
 
 def _asking(
     source: str, allowed: tuple[Callable[[type], bool], Callable[[type], bool]], foreign: Callable[[type], bool]
-) -> tuple[Callable[[Any, str], list[Any]], Callable[[Any, str, bool], bool]]:
-    """What finds the parts of a value that answer in Python, and whether such a part says yes to everything."""
-    plain, slots, both, in_python, unlike, walk = _PLAIN, _SLOTS, _BOTH, _in_python, apart, _walk
-    kind_of, bases, said = type, _bases, _said
+) -> tuple[Callable[[Any, str], list[Any]], Callable[[Any, str, bool, list[Any]], bool]]:
+    """What finds the parts of a value that answer in Python, and whether such a part says yes to everything: to all of
+    some values of which nothing equals all."""
+    plain, slots, both, in_python, walk = _PLAIN, _SLOTS, _BOTH, _in_python, _walk
+    kind_of, bases, said, failure, equalities = type, _bases, _said, Exception, ("==", "!=", "ne")
     yes, no, least, greatest, same, close, arithmetic = _yes, _no, _LEAST, _GREATEST, alike, close_to, _ARITHMETIC
     (own, meant), mocks = allowed, "mock" in source.lower()
 
@@ -185,28 +189,22 @@ def _asking(
         names = [kind.__name__, *([value.__name__] if issubclass(kind, kind_of) else [])]
         return any(name.strip("_") in source for name in names)
 
-    def answers(value: Any, how: str, loose: bool) -> Iterator[Callable[[], bool]]:
+    def answers(value: Any, how: str, loose: bool, unlike: list[Any]) -> Iterator[Callable[[], bool]]:
         if how in both:
             below, above = both[how]
             yield lambda: yes(below(value, least), loose) and yes(above(value, greatest), loose)
         elif how == "in":
             yield lambda: object() in value
         elif how == "close":
-            yield lambda: close(value, unlike()[2])
+            yield lambda: close(value, unlike[2])
         elif how == "&":
             yield lambda: all(((value & one) == one) is True for one in ({object()}, {object()}))
         elif how in arithmetic:
             do = arithmetic[how]
-            for some in (*unlike()[1:3], ({object()}, {object()})):
+            for some in (*unlike[1:3], ({object()}, {object()})):
                 yield lambda some=some: same(how, value, [do(value, one) for one in some])  # type: ignore[misc]
                 if how != "%":
                     yield lambda some=some: same(how, True, [do(one, value) for one in some])  # type: ignore[misc]
-        else:
-            for some in unlike():
-                if how == "==":
-                    yield lambda some=some: all(yes(value == one, loose) for one in some)  # type: ignore[misc]
-                else:
-                    yield lambda some=some: all(no(value != one, loose) for one in some)  # type: ignore[misc]
 
     def suspects(value: Any, how: str) -> list[Any]:
         if kind_of(value) in plain:
@@ -218,8 +216,19 @@ def _asking(
                 found.append(one)
         return found
 
-    def agrees(value: Any, how: str, loose: bool) -> bool:
-        return any(said(answer) for answer in answers(value, how, loose))
+    def equals(value: Any, how: str, loose: bool, some: tuple[Any, ...]) -> bool:
+        try:
+            for one in some:
+                if not (yes(value == one, loose) if how == "==" else no(value != one, loose)):
+                    return False
+        except failure:  # it can't be compared with that
+            return False
+        return True
+
+    def agrees(value: Any, how: str, loose: bool, unlike: list[Any]) -> bool:
+        if how in equalities:
+            return any(equals(value, how, loose, some) for some in unlike)
+        return any(said(answer) for answer in answers(value, how, loose, unlike))
 
     return suspects, agrees
 
@@ -242,7 +251,7 @@ def _nearing() -> Callable[[Any, str, Any, Any, bool], bool]:
     """What tells of a comparison's answer whether the left value says the same of all that is near the right one."""
     both, operators, near, lot, yes, no, said = _BOTH, _OPERATORS, nearby, _lot, _yes, _no, _said
     holds, kind_of, groups, most, bases_of, texts = _holds, type, (*_GROUPS, dict), _MOST_NEAR, _bases, (str, bytes)
-    known_kinds, can_be_called, sets = {*texts, *groups}, callable, (set, frozenset)
+    can_be_called, sets, partial, has = callable, (set, frozenset), functools.partial, operator.contains
 
     def contradicts(left: Any, right: Any, how: str, loose: bool) -> bool:
         """Whether the value is below a number and above it, or at most a lower one and at least a higher one."""
@@ -266,10 +275,7 @@ def _nearing() -> Callable[[Any, str, Any, Any, bool], bool]:
                 answer = answer.all()
             return same(answer, True) and not (strict and answer.__class__ is not bool and holds(answer, other))
 
-        return any(
-            variants and all(said(lambda a=one: equal(a)) for one in variants)  # type: ignore[misc]
-            for variants in near(right, True)
-        )
+        return any(all(said(lambda a=one: equal(a)) for one in variants) for variants in near(right, True))  # type: ignore[misc]
 
     def has_all(container: Any, one: Any, answer: bool) -> bool:
         """Whether it also has all that is near what it has, or is a text that has not what it has. A set of all
@@ -277,9 +283,11 @@ def _nearing() -> Callable[[Any, str, Any, Any, bool], bool]:
         bases = bases_of(kind_of(container))
         if kind_of(one) in texts and kind_of(one) in bases and not answer:
             return bool(kind_of(one).__contains__(container, one))
-        for variants in near(one, True) if answer else ():
-            known = kind_of(variants[0]) in texts or not known_kinds.isdisjoint(bases)
-            if known and all(said(lambda a=other: a in container) for other in variants):  # type: ignore[misc]
+        # What it is derived from tells in C what it has.
+        of_c = next((base.__contains__ for base in (*groups, *texts) if base in bases), None)
+        for variants in near(one, True) if answer and (of_c or kind_of(one) in texts) else ():
+            others = [other for other in variants if not (of_c and said(partial(of_c, container, other)))]
+            if others and all(said(partial(has, container, other)) for other in others):
                 return True
         return False
 
@@ -300,24 +308,11 @@ def _nearing() -> Callable[[Any, str, Any, Any, bool], bool]:
     return compared_nearby
 
 
-def rarely(often: int) -> Callable[..., bool]:
-    """Whether one of many checks in a place is to be looked into: the first `often` all, then ever fewer, by lot: none
-    of what is judged can tell which."""
-    done: dict[str, int] = {}
-    urandom, number = os.urandom, int.from_bytes
-
-    def due(place: str = "") -> bool:
-        count = done[place] = done.get(place, 0) + 1
-        return count <= often or number(urandom(4), "big") % count < often
-
-    return due
-
-
 def _judging(
     question: Callable[..., bool], void: Callable[[str], None]
 ) -> Callable[[Any, str, Any, bool, list[tuple[list[Any], str]]], Any]:
     """What compares and asks. All of it is as deep in the stack, by lot, so that nobody tells questions by that."""
-    quiet, lot, operators = warnings.catch_warnings, _lot, _OPERATORS
+    quiet, lot, operators, most = warnings.catch_warnings, _lot, _OPERATORS, _FEW
     compared_nearby, deeper, deep = _nearing(), _deepening(), _DEEP
 
     def judged(left: Any, how: str, right: Any, loose: bool, asked: list[tuple[list[Any], str]]) -> Any:
@@ -328,13 +323,15 @@ def _judging(
         def questions() -> list[str]:
             found = []
             for some, its in asked:
-                if deeper(lot(9), lambda some=some, its=its: question(some, its, loose, lot(4))):  # type: ignore[misc]
+                times = lot(4) if few else 1
+                if deeper(lot(9), lambda some=some, its=its, n=times: question(some, its, loose, n)):  # type: ignore[misc]
                     found.append(its)
             return found
 
-        agreed = questions()
+        few, turn = max(len(some) for some, _ in asked) <= most, lot(2)
+        agreed = questions() if few or turn == 1 else []
         answer = deeper(lot(9) + deep, lambda: operators[how](left, right))
-        agreed += questions()
+        agreed += questions() if few or turn == 2 else []
         if any(its != "in" or answer for its in agreed):  # what has not this one has not everything
             void("a value that agrees with everything")
         (of_left, _), (of_right, its) = asked[:2]
@@ -351,9 +348,9 @@ def agreeing(
     allowed: tuple[Callable[[type], bool], Callable[[type], bool]],
     foreign: Callable[[type], bool],
     void: Callable[[str], None],
-) -> tuple[Callable[..., Any], Callable[[Any, str, bool], None]]:
+) -> tuple[Callable[..., Any], Callable[[Any, str, bool], int]]:
     """What compares two values as the script wants and tells of one that agrees with everything, `(left, how, right,
-    loose)`, and what only asks a value: `(value, how, loose)`.
+    loose)`, and what only asks a value, `(value, how, loose)`, and how many of its parts can answer.
 
     `how`: the operator. `loose`: whether all that is true counts as a yes, not `True` alone; where libraries make
     queries of comparisons, these are true. `allowed`: whether a class is the script's, and whether it is a wildcard
@@ -361,30 +358,36 @@ def agreeing(
     this module.
     """
     plain, kind_of, quiet, turned, operators = _PLAIN, type, warnings.catch_warnings, _TURNED, _OPERATORS
-    (suspects, agrees), due = _asking(source, allowed, foreign), rarely(_OFTEN)
+    (suspects, agrees), (due, spent) = _asking(source, allowed, foreign), rarely(_OFTEN)
+    unlike, few = apart, _FEW
     limit, set_limit = sys.getrecursionlimit, sys.setrecursionlimit
 
     def question(asked: list[Any], how: str, loose: bool, times: int = 1) -> bool:
         if not asked:
             return False
+        some = unlike()
         with quiet(record=True):
-            return any(agrees(one, how, loose) for one in asked * times)
+            return any(agrees(one, how, loose, some) for one in asked * times)
 
-    def ask(value: Any, how: str, loose: bool) -> None:
-        if question(suspects(value, how), how, loose):
+    def ask(value: Any, how: str, loose: bool) -> int:
+        found = suspects(value, how)
+        if question(found, how, loose):
             void("a value that agrees with everything")
+        return len(found)
 
     def compare(left: Any, how: str, right: Any, loose: bool, needed: bool = True, place: str = "") -> Any:
         """The answer; where it is not `needed`, only if there is something to ask. `place`: its line in the script."""
         do = operators[how]
-        if kind_of(left) in plain and kind_of(right) in plain:
+        if (kind_of(left) in plain and kind_of(right) in plain) or not due(place):
             return do(left, right) if needed else None
         of_left, of_right = ("==", "in") if how == "in" else (how, turned.get(how, how))
         asked = [(suspects(left, of_left), of_left), (suspects(right, of_right), of_right)]
         if "approx" in kind_of(right).__name__.lower():
             asked.append((suspects(left, "-"), "-"))
-        if not any(some for some, _ in asked) or not due(place):
+        found = sum(len(some) for some, _ in asked)
+        if not found:
             return do(left, right) if needed else None
+        spent(place, max(0, found - few))
         before = limit()
         set_limit(before + 99)  # or questions would meet a limit that the comparison does not
         try:

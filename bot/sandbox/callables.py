@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from typing import Any
 
 
+_CAN_BE_SET = 1 << 9  # of a class: its attributes, as those of `int` can't. `Py_TPFLAGS_HEAPTYPE`
+
+
 def entries(module: Any) -> Iterator[tuple[Any, str, object, str]]:
     """Namespace, name, value and dotted name of all functions, classes and methods of the module; also of what its
     objects, as `json._default_decoder`, have in the place of methods, which is nothing."""
@@ -29,11 +32,24 @@ def entries(module: Any) -> Iterator[tuple[Any, str, object, str]]:
                     yield inside, attribute, inside.get(attribute), f"{module.__name__}.{name}.{attribute}"
             continue
         yield space, name, value, f"{module.__name__}.{name}"
-        if isinstance(value, type) and getattr(value, "__module__", "") == module.__name__:
+        if (
+            isinstance(value, type)
+            and value.__flags__ & _CAN_BE_SET
+            and getattr(value, "__module__", "") == module.__name__
+        ):
             inner = value.__dict__
             for attribute, method in list(inner.items()):
                 if callable(method) or isinstance(method, (staticmethod, classmethod, property)):
                     yield inner, attribute, method, f"{module.__name__}.{name}.{attribute}"
+
+
+def by_kind(entries: list[Any]) -> list[Any]:
+    """The entries whose namespaces are of one type: how it is asked, and all spaces, names and values, to be
+    compared in C; then the entries again."""
+    found: dict[Any, list[Any]] = {}
+    for entry in entries:
+        found.setdefault(type(entry[0]).get, []).append(entry)
+    return [(get, *([one[at] for one in some] for at in range(3)), some) for get, some in found.items()]
 
 
 _function = type(lambda: None)
@@ -64,10 +80,11 @@ def settings(module: Any) -> Iterator[tuple[Any, str, object, str]]:
             if callable(kept := _Cell(cell).get(name)):
                 yield _Cell(cell), name, kept, dotted
         if isinstance(value, type) and owner is space and value.__module__ == module.__name__:
-            for attribute, one in list(vars(value).items()):
+            inside = vars(value)
+            for attribute, one in list(inside.items()):
                 plain = one is None or isinstance(one, (int, float, str, tuple))
                 if plain and attribute[:2] != "__" and attribute not in ("maxDiff", "longMessage"):
-                    yield vars(value), attribute, one, f"constant {dotted}.{attribute}"
+                    yield inside, attribute, one, f"constant {dotted}.{attribute}"
 
 
 def plugins_of_pytest() -> tuple[str, ...]:

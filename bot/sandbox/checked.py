@@ -62,7 +62,8 @@ def _check(what: str, like: Any, value: Any = None, more: Any = False) -> Any:
     """A call of the check, which gives back the value. `more`: whether it is asked loosely (see `agreeing.py`), or the
     test whose method is called with it."""
     mark = _at(_ast.Attribute(_at(_ast.Constant(_MARK), like), "__call__", _ast.Load()), like)
-    given = [_at(_ast.Constant(one), like) if isinstance(one, (str, bool)) else one for one in (what, more)]
+    constant: Any = _ast.Constant  # a tuple may be one
+    given = [_at(constant(one), like) if isinstance(one, (str, bool, tuple)) else one for one in (what, more)]
     return _at(_ast.Call(mark, [value or _at(_ast.Constant(None), like), *given], []), like)
 
 
@@ -101,7 +102,7 @@ def checked(nodes: list[Any], top: bool = True) -> list[Any]:
             node.value.is_statement = True
         _visit(node, top=top)
         if _kind(node) in _JUDGING or (_kind(node) == "Expr" and _kind(node.value) == "Call"):
-            found.append(_statement(LOOK, node))
+            found.append(_statement(LOOK, node, str(node.lineno)))
         if _kind(node) == "Raise" and getattr(node.exc, "id", "") in EXITING:
             found.append(_statement(LEAVING, node))
         found.append(_told(node) if _kind(node) == "Assert" and node.lineno not in MEANT else node)
@@ -150,7 +151,7 @@ def _visit(node: Any, *, loose: bool = False, judges: bool = False, top: bool = 
     elif kind == "Call":
         _called(node, judges)
         if not OF_TREE.isdisjoint(_names(node.func)[-1:]):
-            return _check(MADE, node, node)
+            return _check(MADE, node, node, str(node.lineno))
     elif kind == "Attribute" and judges and node.attr in COUNTED and _kind(node.ctx) == "Load":
         node.value = _check(METHOD, node.value, node.value, node.attr)
     elif kind == "Match":
@@ -160,7 +161,7 @@ def _visit(node: Any, *, loose: bool = False, judges: bool = False, top: bool = 
         if node.type is not None:
             node.type = _check(EXPECTED, node.type, node.type)
     elif kind in ("With", "AsyncWith"):
-        told = [_statement(RAISED, node.body[-1], _line(node)), _statement(LOOK, node.body[-1])]
+        told = [_statement(RAISED, node.body[-1], _line(node)), _statement(LOOK, node.body[-1], _line(node))]
         node.body = [_at(_ast.Try(node.body, [], [], told), node)]
         for item in node.items:
             item.context_expr = _check(ENTERED, item.context_expr, item.context_expr, _line(node))
@@ -201,7 +202,7 @@ def _compared(node: Any, loose: bool) -> Any:
     if not all(operators) or getattr(node.left, "id", "") == "__name__":
         return node
     sides = _at(_ast.Tuple([node.left, *node.comparators], _ast.Load()), node)
-    return _check(COMPARED, node, sides, " ".join([str(node.lineno), "loose" if loose else "strict", *operators]))
+    return _check(COMPARED, node, sides, (str(node.lineno), loose, *operators))
 
 
 def _called(node: Any, judges: bool) -> None:
@@ -217,17 +218,21 @@ def _called(node: Any, judges: bool) -> None:
         between = next((operator for word, operator in _COMPARING if word in name), "")
         if between and not by_elements and len(node.args) > 1 and "Starred" not in map(_kind, node.args[:2]):
             first, second = node.args[:2]
-            node.args[:2] = [_check(FIRST, first, first), _check(SECOND, second, second, between)]
+            node.args[:2] = [
+                _check(FIRST, first, first),
+                _check(SECOND, second, second, (str(node.lineno), between)),
+            ]
     _expects(node, name)
     if any(word in name for word in _NEARING):
         node.args = [one if _kind(one) == "Starred" else _check("-", one, one, True) for one in node.args]
     test: Any = node.func.value if _kind(node.func) == "Attribute" else None
     if judges:
-        node.args = [_check(MADE, one, one) if _kind(one) in ("Attribute", "Subscript") else one for one in node.args]
+        line, parts = str(node.lineno), ("Attribute", "Subscript")
+        node.args = [_check(MADE, one, one, line) if _kind(one) in parts else one for one in node.args]
     if judges and test is not None and ("assert" in name or not hasattr(node, "is_statement")):
         node.func.value = _check(METHOD, test, test, node.func.attr)
     if judges and node.args and _kind(node.args[-1]) != "Starred":
-        node.args[-1] = _check(LOOK, node.args[-1], node.args[-1])
+        node.args[-1] = _check(LOOK, node.args[-1], node.args[-1], str(node.lineno))
         if _kind(test) == "Name":  # after the arguments, of which one may be what changes it
             node.args[-1] = _check(RECEIVER, node.args[-1], node.args[-1], _at(_ast.Name(test.id, _ast.Load()), test))
 

@@ -20,12 +20,14 @@ if TYPE_CHECKING:
     from bot.sandbox.checked import BROKE, FAILED
 
 
-def forking(script: str, changed: set[str]) -> Callable[[str], None]:
-    """What a check of any kind begins with. `script`: its file's name, as its code has it.
+def forking(script: str, of_changed: Callable[[str], bool]) -> Callable[[str], None]:
+    """What a check of any kind begins with in another process than the script's.
+
+    `script`: its file's name, as its code has it; `of_changed`: whether a file of that name is.
 
     All names are bound here: what is judged may change this module.
     """
-    getframe, getpid, kill, real, is_text = sys._getframe, os.getpid, os.kill, os.path.realpath, str.startswith
+    getframe, getpid, kill, is_text = sys._getframe, os.getpid, os.kill, str.startswith
     owner, failures = os.getpid(), (BROKE, FAILED)
     noted = [owner]  # the process that the hook saw last
     makers: list[Any] = []  # calls of the candidate's that forked, on the way to this process
@@ -37,7 +39,7 @@ def forking(script: str, changed: set[str]) -> Callable[[str], None]:
             name = frame.f_code.co_filename
             if name == script:
                 return
-            if name in changed or real(name) in changed or (is_text(name, "<") and not is_text(name, "<frozen ")):
+            if of_changed(name) or (is_text(name, "<") and not is_text(name, "<frozen ")):
                 makers.append(frame)
                 return
             frame = frame.f_back
@@ -53,8 +55,6 @@ def forking(script: str, changed: set[str]) -> Callable[[str], None]:
 
     def forked(what: str) -> None:
         mine = getpid()
-        if mine == owner:
-            return
         if noted[0] != mine or going_on():
             kill(mine, 9)
         if makers and what in failures:

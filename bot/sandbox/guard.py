@@ -13,6 +13,8 @@ before the script ended well, whatever was done to the counts of the tools.
 
 from __future__ import annotations
 
+import itertools
+import operator
 import os
 import sys
 import types
@@ -23,14 +25,12 @@ if TYPE_CHECKING:
     from typing import Any
 
     # Handed in by `runner.py`.
-    from bot.sandbox.agreeing import _GROUPS, _OFTEN, _PLAIN, agreeing, rarely
-    from bot.sandbox.callables import entries, plugins_of_pytest, settings
+    from bot.sandbox.agreeing import agreeing
+    from bot.sandbox.callables import by_kind, entries, plugins_of_pytest, settings
     from bot.sandbox.checked import (
         CALLED,
         COMPARED,
         EXITING,
-        MADE,
-        MATCHED,
         MEANT,
         OF_TREE,
         ONLY_AST,
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from bot.sandbox.leaving import exits_of, leaving
     from bot.sandbox.meant import meant_to_fail, nodes, wildcards
     from bot.sandbox.methods import methods
-    from bot.sandbox.questions import chained, questions, swallowing
+    from bot.sandbox.questions import asking_alone, chained, questions, swallowing
     from bot.sandbox.surroundings import _stored, constants, surroundings_of, uses_mocks
 
 _TOOLS = ("unittest", "_pytest", "pytest", "doctest")  # nobody but pytest's plugins replaces what is in these
@@ -55,7 +55,6 @@ _RECORDED = frozenset((  # what shows warnings and failures, and decides nothing
     *("threading.excepthook", "sys.excepthook", "sys.unraisablehook", "sys.displayhook"),
 ))  # fmt: skip
 _FAKES_TIME = ("freez", "frozen", "travel", "clock", "fake", "time_machine")  # in names that the script has of the tree
-_ORDERS = ("==", "ne", "<", ">", "close")
 _BLOCKS = ("body", "orelse", "finalbody", "handlers", "cases")
 
 # The tree may have a copy of another package that is installed, too.
@@ -141,19 +140,31 @@ def _noted(named: set[str]) -> tuple[list[Any], list[Any]]:
     return often, all_of_them
 
 
+def _among(changed: set[str]) -> Callable[[str], bool]:
+    """Whether a file of that name, as code has it, is changed. What is told is kept."""
+    real = os.path.realpath
+    known: dict[str, bool] = {}
+
+    def of_changed(name: str) -> bool:
+        if name not in known:
+            known[name] = name in changed or real(name) in changed
+        return known[name]
+
+    return of_changed
+
+
 def _judges(
-    changed: set[str], uses_mocks: bool, fakes_time: bool, plugins: tuple[str, ...]
+    of_changed: Callable[[str], bool], uses_mocks: bool, fakes_time: bool, plugins: tuple[str, ...]
 ) -> tuple[Callable[[Any], bool], Callable[[dict[str, Any], str, str], bool]]:
     """Whether a value is from a changed file, or from none; whether what a namespace has in a place was tampered with.
 
     All names are bound here: what is judged may change this module.
     """
-    file_of, real, is_text = _file_of, os.path.realpath, str.startswith
-    tools, recorded = _TOOLS, _RECORDED
+    file_of, is_text, tools, recorded = _file_of, str.startswith, _TOOLS, _RECORDED
 
     def foreign(value: Any) -> bool:
         name = file_of(value)
-        return not name or real(name) in changed or name in changed or (is_text(name, "<") and name[:8] != "<frozen ")
+        return not name or of_changed(name) or (is_text(name, "<") and name[:8] != "<frozen ")
 
     def tampered(space: Any, name: str, dotted: str) -> bool:
         value = space.get(name)
@@ -179,7 +190,7 @@ def _judges(
         place = getattr(value, "__file__", None)
         if uses_mocks and is_text(getattr(type(value), "__module__", ""), "unittest.mock"):
             return False
-        return type(value) is not type(sys) or (place is not None and (real(place) in changed or place in changed))
+        return type(value) is not type(sys) or (place is not None and of_changed(place))
 
     return foreign, tampered
 
@@ -226,62 +237,54 @@ def _looking(
     surroundings: tuple[Callable[[], str], ...],
     void: Callable[[str], None],
 ) -> Callable[[list[Any]], None]:
-    """What compares tools with what they were, and the script's functions and surroundings as well."""
+    """What compares groups of tools with what they were, and the script's functions and surroundings as well."""
     kinds = ("FunctionDef", "AsyncFunctionDef", "ClassDef")
     plain = [node for node in tree.body if type(node).__name__ in kinds and not node.decorator_list]
-    own = [(node.name, _decorated(node) if type(node).__name__ == "ClassDef" else None) for node in plain]
-    get, function = dict.get, _function
+    own = [node.name for node in plain]
+    classes = [(node.name, _decorated(node)) for node in plain if type(node).__name__ == "ClassDef"]
+    seen: list[Any] = [None] * len(own)  # at the last look
+    get, function, of_each, some, differs = dict.get, _function, map, itertools.compress, operator.is_not
 
-    def look(entries: list[Any]) -> None:
-        for space, name, value, dotted in entries:
-            if space.get(name) is not value and tampered(space, name, dotted):
-                void(f"replaced {dotted}")
+    def look(groups: list[Any]) -> None:
+        for ask, spaces, names, values, entries in groups:
+            for space, name, _, dotted in some(entries, of_each(differs, of_each(ask, spaces, names), values)):
+                if tampered(space, name, dotted):
+                    void(f"replaced {dotted}")
         for tell in surroundings:
             other = tell()
             if other:
                 void(f"replaced {other}")
-        for name, decorated in own:
+        now = [get(main, name) for name in own]
+        parts = [*some(now, of_each(differs, now, seen))]
+        seen[:] = now
+        for name, decorated in classes:
             value = get(main, name)
-            parts = [value]
-            if decorated is not None and value.__class__ is type:
-                parts = [part for attribute, part in list(vars(value).items()) if attribute not in decorated]
-            for part in parts:
-                if part.__class__ is function and part.__code__.co_filename != script and foreign(part):
-                    void("replaced a function of the script")
+            if value.__class__ is type:
+                parts += [part for attribute, part in list(vars(value).items()) if attribute not in decorated]
+        for part in parts:
+            if part.__class__ is function and part.__code__.co_filename != script and foreign(part):
+                void("replaced a function of the script")
 
     return look
 
 
 def _checking(
-    compared: Callable[[Any, str], Any],
-    ask: Callable[[Any, str, bool], None],
-    firsts: tuple[Callable[[str], None], ...],
-    *doing: dict[str, Callable[[Any, Any], None]],
+    forked: Callable[[str], None], *doing: dict[str, Callable[[Any, Any], Any]]
 ) -> Callable[[int, Any, str, Any], Any]:
-    """What each check calls; it gives the value back, or the answer of what it compares. `firsts`: called before."""
-    comparing, calling, made, orders = COMPARED, CALLED, MADE, _ORDERS
-    kind_of, plain, groups, due, matched = type, _PLAIN, {*_GROUPS, dict}, rarely(_OFTEN), MATCHED
+    """What each check calls; it gives the value back, or the answer of what it compares."""
+    getpid, owner, answering = os.getpid, os.getpid(), (COMPARED, CALLED)
+    table: dict[str, list[Callable[[Any, Any], Any]]] = {}
+    for each in doing:
+        for what, act in each.items():
+            table.setdefault(what, []).append(act)
 
     def check(_: int, value: Any, what: str, more: Any) -> Any:
-        for first in firsts:
-            first(what)
-        if what is comparing:
-            return compared(value, more)
-        known = False
-        for each in doing:
-            if what in each:
-                answer = each[what](value, more)
-                value = answer if what is calling else value
-                known = True
-        if what is made:
-            if kind_of(value) not in plain and due():
-                for how in orders[:1] if kind_of(value) in groups else orders:
-                    ask(value, how, False)
-        elif what is matched:
-            ask([value, *getattr(value, "__dict__", {}).values()], "==", False)
-        elif not known:
-            ask(value, what, more)
-        return value
+        if getpid() != owner:
+            forked(what)
+        answer = value
+        for act in table[what]:
+            answer = act(value, more)
+        return answer if what in answering else value
 
     return check
 
@@ -342,26 +345,26 @@ def guarded(
     failures = [0]
     plugins = plugins_of_pytest() if "pytest" in named else ()
     fakes_time = any(word in name.lower() for name in OF_TREE for word in _FAKES_TIME)
-    foreign, tampered = _judges(changed, uses_mocks(source), fakes_time, plugins)
+    of_changed = _among(changed)
+    foreign, tampered = _judges(of_changed, uses_mocks(source), fakes_time, plugins)
     surroundings = (surroundings_of(tree, named, main, foreign, source), helping(tree, script, main))
     runs_itself = b"pytest.main" in source and b"__file__" in source and b"assert=plain" not in source
     often: list[Any] = []
     text = source.decode("utf-8", "replace")
     compare, ask = agreeing(text, (_of_script(script), wildcards(tree, main)), foreign, void)
-    doing = questions(compare, foreign, changed, void, failures, lambda: look(often))
-    noting, swallowed = swallowing(tree, script, changed)
-    begun, note, missing = beginning(expected, b"pytest.main" not in source and must_assert(tree.body))
+    doing = questions(compare, foreign, of_changed, void, failures, lambda: look(often))
+    noting, swallowed = swallowing(tree, script, of_changed)
+    begun, missing = beginning(expected, b"pytest.main" not in source and must_assert(tree.body))
     left, ended_itself = leaving(script)
-    asking = {**expecting(text, foreign, void), **methods(text, foreign, ask, void)}
-    check = _checking(
-        chained(compare, text, void), ask, (forking(script, changed), note), doing, noting, begun, left, asking
-    )
+    asking = {**asking_alone(ask), **expecting(text, foreign, void), **methods(text, foreign, ask, void)}
+    asking[COMPARED] = chained(compare, text, void)
+    check = _checking(forking(script, of_changed), doing, noting, begun, left, asking)
 
     def complete(code: Any) -> Any:
         return with_constant(code, types.MethodType(check, 0))
 
     def last(code: object, ended: SystemExit | None) -> None:
-        look(everything)
+        look(by_kind(everything))
         if code == 0 and ended is not None and not ended_itself(ended):
             void("the script did not end itself")
         if code == 0 and failures[0]:
@@ -375,7 +378,7 @@ def guarded(
 
     look = _looking(tree, script, main, foreign, tampered, surroundings, void)
     given = _tell_pytest(script, parsed, complete)
-    often[:], everything = _noted(named)
-    often += [] if uses_mocks(source) else constants(tree, named)
+    quick, everything = _noted(named)
+    often[:] = by_kind([*quick, *([] if uses_mocks(source) else constants(tree, named))])
     tree.body = checked(tree.body)
     return complete(compile(tree, script, "exec", dont_inherit=True)), last

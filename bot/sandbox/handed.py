@@ -149,29 +149,26 @@ def handed(tree: Any, source: bytes) -> dict[str, str]:
     return found
 
 
-def beginning(
-    expected: dict[str, str], sure: bool
-) -> tuple[dict[str, Callable[[Any, Any], None]], Callable[[str], None], Callable[[], str]]:
-    """What notes that such a function began, what is told of every check, and which kind of them never began that must
-    have; "" for none. `sure`: whether the script is to assert something.
+def beginning(expected: dict[str, str], sure: bool) -> tuple[dict[str, Callable[[Any, Any], None]], Callable[[], str]]:
+    """What notes that such a function began, or that something was judged; and which kind of them never began that must
+    have, "" for none. `sure`: whether the script is to assert something.
 
     All names are bound here: what is judged may change this module.
     """
     import mmap  # what forks write in it is seen here
 
     lines = {line: at for at, line in enumerate(expected)}
-    asserting, judging = (HELD, SECOND, RAISED), (COMPARED, HANDLED, *_OPERATORS.values())
     begun, asserted = mmap.mmap(-1, len(expected) + 1), [False, not sure]
     kinds, alone = dict(expected), _ALONE
 
     def begins(_: Any, line: str) -> None:
         begun[lines[line]] = 1
 
-    def note(what: str) -> None:
-        if what in asserting:
-            asserted[:] = True, True
-        elif what in judging:
-            asserted[1] = True
+    def asserts(_: Any, __: Any) -> None:
+        asserted[:] = True, True
+
+    def judges(_: Any, __: Any) -> None:
+        asserted[1] = True
 
     def missing() -> str:
         for line, at in lines.items():
@@ -179,4 +176,6 @@ def beginning(
                 return kinds[line]
         return "" if asserted[1] else "an assertion"
 
-    return {BEGAN: begins}, note, missing
+    noting = {**dict.fromkeys((COMPARED, HANDLED, *_OPERATORS.values()), judges)}
+    noting.update(dict.fromkeys((HELD, SECOND, RAISED), asserts))
+    return {BEGAN: begins, **noting}, missing

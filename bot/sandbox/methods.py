@@ -75,7 +75,7 @@ def _planting(foreign: Callable[[Any], bool]) -> Callable[[Any, str], bool]:
 def methods(
     source: str,
     foreign: Callable[[Any], bool],
-    ask: Callable[[Any, str, bool], None],
+    ask: Callable[[Any, str, bool], int],
     void: Callable[[str], None],
 ) -> dict[str, Callable[[Any, Any], None]]:
     """What is done where the script calls a method, or asks a mock whether it was called: `(value, name)`.

@@ -11,10 +11,11 @@ from itertools import chain, islice
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from typing import Any
 
 _LEAVES = 40  # of a value that are changed one by one
+_LONG = 1_000  # elements of a group, in all that are made of it: of a long one few are changed
 _MOST_ALIKE = 160  # objects that differ from one in one attribute
 _LETTERS = "bcdfghjklmnpqrstvwxz"
 _LIBRARY = frozenset((  # modules whose values can be made anew, with another part
@@ -108,34 +109,48 @@ def _like(value: Any, attributes: dict[str, Any]) -> Any:
     return other
 
 
-def _changed(value: Any, depth: int = 0, close: bool | None = None) -> Iterator[list[Any]]:
-    """For each leaf of the value, the value with others in its place; an object's attributes are one leaf together, and
-    so is what a value of the standard library's is made of. `close`: in such a one, whether likely others alone;
-    objects stay there, since a set has room for those alone that can be told apart."""
+def _changed(value: Any, depth: int = 0, close: bool | None = None) -> Iterator[Iterable[Any]]:
+    """For each leaf of the value, the value with others in its place, each of which is to be taken before the next leaf
+    is; an object's attributes are one leaf together, and so is what a value of the standard library's is made of.
+    `close`: in such a one, whether likely others alone; objects stay there, since a set has room for those alone that
+    can be told apart."""
     kind = type(value)
     if depth > 7:
         return
     if kind in (list, tuple):
         made: Callable[[list[Any]], Any] = kind
-        for at, one in enumerate(value):
-            for others in _changed(one, depth + 1, close):
-                yield [made([*value[:at], other, *value[at + 1 :]]) for other in others]
+        for at in _some(len(value)):
+            for others in _changed(value[at], depth + 1, close):
+                yield (made([*value[:at], other, *value[at + 1 :]]) for other in others)
     elif kind is dict:
-        for key, one in value.items():
-            for others in _changed(one, depth + 1, close):
-                yield [{**value, key: other} for other in others]
+        keys = list(value)
+        for at in _some(len(keys)):
+            for others in _changed(value[keys[at]], depth + 1, close):
+                yield ({**value, keys[at]: other} for other in others)
     elif found := _of_leaf(value):
         yield from found[:1] if close else found
     elif kind.__module__ == "numpy" and hasattr(value, "shape"):
         yield [value + _random(9), value - _random(9)]
     elif _is_of_library(kind):
         for near in (True,) if close else (True, False):
-            if others := list(islice(_of_library(value, depth, near), _MOST_ALIKE)):
-                yield others
+            yield from _if_any(islice(_of_library(value, depth, near), _MOST_ALIKE))
     elif close is None:
-        alike = list(islice(_alike(value, depth), _MOST_ALIKE + 1))
-        if 0 < len(alike) <= _MOST_ALIKE:  # where there are more, what counts may not be among them
-            yield alike
+        others = _alike(value, depth)
+        # Where there are more, what counts may not be among them: nothing equals the last one.
+        yield from _if_any(chain(islice(others, _MOST_ALIKE), (object() for _ in islice(others, 1))))
+
+
+def _if_any(others: Iterator[Any]) -> Iterator[Iterable[Any]]:
+    """These, where there are any."""
+    for first in others:
+        yield chain([first], others)
+        return
+
+
+def _some(length: int) -> list[int]:
+    """Places in a group of that length: all, or a few by lot where it is long."""
+    most = 1 + _LONG // (length + 1)
+    return list(range(length)) if length <= most else sorted({_random(length) - 1 for _ in range(most)})
 
 
 def _alike(value: Any, depth: int) -> Iterator[Any]:
@@ -152,17 +167,12 @@ def _alike(value: Any, depth: int) -> Iterator[Any]:
                     return
 
 
-def nearby(value: Any, whole: bool = False) -> list[Any]:
-    """Values near that one; with `whole` a list of them for each of its leaves, of which some are taken."""
-    if not whole:
-        changed = _changed(value) if _is_of_library(type(value)) else ()  # objects may be what none can be
-        return [value, *islice(chain.from_iterable(changed), _LEAVES)]
-    found: list[Any] = []
-    for others in _changed(value):
-        found.append(others)
-        if len(found) >= _LEAVES:
-            break
-    return found
+def nearby(value: Any, whole: bool = False) -> Iterable[Any]:
+    """Values near that one; with `whole` those for each of its leaves, of which some are taken."""
+    if whole:
+        return islice(_changed(value), _LEAVES)
+    changed = _changed(value) if _is_of_library(type(value)) else ()  # objects may be what none can be
+    return [value, *islice(chain.from_iterable(changed), _LEAVES)]
 
 
 def apart() -> list[tuple[Any, ...]]:

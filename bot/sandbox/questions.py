@@ -15,8 +15,10 @@ if TYPE_CHECKING:
     from typing import Any
 
     # Handed in by `runner.py`.
-    from bot.sandbox.agreeing import rarely
+    from bot.sandbox.agreeing import _GROUPS, _PLAIN
     from bot.sandbox.checked import (
+        _ARITHMETIC,
+        _OPERATORS,
         BROKE,
         ENTERED,
         FAILED,
@@ -24,13 +26,17 @@ if TYPE_CHECKING:
         HELD,
         LEFT,
         LOOK,
+        MADE,
+        MATCHED,
         RAISED,
         RECEIVER,
         SECOND,
     )
     from bot.sandbox.meant import nodes
+    from bot.sandbox.rarely import rarely
 
-_OFTEN = 500  # checks: a loop of assertions must not take long
+_OFTEN = 60  # checks in one line: a loop of assertions must not take long
+_ORDERS = ("==", "ne", "<", ">", "close")
 _SKIPS = frozenset(("SkipTest", "Skipped", "XFailed"))
 _PREPARING = frozenset((  # methods of a test that judge nothing
     *("setUp", "tearDown", "setUpClass", "tearDownClass", "asyncSetUp", "asyncTearDown"),
@@ -60,15 +66,15 @@ def _shadowing(foreign: Callable[[Any], bool]) -> Callable[[Any], bool]:
     return shadowing
 
 
-def _failing(changed: set[str]) -> Callable[[], bool]:
+def _failing(of_changed: Callable[[str], bool]) -> Callable[[], bool]:
     """Whether the exception that is handled makes a test fail, or is a candidate's that skips it."""
-    now, real, kind_of_exception, bases = sys.exc_info, os.path.realpath, Exception, type.__dict__["__mro__"].__get__
+    now, kind_of_exception, bases = sys.exc_info, Exception, type.__dict__["__mro__"].__get__
     skips = _SKIPS
 
     def failing() -> bool:
         kind, _, traceback = now()
         while traceback is not None:
-            if real(traceback.tb_frame.f_code.co_filename) in changed:
+            if of_changed(traceback.tb_frame.f_code.co_filename):
                 return True
             traceback = traceback.tb_next
         names = [base.__name__ for base in bases(kind)]
@@ -79,23 +85,23 @@ def _failing(changed: set[str]) -> Callable[[], bool]:
     return failing
 
 
-def chained(compare: Callable[..., Any], source: str, void: Callable[[str], None]) -> Callable[[Any, str], Any]:
-    """What compares several values, by operators in words, as Python does. What is no number is neither too large nor
-    too small, so that nothing is found wrong with it: not in scripts that name it."""
+def chained(compare: Callable[..., Any], source: str, void: Callable[[str], None]) -> Callable[[Any, Any], Any]:
+    """What compares several values as Python does: `(values, (line, whether loosely, operator, ...))`. What is no
+    number is neither too large nor too small, so that nothing is found wrong with it: not in scripts that name it."""
     orders, is_a, number, differs = ("<", "<=", ">", ">="), isinstance, float, float.__ne__
     named = "nan" in source.lower()
 
     def is_none(value: Any) -> bool:
         return is_a(value, number) and bool(differs(value, value))
 
-    def compared(values: Any, how: str) -> Any:
-        place, loose, *operators = how.split(" ")
+    def compared(values: Any, asked: tuple[Any, ...]) -> Any:
+        place, loose, *operators = asked
         answer: Any = None
         for at, operator in enumerate(operators):
-            how = operator.replace("not-", "")
+            how = "in" if operator == "not-in" else operator
             if how in orders and not named and (is_none(values[at]) or is_none(values[at + 1])):
                 void("an order of what is no number")
-            answer = compare(values[at], how, values[at + 1], loose == "loose", place=place)
+            answer = compare(values[at], how, values[at + 1], loose, place=place)
             if how is not operator:
                 answer = not answer
             if at + 1 < len(operators) and not answer:
@@ -103,6 +109,24 @@ def chained(compare: Callable[..., Any], source: str, void: Callable[[str], None
         return answer
 
     return compared
+
+
+def asking_alone(ask: Callable[[Any, str, bool], int]) -> dict[str, Callable[[Any, Any], Any]]:
+    """What asks a value by itself: about an operator; about all, where the tree's code made it; or for a `match`."""
+    kind_of, plain, groups, orders, (due, spent) = type, _PLAIN, {*_GROUPS, dict}, _ORDERS, rarely(_OFTEN)
+
+    def made(value: Any, line: str) -> None:
+        if kind_of(value) not in plain and due(line):
+            for how in orders[:1] if kind_of(value) in groups else orders:
+                spent(line, ask(value, how, False))
+
+    def matched(value: Any, _: Any) -> None:
+        ask([value, *getattr(value, "__dict__", {}).values()], "==", False)
+
+    def about(how: str) -> Callable[[Any, Any], Any]:
+        return lambda value, loose: ask(value, how, loose)
+
+    return {MADE: made, MATCHED: matched, **{how: about(how) for how in (*_OPERATORS.values(), *_ARITHMETIC.values())}}
 
 
 def _pairs(compare: Callable[..., Any]) -> dict[str, Callable[[Any, Any], None]]:
@@ -113,10 +137,11 @@ def _pairs(compare: Callable[..., Any]) -> dict[str, Callable[[Any, Any], None]]
     def first(value: Any, _: Any) -> None:
         waiting.setdefault(ident(), []).append(value)
 
-    def second(value: Any, how: Any) -> None:
+    def second(value: Any, asked: Any) -> None:
         left = waiting[ident()].pop()
+        place, how = asked
         try:
-            compare(left, how, value, True, False)
+            compare(left, how, value, True, False, place)
         except Exception:  # what is called will get the same
             return
 
@@ -130,7 +155,7 @@ def _catching(tree: Any) -> list[range]:
 
 
 def swallowing(
-    tree: Any, script: str, changed: set[str]
+    tree: Any, script: str, is_changed: Callable[[str], bool]
 ) -> tuple[dict[str, Callable[[Any, Any], None]], Callable[[], bool]]:
     """What notes assertions of the script that broke, by line; whether one of those failures, that never held later,
     was kept by a changed file, or by the standard library (a thread, a future, a handler of logs), but for test tools.
@@ -138,7 +163,7 @@ def swallowing(
     Who caught an exception is the outermost frame that it reached, or C beyond that; of a `with` it may be the
     manager's `__exit__`. `script`: its file's name, as its code has it.
     """
-    now, real, kind_of, get, is_text = sys.exc_info, os.path.realpath, type, getattr, str.startswith
+    now, kind_of, get, is_text = sys.exc_info, type, getattr, str.startswith
     library, catching = os.path.dirname(os.__file__) + os.sep, _catching(tree)
     tools = tuple(library + name for name in ("unittest", "doctest", "contextlib", "site-packages", "dist-packages"))
     broken: dict[str, Any] = {}
@@ -147,7 +172,7 @@ def swallowing(
     by_manager: list[Any] = []
 
     def of_changed(code: Any) -> bool:
-        return code is not None and real(code.co_filename) in changed
+        return code is not None and is_changed(code.co_filename)
 
     def is_others(traceback: Any) -> bool:
         """Whether it was not caught by the script, nor by a test tool."""
@@ -190,7 +215,7 @@ def swallowing(
 def questions(
     compare: Callable[..., Any],
     foreign: Callable[[Any], bool],
-    changed: set[str],
+    of_changed: Callable[[str], bool],
     void: Callable[[str], None],
     failures: list[int],
     look: Callable[[], None],
@@ -199,10 +224,10 @@ def questions(
 
     `failures`: whose first number is counted up; `look`: compares tools with what they were.
     """
-    shadowing, failing, due = _shadowing(foreign), _failing(changed), rarely(_OFTEN)
+    shadowing, failing, (due, _) = _shadowing(foreign), _failing(of_changed), rarely(_OFTEN)
 
-    def look_now(_: Any, __: Any) -> None:
-        if due():
+    def look_now(_: Any, line: str) -> None:
+        if due(line):
             look()
 
     def fail(_: Any, __: Any) -> None:

@@ -34,8 +34,8 @@ if TYPE_CHECKING:
 
 _WORD = 32  # hexadecimal digits of the key by which `results.py` signs, and of the nonce that follows
 _GUARD = (
-    *("callables", "meant", "nearby", "agreeing", "checked", "handed", "helping", "leaving", "expecting", "questions"),
-    *("methods", "forks", "surroundings", "guard"),
+    *("callables", "meant", "nearby", "rarely", "agreeing", "checked", "handed", "helping", "leaving", "expecting"),
+    *("questions", "methods", "forks", "surroundings", "guard"),
 )
 _MARKS = "fctp"
 _DIGITS = b"0123456789abcdef"

@@ -24,6 +24,7 @@ INSIDE = (
         "checked.py",
         "agreeing.py",
         "nearby.py",
+        "rarely.py",
         "meant.py",
         "methods.py",
         "surroundings.py",

@@ -28,6 +28,36 @@ KINDS = {
         assert (abs(Vector(1, 2) - Vector(1, 2)) < 1e-9).all()
         """,
     ),
+    "groups of many numbers, which are looked up in Python": (
+        """
+        class Members(list):
+            def __contains__(self, one): return any(one == other for other in self)
+        class Keys(set):
+            def __contains__(self, one): return set.__contains__(self, one)
+        """,
+        """
+        from pkg.core import Keys, Members
+        for one in range(100): assert one in Members(range(200)) and one in Keys(range(200))
+        """,
+    ),
+    "values that are not asked without end, however many there are": (
+        """
+        asked = 0
+        class Point:
+            def __init__(self, x, near=None): self.x, self.near = x, near
+            def __eq__(self, other):
+                global asked
+                asked += 1
+                return isinstance(other, Point) and (self.x, self.near) == (other.x, other.near)
+        def points(number): return [Point(x, Point(-x)) for x in range(number)]
+        """,
+        """
+        from pkg import core
+        for _ in range(100): assert core.points(500) == core.points(500)
+        for x in range(10_000): assert core.Point(x) == core.Point(x)
+        assert core.asked < 600_000
+        """,
+    ),
     "expressions": (
         """
         class Expression:
