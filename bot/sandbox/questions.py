@@ -11,7 +11,7 @@ import sys
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from typing import Any
 
     # Handed in by `runner.py`.
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
         LOOK,
         MADE,
         MATCHED,
+        MEANT,
         RAISED,
         RECEIVER,
         SECOND,
@@ -154,11 +155,23 @@ def _catching(tree: Any) -> list[range]:
     return [range(body[0].lineno, body[-1].end_lineno + 1) for body in blocks]
 
 
+def _asserted(body: list[Any]) -> Iterator[str]:
+    """Lines of the assertions that are reached where nothing is raised before them."""
+    for node in body:
+        if type(node).__name__ == "Assert" and node.lineno not in MEANT:
+            yield str(node.lineno)
+        if hasattr(node, "items"):
+            yield from _asserted(node.body)
+        if type(node).__name__ in ("Raise", "Return", "Continue", "Break"):
+            return
+
+
 def swallowing(
     tree: Any, script: str, is_changed: Callable[[str], bool]
 ) -> tuple[dict[str, Callable[[Any, Any], None]], Callable[[], bool]]:
     """What notes assertions of the script that broke, by line; whether one of those failures, that never held later,
     was kept by a changed file, or by the standard library (a thread, a future, a handler of logs), but for test tools.
+    So is one that was not reached in a `with`, since its manager kept what was raised before it.
 
     Who caught an exception is the outermost frame that it reached, or C beyond that; of a `with` it may be the
     manager's `__exit__`. `script`: its file's name, as its code has it.
@@ -170,6 +183,8 @@ def swallowing(
     entered: dict[str, list[Any]] = {}
     leaving: dict[str, Any] = {}
     by_manager: list[Any] = []
+    below = {str(one.lineno): [*_asserted(one.body)] for one in nodes(tree) if hasattr(one, "items")}
+    skipped: set[str] = set()
 
     def of_changed(code: Any) -> bool:
         return code is not None and is_changed(code.co_filename)
@@ -186,6 +201,7 @@ def swallowing(
 
     def held(_: Any, line: str) -> None:
         broken.pop(line, None)
+        skipped.discard(line)
 
     def enters(manager: Any, line: str) -> None:
         entered.setdefault(line, []).append(manager)
@@ -199,6 +215,7 @@ def swallowing(
         by_others = line[-1:] == "!" or any(of_changed(get(one, "__code__", None)) for one in exits)
         if error is not None and by_others:
             by_manager.append(error)
+            skipped.update(below[line.rstrip("!")])
 
     def swallowed() -> bool:
         for error in broken.values():
@@ -207,7 +224,7 @@ def swallowing(
                 return True
             if any(one is error for one in by_manager):
                 return True
-        return False
+        return bool(skipped)
 
     return {BROKE: broke, HELD: held, ENTERED: enters, RAISED: raises, LEFT: left}, swallowed
 

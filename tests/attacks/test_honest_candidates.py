@@ -40,6 +40,33 @@ KINDS = {
         for one in range(100): assert one in Members(range(200)) and one in Keys(range(200))
         """,
     ),
+    "attempts of which the last one succeeds": (
+        """
+        class Attempt:
+            def __init__(self, retry): self.retry = retry
+            def __enter__(self): return self
+            def __exit__(self, kind, error, traceback):
+                self.retry.done = kind is None
+                return kind is ConnectionError
+        class Retry:
+            done = False
+            def __iter__(self):
+                while not self.done: yield Attempt(self)
+        """,
+        """
+        from pkg.core import Retry
+        replies = iter([ConnectionError, ConnectionError, 3])
+        def ask():
+            reply = next(replies)
+            if reply is ConnectionError: raise reply
+            return reply
+        for attempt in Retry():
+            with attempt:
+                assert ask() == 3
+        with attempt:
+            raise ConnectionError
+        """,
+    ),
     "values that are not asked without end, however many there are": (
         """
         asked = 0
