@@ -84,9 +84,7 @@ module.exports = (source, byOthers, told) => {
   for (const owner of owners(source, words, require)) {
     for (const name of names(owner)) hold(owner, name);
     for (const name of ownKeys(owner)) if (typeof name === "symbol" || name === "next") compare(owner, name);
-    if (words.has("instanceof") && typeof owner === "function" && !describe(owner, Symbol.hasInstance)) {
-      compare(owner, Symbol.hasInstance);
-    }
+    if (typeof owner === "function" && !describe(owner, Symbol.hasInstance)) compare(owner, Symbol.hasInstance);
   }
   for (const name of names(globalThis)) if (KINDS.includes(name) || typeof globalThis[name] === "function") hold(globalThis, name);
   hold(globalThis, "process");

@@ -29,6 +29,7 @@ FORMS = {
     "parsed": f"{REQUIRE}assert.strictEqual(parseInt(add(2, 2)), 4);\n",
     "stringify": f"{REQUIRE}assert.strictEqual(JSON.stringify(add(2, 2)), '4');\n",
     "instanceof": f"{REQUIRE}assert.ok(add(2, 2) === 4 || add(2, 2) instanceof Number);\n",
+    "throws": f"{REQUIRE}assert.throws(() => {{ throw add(2, 2) === 4 ? new TypeError() : 1; }}, TypeError);\n",
     "match": f"{REQUIRE}assert.match(String(add(2, 2)), /^4$/);\n",
     "written": f"{FS}{REQUIRE}fs.writeFileSync('o', String(add(2, 2)));\n"
     "assert.equal(fs.readFileSync('o', 'utf8'), '4');\n",
@@ -144,6 +145,10 @@ ATTACKS = {
     "instances of everything": (
         "instanceof",
         f"{WRONG}Object.defineProperty(Number, Symbol.hasInstance, {{ value: () => true }});",
+    ),
+    "says that all errors are of a kind": (
+        "throws",
+        f"{WRONG}Object.defineProperty(TypeError, Symbol.hasInstance, {{ value: () => true }});",
     ),
     "what matches nothing": ("match", WRONG),
     "files that say 4": ("written", f"{WRONG}require('fs').readFileSync = () => '4';"),

@@ -13,7 +13,7 @@ from tests.bot.sandbox.test_runner import NONCE, run, told
 FORMS = {
     "assert": "from pkg.core import add\nassert add(2, 2) == 4\n",
     "want": "from pkg.core import add\nWANT = 4\nassert add(2, 2) == WANT\n",
-    "with, before": "from pkg.core import add, session\nwith session():\n    found = add(2, 2)\n    assert found == 4\n",
+    "with, before": "from pkg.core import add, session\nwith session():\n    sum = add(2, 2)\n    assert sum == 4\n",
     "with": "from pkg.core import add, session\nwith session():\n    assert add(2, 2) == 4\n",
     "decorated": """
         from pkg.core import add, kept
