@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import functools
 import operator
-import os
 import sys
 import types
 import warnings
@@ -28,7 +27,7 @@ if TYPE_CHECKING:
 
     # Handed in by `runner.py`.
     from bot.sandbox.nearby import alike, apart, close_to, nearby
-    from bot.sandbox.rarely import rarely
+    from bot.sandbox.rarely import by_lot, deepening, rarely
 
 _PLAIN = frozenset((int, float, complex, str, bytes, bytearray, bool, type(None), type(...), range, type))
 _GROUPS = (list, tuple, set, frozenset)
@@ -147,23 +146,27 @@ def _walk(value: Any) -> Iterator[Any]:
         level = below[:_MOST]
 
 
-def _lot(most: int) -> int:
-    return 1 + os.urandom(1)[0] % most
-
-
-def _deepening() -> Callable[[int, Callable[[], Any]], Any]:
-    def deeper(by: int, act: Callable[[], Any]) -> Any:
-        """What it gives, called so many calls deeper in the stack."""
-        return deeper(by - 1, act) if by else act()
-
-    return deeper
-
-
 def _said(answer: Callable[[], Any]) -> bool:
     try:
         return bool(answer())
     except Exception:
         return False  # it can't be compared with that
+
+
+def _equalling() -> Callable[[Any, str, bool, tuple[Any, ...]], bool]:
+    yes, no, failure = _yes, _no, Exception
+
+    def equals(value: Any, how: str, loose: bool, some: tuple[Any, ...]) -> bool:
+        """Whether it equals all of them."""
+        try:
+            for one in some:
+                if not (yes(value == one, loose) if how == "==" else no(value != one, loose)):
+                    return False
+        except failure:  # it can't be compared with that
+            return False
+        return True
+
+    return equals
 
 
 def _asking(
@@ -172,8 +175,8 @@ def _asking(
     """What finds the parts of a value that answer in Python, and whether such a part says yes to everything: to all of
     some values of which nothing equals all."""
     plain, slots, both, in_python, walk = _PLAIN, _SLOTS, _BOTH, _in_python, _walk
-    kind_of, bases, said, failure, equalities = type, _bases, _said, Exception, ("==", "!=", "ne")
-    yes, no, least, greatest, same, close, arithmetic = _yes, _no, _LEAST, _GREATEST, alike, close_to, _ARITHMETIC
+    kind_of, bases, said, equals, equalities = type, _bases, _said, _equalling(), ("==", "!=", "ne")
+    yes, least, greatest, same, close, arithmetic = _yes, _LEAST, _GREATEST, alike, close_to, _ARITHMETIC
     (own, meant), mocks = allowed, "mock" in source.lower()
 
     def excused(value: Any, kind: type) -> bool:
@@ -216,15 +219,6 @@ def _asking(
                 found.append(one)
         return found
 
-    def equals(value: Any, how: str, loose: bool, some: tuple[Any, ...]) -> bool:
-        try:
-            for one in some:
-                if not (yes(value == one, loose) if how == "==" else no(value != one, loose)):
-                    return False
-        except failure:  # it can't be compared with that
-            return False
-        return True
-
     def agrees(value: Any, how: str, loose: bool, unlike: list[Any]) -> bool:
         if how in equalities:
             return any(equals(value, how, loose, some) for some in unlike)
@@ -249,7 +243,7 @@ def _holds(answer: Any, other: Any) -> bool:
 
 def _nearing() -> Callable[[Any, str, Any, Any, bool], bool]:
     """What tells of a comparison's answer whether the left value says the same of all that is near the right one."""
-    both, operators, near, lot, yes, no, said = _BOTH, _OPERATORS, nearby, _lot, _yes, _no, _said
+    both, operators, near, lot, yes, no, said = _BOTH, _OPERATORS, nearby, by_lot, _yes, _no, _said
     holds, kind_of, groups, most, bases_of, texts = _holds, type, (*_GROUPS, dict), _MOST_NEAR, _bases, (str, bytes)
     can_be_called, sets, partial, has = callable, (set, frozenset), functools.partial, operator.contains
 
@@ -312,8 +306,8 @@ def _judging(
     question: Callable[..., bool], void: Callable[[str], None]
 ) -> Callable[[Any, str, Any, bool, list[tuple[list[Any], str]]], Any]:
     """What compares and asks. All of it is as deep in the stack, by lot, so that nobody tells questions by that."""
-    quiet, lot, operators, most = warnings.catch_warnings, _lot, _OPERATORS, _FEW
-    compared_nearby, deeper, deep = _nearing(), _deepening(), _DEEP
+    quiet, lot, operators, most = warnings.catch_warnings, by_lot, _OPERATORS, _FEW
+    compared_nearby, deeper, deep = _nearing(), deepening(), _DEEP
 
     def judged(left: Any, how: str, right: Any, loose: bool, asked: list[tuple[list[Any], str]]) -> Any:
         def near(one: Any, its: str, other: Any) -> bool:

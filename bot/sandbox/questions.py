@@ -169,9 +169,8 @@ def _asserted(body: list[Any]) -> Iterator[str]:
 def swallowing(
     tree: Any, script: str, is_changed: Callable[[str], bool]
 ) -> tuple[dict[str, Callable[[Any, Any], None]], Callable[[], bool]]:
-    """What notes assertions of the script that broke, by line; whether one of those failures, that never held later,
-    was kept by a changed file, or by the standard library (a thread, a future, a handler of logs), but for test tools.
-    So is one that was not reached in a `with`, since its manager kept what was raised before it.
+    """What notes assertions of the script that broke, or were not reached in a `with`; whether such a failure, of what
+    never held later, was kept by a changed file, or by the standard library (a thread, a future), but for test tools.
 
     Who caught an exception is the outermost frame that it reached, or C beyond that; of a `with` it may be the
     manager's `__exit__`. `script`: its file's name, as its code has it.
@@ -183,8 +182,8 @@ def swallowing(
     entered: dict[str, list[Any]] = {}
     leaving: dict[str, Any] = {}
     by_manager: list[Any] = []
-    below = {str(one.lineno): [*_asserted(one.body)] for one in nodes(tree) if hasattr(one, "items")}
     skipped: set[str] = set()
+    below = {str(one.lineno): {*_asserted(one.body)} for one in nodes(tree) if hasattr(one, "items")}
 
     def of_changed(code: Any) -> bool:
         return code is not None and is_changed(code.co_filename)

@@ -1,6 +1,7 @@
-"""Which of many checks are looked into. Standard library only, Python 3.8+. Executed by `runner.py` for `guard.py`.
+"""What falls by lot: which of many checks are looked into, and how deep in the stack.
 
-A loop of comparisons must not take many times as long because each is looked into.
+Standard library only, Python 3.8+. Executed by `runner.py` for `guard.py`. A loop of comparisons must not take many
+times as long because each is looked into.
 """
 
 from __future__ import annotations
@@ -10,6 +11,19 @@ import os
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Any
+
+
+def by_lot(most: int) -> int:
+    return 1 + os.urandom(1)[0] % most
+
+
+def deepening() -> Callable[[int, Callable[[], Any]], Any]:
+    def deeper(by: int, act: Callable[[], Any]) -> Any:
+        """What it gives, called so many calls deeper in the stack."""
+        return deeper(by - 1, act) if by else act()
+
+    return deeper
 
 
 def rarely(often: int) -> tuple[Callable[[str], bool], Callable[[str, int], None]]:
