@@ -8,7 +8,7 @@ import hashlib
 import json
 import re
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import PurePosixPath
 
 from bot.contracts import Sandbox
@@ -42,6 +42,9 @@ _TOOLS = {
     ".lua": ("lua -v",),
     ".sh": ("bash --version",),
 }
+# Programs of a TypeScript repository's own dependencies: what runs a script, and by which command a file of tests.
+_OF_NODE = {"tsx": "", "vitest": "vitest run", "jest": "jest", "mocha": "mocha", "ava": "ava"}
+_HERE = "here"
 # Folders with packages that serve a repository's maintenance, not its users.
 _NOT_PACKAGES = frozenset(
     (
@@ -118,6 +121,10 @@ async def survey(files: Sequence[str], declared: Declared, sandbox: Sandbox) -> 
     if not python and not wanted:
         return Survey()
     asked = [f'printf "\\ntroop-tool {tool.split()[0]} "; {tool} 2>/dev/null | head -n 1' for tool in wanted]
+    if _in_typescript(files):
+        asked += [
+            f'printf "\\ntroop-tool {name} "; [ -e node_modules/.bin/{name} ] && echo {_HERE}' for name in _OF_NODE
+        ]
     script = "\n".join([*asked, *(['exec python3 -c "$0" "$@"'] if python else [])])
     job = SandboxJob(command=("sh", "-c", script, _PYTHON, *names), timeout=TIMEOUT)
     execution = await attempt(sandbox, job)
@@ -156,6 +163,16 @@ def _read(execution: Execution, names: Sequence[str]) -> Survey:
         installed=tuple(installed),
         imports=tuple(imports.items()),
         tools=tuple((name, " ".join(version.split())[:60]) for name, version in tools),
+    )
+
+
+def _in_typescript(files: Sequence[str]) -> bool:
+    """Whether more sources are TypeScript's than JavaScript's; declarations of types and configuration are none."""
+    suffixes = [
+        PurePosixPath(path).suffix for path in files if not path.endswith(".d.ts") and not is_configuration(path)
+    ]
+    return sum(one in (".ts", ".tsx", ".mts", ".cts") for one in suffixes) > sum(
+        one in (".js", ".jsx", ".mjs", ".cjs") for one in suffixes
     )
 
 
@@ -229,13 +246,28 @@ def for_models(found: Survey, declared: Declared, *, asks: bool = False) -> str:
             said.append(f"{beside}{': ' if own else ' '}{', '.join(others)}{rest}.")
         elif not own:
             said.append("There is nothing beside the standard library: no pytest either.")
-    there = [f"{name} ({version})" for name, version in found.tools if version]
-    absent = [name for name, version in found.tools if not version]
+    there = [f"{name} ({version})" for name, version in found.tools if version and name not in _OF_NODE]
+    absent = [name for name, version in found.tools if not version and name not in _OF_NODE]
     if there:
         said.append(f"Programs: {', '.join(there)}.")
     if absent:
         said.append(f"Not there: {', '.join(absent)}.")
+    said += filter(None, [_typescript(dict(found.tools))])
     return "\n".join(said)
+
+
+def _typescript(tools: Mapping[str, str]) -> str:
+    """How a test of TypeScript is run here; "" for other repositories."""
+    if "tsx" not in tools:
+        return ""
+    if tools["tsx"]:
+        return "A TypeScript script (`test_issue.ts`) runs by the repository's own tsx."
+    runner = next((command for name, command in _OF_NODE.items() if command and tools.get(name)), "")
+    instead = (
+        ": write a shell script instead that writes a file of tests beside the repository's own ones, in their form, "
+        f"and ends with `npx {runner} FILE`"
+    )
+    return f"There is no tsx, so a TypeScript script does not run as it is{instead if runner else ''}."
 
 
 def obstacles(found: Survey) -> tuple[Obstacle, ...]:

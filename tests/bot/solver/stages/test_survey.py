@@ -121,6 +121,25 @@ def test_a_missing_interpreter_is_said() -> None:
     assert obstacles(found) == (Obstacle(fault=Fault.NO_INTERPRETER, name="node"),)
 
 
+@pytest.mark.parametrize(
+    ("files", "words"),
+    [
+        ({"src/a.ts": "", "node_modules/.bin/vitest": ""}, "ends with `npx vitest run FILE`"),
+        ({"src/a.tsx": "", "jest.config.js": "", "node_modules/.bin/jest": ""}, "ends with `npx jest FILE`"),
+        ({"src/a.ts": "", "node_modules/.bin/tsx": "", "node_modules/.bin/jest": ""}, "repository's own tsx"),
+        ({"src/a.ts": ""}, "a TypeScript script does not run as it is."),
+    ],
+)
+async def test_how_typescript_is_tested_is_said(tmp_path: Path, files: dict[str, str], words: str) -> None:
+    found = await asked(tmp_path, files)
+    assert words in for_models(found, Declared())
+    assert "Not there: vitest" not in for_models(found, Declared())
+
+
+async def test_javascript_with_declarations_of_types_is_none_of_typescripts(tmp_path: Path) -> None:
+    assert "TypeScript" not in for_models(await asked(tmp_path, {"a.js": "", "a.d.ts": "", "b.d.ts": ""}), Declared())
+
+
 def test_many_packages_are_cut_and_declared_ones_come_first() -> None:
     found = Survey(python="3.12.1", installed=(*[(f"a{i:03}", "1") for i in range(90)], ("zlib-ng", "2")))
     words = for_models(found, Declared(text="requires zlib-ng>=1"))
