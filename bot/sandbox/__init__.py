@@ -14,6 +14,10 @@ from bot.sandbox.process import Isolation, ProcessSandbox
 from bot.settings import SandboxSettings
 
 NO_CONFIG = RepoConfig()
+_EARLY = (
+    "the tests' Python is older than 3.8: a script's end is proved there and nothing else, so that a candidate may "
+    "change what its tests judge by; results of pytest and unittest are what they print"
+)
 _REFUSE = "to refuse it, use the Docker sandbox: --sandbox docker or TROOP_SANDBOX_KIND=docker"
 
 
@@ -45,7 +49,7 @@ async def open_sandbox(
     if settings.kind != "process":
         try:
             docker = await DockerSandbox.open(settings, tree, scripts=config.scripts, plan=plan)
-            for note in docker.notes:
+            for note in (*docker.notes, *([_EARLY] if docker.early else [])):
                 notice(note)
             return docker
         except SandboxUnavailable as missing:
@@ -56,6 +60,8 @@ async def open_sandbox(
     if config.setup:
         notice("the repository's `setup` command is not run without Docker; install its dependencies yourself")
     notice(describe(process))
+    if process.early:
+        notice(_EARLY)
     return process
 
 

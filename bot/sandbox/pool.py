@@ -30,6 +30,9 @@ from bot.settings import SandboxSettings
 
 _ATTEMPTS = 4
 _TOO_LARGE = "the tree does not fit into /repo"  # as job.sh says it
+_EARLY = "troop: python before 3.8"
+_FIRST = f"""test -w . && sleep 0 || exit
+python3 -I -c 'import sys; print("{_EARLY}" if sys.version_info < (3, 8) else "")' 2>/dev/null || true"""
 _PAUSE = 0.5  # seconds before the second attempt, four times as long before each next one, so that a daemon can restart
 _builds: dict[str, asyncio.Lock] = {}  # one of a repository at a time in this process
 
@@ -65,6 +68,7 @@ class DockerSandbox:
         self._image = ""
         self.environment = Environment(sandbox="docker")
         self._roots: tuple[str, ...] = ("",)
+        self.early = False  # whether its Python is older than 3.8
         self.notes: tuple[str, ...] = ()  # what of the build failed that the tests may do without
         self._run = secrets.token_hex(6)
         self._concurrency = settings.concurrency or os.cpu_count() or 1
@@ -149,7 +153,7 @@ class DockerSandbox:
         needed = "it needs sh, cp, rm, tar, sleep and timeout (coreutils and tar, or busybox)"
         left = "what the repository's build leaves can't be tested"
         try:
-            first = self._prepare(SandboxJob(command=("sh", "-c", "test -w . && sleep 0"), timeout=60))
+            first = self._prepare(SandboxJob(command=("sh", "-c", _FIRST), timeout=60))
             assert first is not None
             result = await self._run_prepared(first, attempts=1)
         except SandboxError as error:
@@ -161,6 +165,7 @@ class DockerSandbox:
             if self._builder is not None:
                 raise BuildFailed(left, why=ended)
             raise SandboxUnavailable(f"the image {image} can't run jobs: {ended}")
+        self.early = result.output.strip() == _EARLY
 
     async def run(self, job: SandboxJob, follow: Follow | None = None) -> Execution:
         """One job on a fresh copy of the tree. Raises `SandboxError` where Docker failed for good."""
@@ -202,7 +207,7 @@ class DockerSandbox:
         named, argv = script_command.split_environment(argv)
         import_path = script_command.joined_path(named.pop("PYTHONPATH", ""), import_path, "/repo/tree")
         environment |= named
-        if provable := script_command.provable(argv, script):
+        if provable := script_command.provable(argv, script, early=self.early):
             runner = f"{images.ROOT}/{provable.runner}"
             argv = (*provable.interpreter, runner, "3", "/repo/test/.changed", import_path, *provable.arguments)
         else:

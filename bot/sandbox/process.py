@@ -22,7 +22,7 @@ from bot.sandbox.doubted import believed, doubted
 from bot.sandbox.helper import Helper, Running
 from bot.sandbox.limits import ControlGroup
 from bot.sandbox.outcome import Words, judge_exit, proof_of, results_of, withdrawn, words
-from bot.sandbox.pythons import Python, find_python
+from bot.sandbox.pythons import WATCHED, Python, find_python
 from bot.scratch import ScratchFolder, remove_tree
 from bot.settings import SandboxSettings
 
@@ -66,6 +66,7 @@ class ProcessSandbox:
         self._base = scratch.path / "base"
         self._roots: tuple[str, ...] = ("",)
         self._python = python
+        self.early = python.version < WATCHED
         self._path = path
         self._scripts = scripts
         self._memory = settings.memory
@@ -183,7 +184,7 @@ class ProcessSandbox:
         named, argv = script_command.split_environment(argv)
         import_path = script_command.joined_path(named.pop("PYTHONPATH", ""), import_path, f"{root}/repo")
         environment |= named
-        if provable := script_command.provable(argv, place):
+        if provable := script_command.provable(argv, place, early=self.early):
             secret = words()
             beside = f"{root}/test"
             runner = f"{beside}/.{provable.runner}"

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from bot.records import Record
 
-_OLDEST = (3, 8)
+_OLDEST = (3, 5)
+WATCHED = (3, 8)  # the first with audit hooks
 # As people name them, the usual one first.
 _ENVIRONMENTS = (".venv", "venv", "env", ".env", "virtualenv", ".virtualenv")
 _ASK = "import json, os, sys; print(json.dumps([sys.version_info[:2], sys.executable, sys.prefix, sys.base_prefix]))"
@@ -20,6 +21,7 @@ class Python(Record):
 
     executable: str  # the real program, not a shim of a version manager
     prefixes: tuple[str, ...]  # folders that hold it and its packages
+    version: tuple[int, int] = sys.version_info[:2]
 
     def needs(self, path: str, home: str) -> list[str]:
         """Folders that must stay visible where home, /tmp and /run are hidden; outer ones first, without duplicates."""
@@ -40,7 +42,7 @@ def find_python(source: Path) -> tuple[Python, str]:
 
     The programs of the checkout's virtual environment (`.venv`, `venv` or `env`), or of that of the repository that it
     is a folder of, come first, then the caller's PATH, then the folder of the interpreter that runs Troop. It is also
-    taken where the first `python3` is missing, broken or older than 3.8.
+    taken where the first `python3` is missing, broken or older than 3.5.
     """
     own = _environment_of(source.resolve())
     entries = [str(own)] if own is not None else []
@@ -80,7 +82,7 @@ def _ask(program: str, path: str) -> Python | None:
         return None
     if tuple(version) < _OLDEST:
         return None
-    return Python(executable=executable, prefixes=tuple(dict.fromkeys(prefixes)))
+    return Python(executable=executable, prefixes=tuple(dict.fromkeys(prefixes)), version=tuple(version))
 
 
 def _caller(path: str) -> dict[str, str]:

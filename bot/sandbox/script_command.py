@@ -14,7 +14,17 @@ from bot.records import Test
 PLACE, BESIDE = "troop:script", "troop:beside/"
 # Files beside this one that run inside, with the script: the first one is started, the others are what it executes.
 INSIDE = (
-    *("runner.py", "runner.cjs", "builtins.cjs", "unread.cjs", "unseen.cjs", "watch.py", "results.py", "callables.py"),
+    *(
+        "runner.py",
+        "early.py",
+        "runner.cjs",
+        "builtins.cjs",
+        "unread.cjs",
+        "unseen.cjs",
+        "watch.py",
+        "results.py",
+        "callables.py",
+    ),
     *(
         "guard.py",
         "questions.py",
@@ -96,9 +106,10 @@ class Provable(NamedTuple):
     arguments: tuple[str, ...]  # the script, or `-m` with a module, or a file of the tree's, and what it is given
 
 
-def provable(command: Sequence[str], script: str = "") -> Provable | None:
+def provable(command: Sequence[str], script: str = "", *, early: bool = False) -> Provable | None:
     """What is run where the command is `PYTHON SCRIPT`, `PYTHON -m MODULE ...` or `node SCRIPT`, maybe with options; or
-    Django's tests are, which a file of the repository's gives to unittest."""
+    Django's tests are, which a file of the repository's gives to unittest. `early`: Python is older than 3.8, under
+    which nothing but a script's end is proved."""
     if command and command[0] in ("pytest", "py.test"):  # the program of that name, for `python3` on the same PATH
         command = ("python3", "-m", "pytest", *command[1:])
     if len(command) < 2:
@@ -112,6 +123,8 @@ def provable(command: Sequence[str], script: str = "") -> Provable | None:
         at += 1
     interpreter, rest = tuple(command[:at]), tuple(command[at:])
     is_script = bool(script) and rest == (script,)
+    if is_python and early:
+        return Provable(interpreter, "early.py", rest) if is_script else None
     if is_python and (is_script or (rest[:1] == ("-m",) and len(rest) >= 2)):
         return Provable(interpreter, "runner.py", rest)
     if is_python and not script and _OF_DJANGO.match(" ".join(rest[:2])):

@@ -8,7 +8,7 @@ import doctest
 import io
 
 
-def docstrings(text: str) -> dict[str, str]:
+def docstrings(text: str) -> "dict[str, str]":
     """Every docstring with an example, by qualified name; "" is the module's own.
 
     Raises `SyntaxError`, `ValueError`.

@@ -1,5 +1,6 @@
 """Examples of the documentation, run by themselves in a sandbox of processes."""
 
+import ast
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -280,3 +281,11 @@ async def test_compact_drops_an_edit_that_contradicts_the_documentation(root: Pa
     assert t.patch is not None
     assert "return a + b" in (t.patch.changes[0].text or "")
     assert (t.end, t.calls) == (TrajectoryEnd.DONE, 4)
+
+
+def test_the_script_needs_no_new_python() -> None:
+    tree = ast.parse(script(("a.py",)).text, feature_version=(3, 6))
+    functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]
+    evaluated = [one for f in functions for one in (f.returns, *(arg.annotation for arg in f.args.args)) if one]
+    # Before Python 3.9 `dict[str, str]` is an error where the function is defined.
+    assert not [ast.unparse(one) for one in evaluated if isinstance(one, ast.Subscript | ast.BinOp)]
