@@ -8,12 +8,18 @@ _APT = "apt-get update && apt-get install -y --no-install-recommends"
 
 class Mend(NamedTuple):
     """`why`: a sentence; `image`: one that holds what is missing; `setup`: what to run before everything else, or
-    `instead` of it."""
+    `instead` of it; `packages`: of Debian, which a build may install by itself."""
 
     why: str
     image: str = ""
     setup: str = ""
     instead: bool = False
+    packages: str = ""
+
+
+def installing(packages: str) -> str:
+    """The command that installs Debian's packages, in an image that is of Debian's kind."""
+    return f"if command -v apt-get >/dev/null; then {_APT} {packages}; fi"
 
 
 class Toolchain(NamedTuple):
@@ -48,8 +54,9 @@ _SYSTEM = (
     (r"can't find Rust compiler|rustc: (command )?not found|cargo, the Rust package manager, is not installed",
      "a Rust compiler is", "cargo"),
     (r"(gcc|cc|g\+\+|make)['\"]?(: (command )?not found| failed: No such file)"
-     r"|No such file or directory: '(gcc|cc|g\+\+)'|linker `cc` not found|C compiler cannot"
-     r"|\"gcc\": executable file not found|Unable to find a compiler",
+     r"|No such file or directory: '(?:[\w.]+-)*(gcc|cc|g\+\+)'|linker `cc` not found|C compiler cannot"
+     r"|\"gcc\": executable file not found|Unable to find a compiler"
+     r"|extension could not be compiled|Unknown compiler\(s\)",
      "a C compiler is", "build-essential"),
     (r"(git['\"]?: (command )?not found|Cannot find command 'git'|\"git\": executable file not found|spawn git ENOENT)",
      "git is", "git"),
@@ -133,7 +140,7 @@ def advise(log: str) -> Mend:
     """What the end of a failing build's log asks for; an empty `why` where nothing is known."""
     for pattern, what, packages in _SYSTEM:
         if re.search(pattern, log):
-            return Mend(f"{what} missing in the image", setup=f"{_APT} {packages}")
+            return Mend(f"{what} missing in the image", setup=f"{_APT} {packages}", packages=packages)
     if found := re.search(r"requires a different Python: (\S+) not in '([^']+)'", log):
         return Mend(f"the image has Python {found[1]}, and the project wants {found[2]}", image=_python_image(found[2]))
     if found := re.search(r"go\.mod requires go >= (\d+\.\d+)", log) or re.search(

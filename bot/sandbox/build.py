@@ -15,7 +15,7 @@ import re
 import shlex
 import textwrap
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -27,7 +27,7 @@ from docker.types import LogConfig, Ulimit
 
 from bot.errors import BuildFailed, SandboxError
 from bot.recipe import Layer, Recipe
-from bot.recipe.advice import Mend, advise, disk_full, missing, outage
+from bot.recipe.advice import Mend, advise, disk_full, installing, missing, outage
 from bot.records import Build
 from bot.sandbox import docker_engine, images
 from bot.sandbox.build_network import BuildNetwork
@@ -191,8 +191,13 @@ class Builder:
         self._client.tag(found, *name.split(":"))  # which notes the time of its last use
         return found
 
-    def _layer(self, layer: Layer, name: str, image_id: str, image: str, network: BuildNetwork) -> str:
-        """The id of the image with this layer on top; the image as it was where an optional layer fails."""
+    def _layer(
+        self, layer: Layer, name: str, image_id: str, image: str, network: BuildNetwork, mended: tuple[str, ...] = ()
+    ) -> str:
+        """The id of the image with this layer on top; the image as it was where an optional layer fails.
+
+        `mended`: packages of the system that are installed first, since it failed for want of them.
+        """
         container = self._client.create_container(
             image_id,
             entrypoint=["sh", f"{_FOLDER}/build.sh"],
@@ -221,7 +226,7 @@ class Builder:
             )
 
         try:
-            images.put_tree(self._client, container, self._base, self._folder(layer), changed=changed)
+            images.put_tree(self._client, container, self._base, self._folder(layer, mended), changed=changed)
             code, ended = self._run(container)
             said = self._log_of(container)
             if ended is None and code == 0:
@@ -235,6 +240,10 @@ class Builder:
         self._check_wanted()
         trouble = self._trouble(layer, code, ended, said, image, memory)
         keep(said, str(trouble))
+        lacking = advise(said) if isinstance(trouble, BuildFailed) and not ended and not memory else Mend("")
+        if lacking.packages and lacking.packages not in mended and layer.name != "setup":
+            self._tell(f"{lacking.why}: installing {lacking.packages}")
+            return self._layer(layer, name, image_id, image, network, (*mended, lacking.packages))
         if not layer.optional:
             raise trouble
         log.info("%s: %s; not needed, so the build goes on", self._repository, trouble)
@@ -263,7 +272,7 @@ class Builder:
             options["runtime"] = settings.runtime
         return options
 
-    def _folder(self, layer: Layer) -> Mapping[str, bytes]:
+    def _folder(self, layer: Layer, packages: Sequence[str] = ()) -> Mapping[str, bytes]:
         """What build.sh reads."""
         environment = {**_ENVIRONMENT, **self._given}
         exports = "".join(f"export {name}={shlex.quote(value)}\n" for name, value in environment.items())
@@ -271,7 +280,9 @@ class Builder:
             "build/build.sh": _script().encode(),
             "build/environment": exports.encode(),
             "build/needs": "".join(f"{program}\n" for program in layer.programs).encode(),
-            "build/commands": ("\n".join(layer.commands) + "\n").encode("utf-8", "surrogateescape"),
+            "build/commands": ("\n".join((*map(installing, packages), *layer.commands)) + "\n").encode(
+                "utf-8", "surrogateescape"
+            ),
             "build/files": b"".join(b"./" + path.encode("utf-8", "surrogateescape") + b"\0" for path in self._files),
         }
 

@@ -10,6 +10,9 @@ from bot.recipe.advice import advise, disk_full, missing, outage
     [
         ("Error: pg_config executable not found.", "the headers of PostgreSQL are missing", "libpq-dev"),
         ("error: command 'gcc' failed: No such file or directory", "a C compiler is missing", "build-essential"),
+        ("[Errno 2] No such file or directory: 'x86_64-linux-gnu-gcc'", "a C compiler is missing", "build-essential"),
+        ("WARNING: The C extension could not be compiled", "a C compiler is missing", "build-essential"),
+        ("ERROR: Unknown compiler(s): [['cc'], ['gcc']]", "a C compiler is missing", "build-essential"),
         ("error: linker `cc` not found", "a C compiler is missing", "build-essential"),
         ("sh: 1: make: not found", "a C compiler is missing", "build-essential"),
         ("fatal error: Python.h: No such file or directory", "the headers of Python are missing", "python3-dev"),

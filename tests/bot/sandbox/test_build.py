@@ -263,6 +263,43 @@ async def test_a_build_that_fails_is_the_repositorys_with_the_end_of_its_log(
     assert not client.containers(all=True, filters={"label": "troop=build"})
 
 
+async def test_what_a_layer_lacks_of_the_system_is_installed_once(
+    sandbox_image: str, tmp_path: Path, client: docker.APIClient, repository: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(build, "installing", lambda packages: f"echo {packages} >> installed.txt")
+    told: list[str] = []
+    compiles = Layer(
+        name="project",
+        source="setup.py",
+        commands=("grep -q build-essential installed.txt || { echo gcc: not found; exit 1; }",
+                  "grep -q libffi-dev installed.txt || { echo ffi.h: No such file; exit 1; }"),
+    )  # fmt: skip
+    source = make_tree(tmp_path / "tree")
+
+    async def said(recipe: Recipe) -> str:
+        sandbox = await DockerSandbox.open(settings(sandbox_image), source, plan=Plan(recipe, repository, told.append))
+        try:
+            return (await sandbox.run(command("cat", "installed.txt"))).output
+        finally:
+            await sandbox.close()
+
+    installed = "build-essential\nlibffi-dev build-essential\n"
+    assert await said(Recipe(layers=(compiles,))) == installed
+    assert told[1:] == [
+        "a C compiler is missing in the image: installing build-essential",
+        "the headers of libffi are missing in the image: installing libffi-dev build-essential",
+    ]
+    assert await said(Recipe(layers=(compiles,))) == installed
+    assert len(told) == 3, "it is cached as the layer"
+    lacks = Layer(name="project", source="setup.py", commands=("echo cmake: not found; exit 1",))
+    with pytest.raises(BuildFailed, match="CMake is missing"):
+        await said(Recipe(layers=(lacks,)))
+    assert told[4:] == ["CMake is missing in the image: installing cmake build-essential"]
+    with pytest.raises(BuildFailed, match="`setup` command failed"):
+        await said(setup("echo cmake: not found; exit 1"))
+    assert len(told) == 6, "a setup is the repository's own word"
+
+
 async def test_an_allowed_image_that_has_the_toolchain_by_its_name_is_taken(
     sandbox_image: str, tmp_path: Path, client: docker.APIClient, repository: str
 ) -> None:
