@@ -1,4 +1,4 @@
-"""Node: package.json with the locks of npm, pnpm and yarn."""
+"""Node: package.json with the locks of npm, pnpm, yarn and bun."""
 
 import json
 import re
@@ -15,6 +15,8 @@ _IN_SPITE = (
     """{ grep -qsE 'code (ERESOLVE|EUSAGE)' "$HOME"/.npm/_logs/*.log """
     "&& npm install --ignore-scripts --legacy-peer-deps; }"
 )
+_OF_NPM = ("package-lock.json", "npm-shrinkwrap.json")
+_OF_BUN = ("bun.lock", "bun.lockb")
 _SETTINGS = (".npmrc", ".yarnrc", ".yarnrc.yml", "pnpm-workspace.yaml", ".pnpmfile.cjs")
 _BUILT = re.compile(r"^(\./)?(dist|lib|build|out|es|esm|cjs|umd|types)/")
 
@@ -51,7 +53,7 @@ def node(files: Sequence[str], read: Read) -> Part | None:
                 source=f"{folder}package.json" + (f", {manager.lock}" if manager.lock else ""),
                 commands=manager.commands,
                 keyed_by=tuple(manifests),
-                programs=("node", "npm"),
+                programs=manager.programs,
             )
         )
         if build := _build(folder, known, package):
@@ -62,7 +64,7 @@ def node(files: Sequence[str], read: Read) -> Part | None:
 
 def _is_manifest(path: str) -> bool:
     name = path.rpartition("/")[2]
-    locks = ("package.json", "package-lock.json", "npm-shrinkwrap.json", "pnpm-lock.yaml", "yarn.lock")
+    locks = ("package.json", *_OF_NPM, *_OF_BUN, "pnpm-lock.yaml", "yarn.lock")
     return "node_modules/" not in path and name in (*locks, *_SETTINGS)
 
 
@@ -72,8 +74,9 @@ class _Manager:
     def __init__(self, folder: str, known: frozenset[str], read: Read, package: dict[str, Any]) -> None:
         self.notes: list[str] = []
         self.lock = ""
+        self.programs: tuple[str, ...] = ("node", "npm")
         at = f"cd {shlex.quote(folder)} && " if folder else ""
-        named = re.fullmatch(r"(npm|pnpm|yarn)@(\d[\w.-]*+)(\+.*)?", str(package.get("packageManager", "")))
+        named = re.fullmatch(r"(npm|pnpm|yarn|bun)@(\d[\w.-]*+)(\+.*)?", str(package.get("packageManager", "")))
         wanted = named[2] if named else ""
         of_pnpm = {folder + "pnpm-lock.yaml", folder + "pnpm-workspace.yaml"} & known
         if of_pnpm or (named and named[1] == "pnpm"):
@@ -93,11 +96,14 @@ class _Manager:
                 install = f"YARN_NODE_LINKER=node-modules YARN_ENABLE_GLOBAL_CACHE=false {loose}{install}"
             self.commands = _with("yarn", tool, at + install)
             self.setup = f"npm install -g {tool} && {at}{install}"
+        elif (named and named[1] == "bun") or (_first(_OF_BUN, folder, known) and not _first(_OF_NPM, folder, known)):
+            self.lock = _first(_OF_BUN, folder, known)
+            install = f"bun install{' --frozen-lockfile' if self.lock else ''}"
+            tool, self.programs = f"bun@{wanted or 1}", ()  # its own image has neither
+            self.commands = _with("bun", tool, f"{at}{install} --ignore-scripts", "bun pm trust --all || true")
+            self.setup = f"npm install -g {tool} && {at}{install}"
         else:
-            locks = ("package-lock.json", "npm-shrinkwrap.json")
-            self.lock = next((folder + name for name in locks if folder + name in known), "")
-            if not self.lock and any(folder + name in known for name in ("bun.lock", "bun.lockb")):
-                self.notes.append("bun's lock file is not supported: npm chose the versions")
+            self.lock = _first(_OF_NPM, folder, known)
             verb = "ci" if self.lock else "install"
             # Scripts of the root may need files that decide nothing here; those of dependencies run behind.
             commands = [f"{at}{{ npm {verb} --ignore-scripts || {_IN_SPITE}; }}"]
@@ -108,6 +114,11 @@ class _Manager:
 
     def _lock(self, folder: str, known: frozenset[str], name: str) -> str:
         return folder + name if folder + name in known else ""
+
+
+def _first(names: Sequence[str], folder: str, known: frozenset[str]) -> str:
+    """The first of the files that is in the folder; "" where none is."""
+    return next((folder + name for name in names if folder + name in known), "")
 
 
 def _with(program: str, package: str, *commands: str) -> tuple[str, ...]:

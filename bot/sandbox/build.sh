@@ -49,7 +49,7 @@ done || exit 1
 xargs -0 rm -f <$build/files || exit 1
 find . -depth -type d -exec rmdir {} + 2>/dev/null # those that are empty now
 rm -rf /tmp/* /var/tmp/* "$HOME/.cache/pip" "$HOME/.npm/_cacache" "$HOME/.npm/_logs" "$HOME/.cache/yarn" \
-    "$HOME/.yarn/berry" "$HOME/.local/share/pnpm/store" "$HOME/.cache/pnpm" "$HOME/.cache/uv" \
+    "$HOME/.yarn/berry" "$HOME/.local/share/pnpm/store" "$HOME/.cache/pnpm" "$HOME/.cache/uv" "$HOME/.bun/install/cache" \
     /var/lib/apt/lists/* /var/cache/apt/archives/*.deb $build
 cd / && mv /repo/tree /opt/troop/base || exit 1
 # Tests run as another user. Not `chmod -R`: it would copy what earlier layers hold.

@@ -27,6 +27,8 @@ FAILURES = (
     re.compile(r"^(?:Failure|Error) (?:->|\u2192) (\S+ @ \d+\n[^\n]+)$", re.MULTILINE),  # busted
     re.compile(r"^(?:FAIL (?=\S)|  \u25cf (?!Console$))(\S.*?)(?: \(\d[\d.]* m?s\))?$", re.MULTILINE),
     re.compile(r"^ FAIL  +(\S.*\S)[ \t]*$", re.MULTILINE),
+    re.compile(r"^\(fail\) (\S.*?)(?: \[\d[\d.]*m?s\])?$", re.MULTILINE),  # bun
+    re.compile(r"^(\S.*?) \.\.\. FAILED \(\d[\d.,]*[m\u00b5]?s\)$", re.MULTILINE),  # deno
     re.compile(r"^\d+\) (.*\S)\n  Message:$", re.MULTILINE),
     re.compile(
         r"^[ \t]*[\u2715\u2716\u2718\u00d7] (?:\[fail\]: )?(.*?\S)(?: (?:\(\d[\d.]* ?m?s\)|\d[\d.]*m?s))?[ \t]*$",
@@ -44,8 +46,9 @@ FAILURES = (
 )
 
 # How runners say of one test after the other how it ended: its name, and the word. pytest, also by pytest-xdist;
-# unittest, whose second line may be a docstring; go; cargo; TAP; vitest, whose time is no part of the name, and which
-# names single tests below their file where they are slow; minitest and GoogleTest; mocha and jest.
+# unittest, whose second line may be a docstring; go; cargo; TAP; minitest and GoogleTest; bun; deno, whose steps are
+# within a test; vitest, whose time is no part of the name, and which names single tests below their file where they are
+# slow; mocha and jest.
 ENDED = (
     re.compile(r"^(?P<name>(?>\S+?::).+?) (?P<word>PASSED|FAILED|ERROR)\b", re.MULTILINE),
     re.compile(r"^\[gw\d+\] \[ *\d+%\] (?P<word>PASSED|FAILED|ERROR) (?P<name>(?>\S+?::).*\S)[ \t]*$", re.MULTILINE),
@@ -55,6 +58,8 @@ ENDED = (
     re.compile(r"^(?P<word>ok|not ok) \d+ - (?P<name>.*\S)[ \t]*$", re.MULTILINE),
     re.compile(r"^(?P<name>\S[^\n#]*#test_[^\n]*?) = \d[\d.]* s = (?P<word>[.FE])$", re.MULTILINE),
     re.compile(r"^\[ +(?P<word>OK|FAILED) +\] (?P<name>\S[^\n]*?) \(\d[\d.]* ms\)$", re.MULTILINE),
+    re.compile(r"^\((?P<word>pass|fail)\) (?P<name>\S.*?)(?: \[\d[\d.]*m?s\])?$", re.MULTILINE),
+    re.compile(r"^(?P<name>\S.*?) \.\.\. (?P<word>ok|FAILED) \(\d[\d.,]*[m\u00b5]?s\)$", re.MULTILINE),
     re.compile(r"^ ?(?P<word>[\u2713\u00d7]) (?P<name>.*?\S) +\d[\d.]*m?s[ \t]*$", re.MULTILINE),
     re.compile(
         r"^[ \t]*(?P<word>[\u2713\u2714\u221a\u2715\u2716\u2718\u00d7]|\d+\)) (?:\[fail\]: )?(?P<name>.*?\S)"

@@ -24,6 +24,7 @@ _QUOTED = 200  # characters of what a runner printed
 
 _PYTHON_TEST = re.compile(r"(^|/)(test_[^/]*|[^/]*_test|tests)\.py$")
 _PHPUNIT = ("phpunit.xml", "phpunit.xml.dist", "phpunit.dist.xml")
+_SCRIPT_TEST = re.compile(r"(?:^|[/._])(?:test|spec)\.[cm]?[jt]sx?$")
 _RUBY_TEST = re.compile(r"^(test|tests)/.*\.rb$")
 _MAKE_TEST = re.compile(r"^(test|check)\s*:(?!=)", re.MULTILINE)
 
@@ -45,11 +46,24 @@ def detect(files: Sequence[str], read: Callable[[str], str | None]) -> tuple[Com
         found.append(("go", "test", "./...", "-v"))
     if "package.json" in names and (of_npm := npm_test(read("package.json") or "")):
         found.append(of_npm)
+    found += _of_bun_and_deno(files, read)
     found += _of_scripts(files, read)
     makefile = next((name for name in ("GNUmakefile", "makefile", "Makefile") if name in names), None)
     targets = _MAKE_TEST.findall(read(makefile) or "") if makefile else []
     found += [("make", max(targets))] if targets else []  # `test` rather than `check`, which may ask for a style
     return tuple(found)
+
+
+def _of_bun_and_deno(files: Sequence[str], read: Callable[[str], str | None]) -> Iterator[Command]:
+    """Where these are the repository's, which may have no npm."""
+    names = set(files)
+    tests = any(map(_SCRIPT_TEST.search, files))
+    if names & {"bun.lock", "bun.lockb", "bunfig.toml"}:
+        script = npm_test(read("package.json") or "")
+        yield from [("bun", "run", "test")] if script else []
+        yield from [("bun", "test")] if tests else []
+    if names & {"deno.json", "deno.jsonc", "deno.lock"} and tests:
+        yield ("deno", "test", "--allow-all", "--no-prompt")
 
 
 def _of_scripts(files: Sequence[str], read: Callable[[str], str | None]) -> Iterator[Command]:
@@ -99,7 +113,7 @@ def failing(execution: Execution) -> tuple[str, ...] | None:
 _SUMMARY = "= short test summary info ="
 _LEFT_OUT = "bytes left out ...]"
 
-_PASSED = ("PASSED", "PASS", "ok", "OK", ".", "\u2713", "\u2714", "\u221a")
+_PASSED = ("PASSED", "PASS", "pass", "ok", "OK", ".", "\u2713", "\u2714", "\u221a")
 _BEGUN = re.compile(
     r"^((?>\S+?::)\S(?:.*\S)?)\s*\Z|^(\w+ \([\w.]+\))(?:\n[^\n]+?)? \.\.\.\s*\Z|^=== RUN +(\S+)\s*\Z"
     r"|^(collecting \.\.\.)\s*\Z",  # a file of tests does not end when it is imported
@@ -303,6 +317,8 @@ def _of_node(command: Command, names: Sequence[str], tests: Mapping[str, str]) -
         return ("node", "--test", "--test-reporter=tap", *own)
     script = re.compile(r"\.[cm]?[jt]sx?")
     paths = [path for path in tests if script.fullmatch(PurePosixPath(path).suffix)]
+    if paths and names[:2] in (["bun", "test"], ["deno", "test"]):  # of bun, other words than paths are parts of names
+        return (*command, *(f"./{path}" for path in paths))
     if paths and names[1:2] == ["test"] and names[0] in ("npm", "yarn", "pnpm"):
         # Jest, Vitest, Mocha and AVA, one of which the script calls last as a rule, take files.
         return (*command, *(["--"] if names[0] == "npm" else []), *paths)

@@ -342,6 +342,30 @@ def test_the_package_managers_of_node(files: dict[str, str], expected: str) -> N
     assert found.layers[0].programs == ("node", "npm")
 
 
+@pytest.mark.parametrize(
+    ("files", "expected"),
+    [
+        ({"bun.lock": "{}"}, "bun install --frozen-lockfile --ignore-scripts\nbun pm trust --all || true"),
+        ({"bun.lockb": ""}, "npm install -g bun@1\nbun install --frozen"),
+        (
+            {"package.json": package(packageManager="bun@1.2.3")},
+            "npm install -g bun@1.2.3\nbun install --ignore-scripts",
+        ),
+    ],
+)
+def test_bun_needs_no_npm_where_the_image_has_bun(files: dict[str, str], expected: str) -> None:
+    found = of({"package.json": package(), "index.js": "", **files})
+    assert expected in commands(found)
+    assert set(files) <= set(found.layers[0].keyed_by)
+    assert found.layers[0].programs == ()
+    assert found.notes == ()
+
+
+def test_a_lock_of_npm_beside_one_of_bun_is_npms() -> None:
+    found = of({"package.json": package(), "bun.lock": "{}", "package-lock.json": "{}", "index.js": ""})
+    assert "npm ci" in commands(found)
+
+
 def test_npm_installs_what_only_an_older_one_takes_and_builds_in_the_same_folder() -> None:
     found = of({"web/package.json": package(), "web/index.js": ""})
     install, rebuild = layers(found)["dependencies"].commands  # of one shell

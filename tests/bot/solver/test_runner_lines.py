@@ -42,6 +42,26 @@ TEST_UNIT = Printed(  # 3.5
     ("test_data[two words](Outer::TestMill)", "test_err(Outer::TestMill)"),
     ran=4,
 )
+BUN = Printed(  # 1.4
+    "bun test v1.4.5 (a7733435c)\n\na.test.js:\n(pass) adds [0.05ms]\n3 | test('adds', () => {\n"
+    "error: expect(received).toBe(expected)\n\nExpected: 4\nReceived: 3\n\n      at <anonymous> (/repo/a.test.js:4:46)"
+    "\n"
+    "(fail) fails here [0.16ms]\n(pass) outer > inner > deep > one [0.01ms]\n(skip) outer > inner > skipped\n"
+    "(todo) outer > inner > later\n(fail) times out\n\n 2 pass\n 1 skip\n 1 todo\n 2 fail\n 3 expect() calls\n"
+    "Ran 6 tests across 1 file. [22.00ms]\n",
+    ("fails here", "times out"),
+    ("adds", "outer > inner > deep > one"),
+    6,
+)
+DENO = Printed(  # 2.9
+    "\x1b[0m\x1b[38;5;245mrunning 4 tests from ./b_test.ts\x1b[0m\n"
+    "adds ... \x1b[0m\x1b[32mok\x1b[0m \x1b[0m\x1b[38;5;245m(386\u00b5s)\x1b[0m\n"
+    "fails here ... \x1b[0m\x1b[31mFAILED\x1b[0m (1ms)\nsteps ...\n  inner ... ok (0ms)\nsteps ... ok (1s)\n"
+    "ignored ... ignored (0ms)\n\n ERRORS \n\nfails here => ./b_test.ts:3:6\nerror: Error: no\n\n FAILURES \n\n"
+    "fails here => ./b_test.ts:3:6\n\nFAILED | 2 passed (1 step) | 1 failed | 1 ignored (49ms)\n\nerror: Test failed\n",
+    ("fails here",),
+    ("adds", "steps"),
+)
 RSPEC = Printed(  # 3.12
     ".F*F\n\nPending: (Failures listed here are expected and do not affect your suite's status)\n\n"
     "  1) Mill pending one\n     # x\n\nFailures:\n\n  1) Mill subtracts\n     Failure/Error: expect(1).to eq 2\n\n"

@@ -17,7 +17,7 @@ from bot.solver.single_tests import alone, chosen
 from bot.solver.stages import own_tests
 from bot.solver.stages.own_tests import on_base, run_own_tests
 from bot.solver.stages.watched import Watched
-from bot.solver.test_runners import PYTEST, PYTEST_ALONE, UNITTEST, detect, failing, ran, so_far, under_way
+from bot.solver.test_runners import PYTEST, PYTEST_ALONE, UNITTEST, detect, failing, narrowed, ran, so_far, under_way
 from tests.bot.solver.ballots import ballot
 from tests.demo import load
 from tests.fakes import FAILED, PASSED, FakeProgress, FakeSandbox, exited
@@ -53,10 +53,23 @@ def found(files: dict[str, str]) -> list[str]:
         ({"t/a.t": "", "lib/A.pm": ""}, ["prove -lr t"]),
         ({"t/a.t": "", "A.xs": ""}, ["sh -c perl Makefile.PL && make && prove -br t"]),
         ({"spec/a_spec.lua": ""}, ["busted -o TAP"]),
+        ({"bun.lock": "", "src/a.test.ts": "", "package.json": "{}"}, ["bun test"]),
+        (
+            {"bun.lock": "", "src/a.test.ts": "", "package.json": '{"scripts": {"test": "bun test"}}'},
+            ["npm test --silent", "bun run test", "bun test"],
+        ),
+        ({"deno.json": "", "src/a_test.ts": ""}, ["deno test --allow-all"]),
+        ({"deno.json": "", "src/attest.ts": ""}, []),
     ],
 )
 def test_detection_by_the_files_alone(files: dict[str, str], expected: list[str]) -> None:
     assert found(files) == expected
+
+
+@pytest.mark.parametrize("command", ["bun test", "deno test --allow-all --no-prompt"])
+def test_of_bun_and_deno_some_files_alone(command: str) -> None:
+    tests = {"src/a.test.ts": "", "docs/a.md": ""}
+    assert narrowed(tuple(command.split()), tests) == (*command.split(), "./src/a.test.ts")
 
 
 def test_phpunit_of_the_system_is_told_what_loads_classes() -> None:
