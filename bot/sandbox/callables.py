@@ -33,7 +33,7 @@ def entries(module: Any) -> Iterator[tuple[Any, str, object, str]]:
             continue
         yield space, name, value, f"{module.__name__}.{name}"
         if (
-            isinstance(value, type)
+            issubclass(type(value), type)  # what stands for another object may fail when it is asked for its class
             and value.__flags__ & _CAN_BE_SET
             and getattr(value, "__module__", "") == module.__name__
         ):
@@ -76,10 +76,10 @@ def settings(module: Any) -> Iterator[tuple[Any, str, object, str]]:
         if name in space:
             yield space, name, space[name], f"constant {module.__name__}.{name}"
     for owner, name, value, dotted in list(entries(module)):
-        for cell in (value.__closure__ if isinstance(value, _function) else None) or ():
+        for cell in (value.__closure__ if type(value) is _function else None) or ():
             if callable(kept := _Cell(cell).get(name)):
                 yield _Cell(cell), name, kept, dotted
-        if isinstance(value, type) and owner is space and value.__module__ == module.__name__:
+        if issubclass(type(value), type) and owner is space and value.__module__ == module.__name__:
             inside = vars(value)
             for attribute, one in list(inside.items()):
                 plain = one is None or isinstance(one, (int, float, str, tuple))

@@ -44,15 +44,19 @@ _STEERING = (
 
 audit = sys.audit
 _function = type(lambda: None)
+_method = type((lambda self: None).__get__(0))
 
 
 def _replaced(entries: Any) -> list[str]:
     return [dotted for space, name, value, dotted in entries if space.get(name) is not value]
 
 
-def _file_of(value: object) -> str:
-    value = getattr(value, "__func__", value)
-    return value.__code__.co_filename if isinstance(value, _function) else ""
+def _file_of(value: Any) -> str:
+    """Goes by types alone: what stands for another object, as Flask's `current_app`, may fail when it is asked."""
+    kind = type(value)
+    if kind is _method or kind is staticmethod or kind is classmethod:
+        value = value.__func__
+    return value.__code__.co_filename if type(value) is _function else ""
 
 
 def _planted(tree: str) -> list[str]:
