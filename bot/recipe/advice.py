@@ -45,18 +45,20 @@ TOOLCHAINS = {
 _SYSTEM = (
     (r"pg_config (executable )?(not found|is required)|libpq-fe\.h", "the headers of PostgreSQL are", "libpq-dev"),
     (r"mysql_config|mysql\.h", "the headers of MySQL are", "default-libmysqlclient-dev pkg-config"),
-    (r"Python\.h: No such file", "the headers of Python are", "python3-dev build-essential"),
+    (r"Python\.h: No such file|Python dependency not found", "the headers of Python are",
+     "python3-dev build-essential"),
     (r"ffi\.h: No such file", "the headers of libffi are", "libffi-dev build-essential"),
     (r"openssl/[a-z]+\.h: No such|Could not find directory of OpenSSL", "the headers of OpenSSL are",
      "libssl-dev pkg-config"),
     (r"libxml/\w+\.h|xslt-config|libxml2 and libxslt", "the headers of libxml2 are", "libxml2-dev libxslt1-dev"),
+    (r"autoreconf: (command )?not found", "autotools are", "autoconf automake libtool build-essential"),
     (r"cmake: (command )?not found|CMake must be installed", "CMake is", "cmake build-essential"),
     (r"can't find Rust compiler|rustc: (command )?not found|cargo, the Rust package manager, is not installed",
      "a Rust compiler is", "cargo"),
     (r"(gcc|cc|g\+\+|make)['\"]?(: (command )?not found| failed: No such file)"
      r"|No such file or directory: '(?:[\w.]+-)*(gcc|cc|g\+\+)'|linker `cc` not found|C compiler cannot"
      r"|\"gcc\": executable file not found|Unable to find a compiler"
-     r"|extension could not be compiled|Unknown compiler\(s\)",
+     r"|extension could not be compiled|Unknown compiler\(s\)|No CMAKE_\w+_COMPILER could be found",
      "a C compiler is", "build-essential"),
     (r"(git['\"]?: (command )?not found|Cannot find command 'git'|\"git\": executable file not found|spawn git ENOENT)",
      "git is", "git"),

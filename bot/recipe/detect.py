@@ -7,6 +7,7 @@ from pathlib import PurePosixPath
 from bot.recipe import compiled
 from bot.recipe.ci import hints
 from bot.recipe.devcontainer import devcontainer
+from bot.recipe.native import native
 from bot.recipe.node import node
 from bot.recipe.python import python
 from bot.recipe.recipe import Hints, Layer, Part, Read, Recipe
@@ -20,6 +21,7 @@ _ENDINGS = {
     "Rust": (".rs",),
     "Ruby": (".rb",),
     "PHP": (".php",),
+    "C": (".c", ".cc", ".cpp", ".cxx", ".h", ".hpp"),
     "Java": (".java", ".kt", ".scala", ".groovy"),
 }
 
@@ -77,7 +79,11 @@ def _of_manifests(files: Sequence[str], read: Read, told: Hints) -> Recipe:
         if part is not None and (part.layers or part.notes)
     ]
     if not parts:
-        return Recipe(tests=told.tests)
+        # What another language's package compiles is that package's matter.
+        compiles = native(files, read)
+        if compiles is None:
+            return Recipe(tests=told.tests)
+        parts = [compiles]
     main = _main_language(files, parts)
     parts.sort(key=lambda part: part.language != main)
     layers = tuple(

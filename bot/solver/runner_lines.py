@@ -15,6 +15,7 @@ FAILURES = (
     re.compile(r"^(?:FAILED|ERROR) (?!\()([^\s\[]+\[.*?\](?= - |$)|\S+(?= - |$))", re.MULTILINE),
     re.compile(r"^(?:FAIL|ERROR): (\S+ \([^)\n]*\))", re.MULTILINE),
     re.compile(r"^(?:FAIL|XPASS|ERROR): (\S+)$", re.MULTILINE),  # automake
+    re.compile(r"^[ \t]*\d+/\d+ Test +#\d+: (\S.*?) \.*\*\*\*(?!Skipped|Not Run \(Disabled)", re.MULTILINE),  # CTest
     re.compile(r"^[ \t]*--- FAIL: (\S+)", re.MULTILINE),
     re.compile(rf"^test ({_CARGO_NAME}){_CARGO_REST} \.\.\. FAILED$", re.MULTILINE),
     re.compile(r"^not ok \d+ - (.*\S)[ \t]*$", re.MULTILINE),
@@ -53,6 +54,11 @@ ENDED = (
     re.compile(r"^(?P<name>(?>\S+?::).+?) (?P<word>PASSED|FAILED|ERROR)\b", re.MULTILINE),
     re.compile(r"^\[gw\d+\] \[ *\d+%\] (?P<word>PASSED|FAILED|ERROR) (?P<name>(?>\S+?::).*\S)[ \t]*$", re.MULTILINE),
     re.compile(r"^(?P<name>\w+ \([\w.]+\))(?:\n[^\n]+?)? \.\.\. (?P<word>ok|FAIL|ERROR)$", re.MULTILINE),
+    re.compile(
+        r"^[ \t]*\d+/\d+ Test +#\d+: (?P<name>\S.*?) \.* *(?:\*\*\*)?(?P<word>Passed|Failed|Timeout|Exception|Not Run)"
+        r"(?! \(Disabled\))",
+        re.MULTILINE,
+    ),
     re.compile(r"^[ \t]*--- (?P<word>PASS|FAIL): (?P<name>\S+)", re.MULTILINE),
     re.compile(rf"^test (?P<name>{_CARGO_NAME}){_CARGO_REST} \.\.\. (?P<word>ok|FAILED)$", re.MULTILINE),
     re.compile(r"^(?P<word>ok|not ok) \d+ - (?P<name>.*\S)[ \t]*$", re.MULTILINE),
@@ -69,7 +75,7 @@ ENDED = (
 )
 
 # How many tests ran, as runners sum it up: pytest, unittest, cargo, TAP, node, jest, vitest, mocha, rspec, minitest,
-# test-unit, PHPUnit, prove, automake, GoogleTest, Maven.
+# test-unit, PHPUnit, prove, CTest, automake, GoogleTest, Maven.
 PYTEST_SUM = re.compile(r"^=*[ \t]*((?:\d{1,9} [a-z]+(?: [a-z]+)?(?:, )?)+) in [\d.]+s", re.MULTILINE)
 SUMS = (
     re.compile(r"^Ran (\d{1,9}) tests?\b", re.MULTILINE),
@@ -82,6 +88,7 @@ SUMS = (
     re.compile(r"^(\d{1,9}) (?:runs|tests), \d+ assertions, ", re.MULTILINE),
     re.compile(r"^(?:OK \(|Tests: )(\d{1,9})(?: tests?)?, (?:\d+ )?[Aa]ssertions?\b", re.MULTILINE),
     re.compile(r"^Files=\d+, Tests=(\d{1,9}),", re.MULTILINE),
+    re.compile(r"^\d+% tests passed, \d+ tests? failed out of (\d{1,9})$", re.MULTILINE),
     re.compile(r"^# TOTAL: +(\d{1,9})$", re.MULTILINE),
     re.compile(r"^\[=+\] (\d{1,9}) tests? from .* ran\b", re.MULTILINE),
     re.compile(r"\bTests run: (\d{1,9})(?:, \w+: \d+)*[ \t]*$", re.MULTILINE),  # of each module, not of each class

@@ -113,7 +113,7 @@ def failing(execution: Execution) -> tuple[str, ...] | None:
 _SUMMARY = "= short test summary info ="
 _LEFT_OUT = "bytes left out ...]"
 
-_PASSED = ("PASSED", "PASS", "pass", "ok", "OK", ".", "\u2713", "\u2714", "\u221a")
+_PASSED = ("PASSED", "PASS", "Passed", "pass", "ok", "OK", ".", "\u2713", "\u2714", "\u221a")
 _BEGUN = re.compile(
     r"^((?>\S+?::)\S(?:.*\S)?)\s*\Z|^(\w+ \([\w.]+\))(?:\n[^\n]+?)? \.\.\.\s*\Z|^=== RUN +(\S+)\s*\Z"
     r"|^(collecting \.\.\.)\s*\Z",  # a file of tests does not end when it is imported
@@ -182,6 +182,7 @@ def counted(execution: Execution) -> str:
 
 _GONE = re.compile(
     r"^(?:\S{0,300}python\S{0,30}: No module named \S+|make: .*Error 127"
+    r"|make: \*\*\* No rule to make target '(?:check|test)'.*"
     r"|(?:/bin/)?(?:sh|bash): .*(?:not found|No such file).*|bundler: (?:failed to load command|command not found).*"
     r"|Could not find (?:gem|compatible versions|\S+-\d).*|Could not locate Gemfile.*|Don't know how to build task.*"
     r"|rake aborted!\nLoadError:.*|Could not open input file: .*)$",

@@ -16,6 +16,7 @@ from bot.recipe.advice import advise, disk_full, missing, outage
         ("error: linker `cc` not found", "a C compiler is missing", "build-essential"),
         ("sh: 1: make: not found", "a C compiler is missing", "build-essential"),
         ("fatal error: Python.h: No such file or directory", "the headers of Python are missing", "python3-dev"),
+        ("meson.build:5:10: ERROR: Python dependency not found", "the headers of Python are missing", "python3-dev"),
         ("ERROR: Cannot find command 'git' - do you have 'git' installed", "git is missing", "git"),
         ("error: can't find Rust compiler", "a Rust compiler is missing", "cargo"),
         ("npm ERR! code ERESOLVE", "npm finds no versions that suit each other", "npm install --legacy-peer-deps"),

@@ -178,6 +178,16 @@ GTEST = Printed(
     2,
 )
 AUTOMAKE = Printed("PASS: low\nFAIL: high\n# TOTAL: 2\n# PASS:  1\n# FAIL:  1\n", ("high",), ran=2)
+CTEST = Printed(  # 3.25
+    "Test project /repo/tree/troop-build\n    Start 1: low\n1/6 Test #1: low ..............   Passed    0.01 sec\n"
+    "    Start 2: high values\n2/6 Test #2: high values ......***Failed    0.01 sec\nmill: 1\n"
+    "3/6 Test #3: gone .............***Not Run   0.00 sec\n4/6 Test #4: off .......***Not Run (Disabled)   0.00 sec\n"
+    "5/6 Test #5: slow .............***Timeout   1.50 sec\n6/6 Test #6: odd ..............***Skipped   0.00 sec\n\n"
+    "40% tests passed, 3 tests failed out of 5\n\nThe following tests FAILED:\n\t  2 - high values (Failed)\n",
+    ("high values", "gone", "slow"),
+    ("low",),
+    5,
+)
 
 RUNNERS = {name.lower(): value for name, value in sorted(globals().items()) if isinstance(value, Printed)}
 
