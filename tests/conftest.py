@@ -1,5 +1,6 @@
 """What holds for every test: no network but loopback, and in CI no skip for a missing service."""
 
+import contextlib
 import functools
 import ipaddress
 import os
@@ -11,20 +12,27 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import httpx
-import hypothesis
 import pytest
 
 from tests.lean_python import use_lean_python
 from tests.patience import PATIENCE
 
-# No test may depend on how fast the machine is: not on how long an example takes or takes to make ...
-hypothesis.settings.register_profile("troop", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
-hypothesis.settings.load_profile("troop")
+# No test may depend on how fast the machine is: not on how long an example takes or takes to make ... Where a GPU is
+# tested (`tests.gpu`) there may be neither of these packages.
+with contextlib.suppress(ImportError):
+    import hypothesis
+
+    hypothesis.settings.register_profile(
+        "troop", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+    )
+    hypothesis.settings.load_profile("troop")
 
 # ... and not on httpx's own 5 s, which hold wherever a test or what it tests names no other time-out.
-for _limit in ("connect", "read", "write", "pool"):
-    setattr(httpx._config.DEFAULT_TIMEOUT_CONFIG, _limit, PATIENCE)
+with contextlib.suppress(ImportError):
+    import httpx
+
+    for _limit in ("connect", "read", "write", "pool"):
+        setattr(httpx._config.DEFAULT_TIMEOUT_CONFIG, _limit, PATIENCE)
 
 # A shell's background and `nohup` have signals ignored, also by what tests start: those of signals would wait for ever.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
@@ -47,8 +55,11 @@ def _guarded_connect(self: socket.socket, address: Any) -> None:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _pytest_in_sandboxes() -> Iterator[None]:
-    """Sandboxes of tests run the machine's `python3`, which on a bare machine has no pytest."""
+def _pytest_in_sandboxes(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Sandboxes of tests run the machine's `python3`, which on a bare machine has no pytest; a GPU needs no sandbox."""
+    if all("gpu" in item.keywords for item in request.session.items):
+        yield
+        return
     with pytest.MonkeyPatch.context() as patched:
         if subprocess.run(["python3", "-c", "import pytest"], capture_output=True, check=False).returncode:
             use_lean_python(patched)
