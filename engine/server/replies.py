@@ -153,7 +153,7 @@ class ReplyForms:
         before, around = "", ("", "")
         if plan.thoughts is not None and (plan.thinking or body.prefill is None):
             before = "" if closed else call_grammar.thoughts_before(plan.thoughts, self._mark, plan.thinking)
-            around = call_grammar.content_in(plan.thoughts, self._mark)
+            around = call_grammar.content_in(plan.thoughts, self._mark, prompt.text)
         if calls is None and not before and not any(around):
             return content
         return call_grammar.reply_grammar(calls, content, before, around)

@@ -315,14 +315,16 @@ def thoughts_before(form: ThoughtFormat, mark: Mark, opened: bool) -> str:
     return f"{thought}\n{rules}" if opened else f"({mark(form.open)} {thought})?\n{rules}"
 
 
-def content_in(form: ThoughtFormat, mark: Mark) -> tuple[str, str]:
-    """What stands around content, as `reply_grammar` takes it: the model may end its text without the last marks."""
+def content_in(form: ThoughtFormat, mark: Mark, prompt: str = "") -> tuple[str, str]:
+    """What stands around content, as `reply_grammar` takes it: the model may end its text without the last marks, and
+    the prompt may end with the first.
+    """
     first, last = form.content
-    before = " ".join(map(mark, first))
+    begun = bool(first) and prompt.rstrip().endswith("".join(first))
     behind = ""
     for text in reversed(last):
         behind = f"({mark(text)} {behind})?"
-    return before, behind
+    return "" if begun else " ".join(map(mark, first)), behind
 
 
 def harmony_content(mark: Mark) -> tuple[str, str]:

@@ -317,6 +317,9 @@ def test_content_stands_between_marks(
     grammar = call_grammar.reply_grammar(None, Grammar("regex", "5", "response_format"), thoughts, around)
     assert [accepts(grammar, text) for text in right] == [True] * len(right)
     assert [accepts(grammar, text) for text in wrong] == [False] * len(wrong)
+    opened = call_grammar.content_in(form, mark, "".join(form.content[0]))
+    grammar = call_grammar.reply_grammar(None, Grammar("regex", "5", "response_format"), "", opened)
+    assert accepts(grammar, "5" + form.content[1][0])
 
 
 def test_several_calls_or_one(accepts: Callable[[Grammar, str], bool]):
