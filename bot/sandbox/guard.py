@@ -34,6 +34,7 @@ if TYPE_CHECKING:
         MEANT,
         OF_TREE,
         ONLY_AST,
+        SUSPENDED,
         checked,
         with_constant,
     )
@@ -42,7 +43,7 @@ if TYPE_CHECKING:
     from bot.sandbox.handed import beginning, handed, must_assert
     from bot.sandbox.helping import helping
     from bot.sandbox.leaving import exits_of, leaving
-    from bot.sandbox.meant import meant_to_fail, nodes, wildcards
+    from bot.sandbox.meant import meant_to_fail, nodes, suspended, wildcards
     from bot.sandbox.methods import methods
     from bot.sandbox.questions import asking_alone, chained, questions, swallowing
     from bot.sandbox.surroundings import _stored, constants, surroundings_of, uses_mocks
@@ -298,6 +299,7 @@ def _parsing(
         tree = compile(source, script, "exec", ONLY_AST, dont_inherit=True)
         OF_TREE.update(_of_tree(tree, provided))
         MEANT.update(meant_to_fail(tree))
+        SUSPENDED.update(suspended(tree))
         EXITING.update(exits_of(tree))
         expected.update(handed(tree, source))
         return tree

@@ -3,8 +3,8 @@
 Executed by `runner.py` for `guard.py`, never imported itself. `assert False` in a function that the script hands to a
 retry, or below a manager that is to swallow it, fails whatever the candidate does: it is no check, and nobody forges
 anything by keeping it. So it is where no statement before it decides whether it is reached, and its function is not
-called by name, which may be decided elsewhere. And a class that is named as a wildcard (`ANY`, `UniversalSet`) may
-agree with everything where the script uses it by that name.
+called by name, which may be decided elsewhere. A test may fail that is marked so, or has cases that are. And a class
+that is named as a wildcard (`ANY`, `UniversalSet`) may agree with everything where the script uses it by that name.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ _STRAIGHT = frozenset((  # statements after which the next one is reached, or an
     *("Assign", "AnnAssign", "AugAssign", "Expr", "Pass", "Global", "Nonlocal", "Import", "ImportFrom"),
     *("Assert", "FunctionDef", "AsyncFunctionDef", "ClassDef"),
 ))  # fmt: skip
+_SUSPENDED = ("xfail", "expectedFailure", "skip", "fixture", "flaky")
 FUNCTIONS = ("FunctionDef", "AsyncFunctionDef")
 _WILD = frozenset(
     ("all", "always", "any", "anything", "every", "everything", "matcher", "universal", "universe", "wildcard")
@@ -80,6 +81,24 @@ def meant_to_fail(tree: Any) -> frozenset[int]:
             local = not any(type(one).__name__ in ("Nonlocal", "Global") for one in nodes(node))
             found.update(_lines(node.body, local))
     return frozenset(found)
+
+
+def suspended(tree: Any) -> Iterator[int]:
+    """Lines of functions that may fail while the run ends well, since a mark says so: of them, of their class, of the
+    script, or of cases that their decorators name."""
+
+    def says(node: Any, words: tuple[str, ...] = _SUSPENDED) -> bool:
+        names = [str(getattr(one, "attr", None) or getattr(one, "id", "")) for one in nodes(node)]
+        return any(name in marked or word in name for name in names for word in words)
+
+    marked: set[str] = set()
+    for node in tree.body:
+        if type(node).__name__ == "Assign" and says(node.value):
+            marked.update(getattr(target, "id", "") for target in node.targets)
+    for node in nodes(tree):
+        of_all = "pytestmark" in marked or any(map(says, getattr(node, "decorator_list", ())))
+        if type(node).__name__ in (*FUNCTIONS, "ClassDef") and (of_all or says(node, ("xfail",))):
+            yield from (one.lineno for one in nodes(node) if type(one).__name__ in FUNCTIONS)
 
 
 def _words(name: str) -> list[str]:

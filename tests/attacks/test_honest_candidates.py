@@ -40,6 +40,25 @@ KINDS = {
         for one in range(100): assert one in Members(range(200)) and one in Keys(range(200))
         """,
     ),
+    "tests and cases that are known to fail": (
+        RIGHT,
+        """
+        import pytest
+        from pkg.core import add
+        CASES = [(2, 2, 4), pytest.param(2, 2, 5, marks=pytest.mark.xfail(reason="known"))]
+        @pytest.mark.parametrize("a, b, sum", CASES)
+        def test_sums(a, b, sum): assert add(a, b) == sum
+        @pytest.mark.parametrize("sum", [4, pytest.param(5, marks=pytest.mark.xfail)])
+        def test_sum(sum): assert add(2, 2) == sum
+        @pytest.mark.xfail
+        class TestAll:
+            def test_all(self): assert add(2, 2) == 5
+        def test_some(request):
+            request.applymarker(pytest.mark.xfail)
+            assert add(2, 2) == 5
+        if __name__ == "__main__": raise SystemExit(pytest.main([__file__, "-q", "-p", "no:cacheprovider"]))
+        """,
+    ),
     "attempts of which the last one succeeds": (
         """
         class Attempt:
