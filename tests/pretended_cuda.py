@@ -304,7 +304,13 @@ class Generator(torch.Generator):
 
 
 PROPERTIES = SimpleNamespace(
-    name="pretended", major=9, minor=0, multi_processor_count=PROCESSORS, total_memory=80 << 30, warp_size=32
+    name="pretended",
+    major=9,
+    minor=0,
+    multi_processor_count=PROCESSORS,
+    total_memory=80 << 30,
+    warp_size=32,
+    shared_memory_per_multiprocessor=228 << 10,
 )
 
 
@@ -315,7 +321,9 @@ def _fakes() -> dict[str, Any]:
     def waits(*args: Any, **kwargs: Any) -> None:
         device.waits("synchronize")
 
-    found: dict[str, Any] = dict.fromkeys(("empty_cache", "reset_peak_memory_stats", "_sleep", "set_device"), nothing)
+    found: dict[str, Any] = dict.fromkeys(
+        ("empty_cache", "reset_peak_memory_stats", "_sleep", "set_device", "set_stream"), nothing
+    )
     found |= dict.fromkeys(("is_available", "is_initialized", "is_bf16_supported"), lambda *_: True)
     found |= dict.fromkeys(("memory_allocated", "max_memory_allocated", "current_device"), lambda *_: 0)
     return found | {

@@ -15,7 +15,7 @@ from engine.model.cache_scales import CAPABILITY
 from kernels.kv_store.reference import Scales
 from kernels.sparse_attention.reference import Texts
 from kernels.tree_attention import reference
-from kernels.tree_attention.buffers import WorkBuffers
+from kernels.tree_attention.buffers import WorkBuffers, shared_memory
 from kernels.tree_attention.calibrate import GRID, measure
 from kernels.tree_attention.cost import MeasuredCost, fit
 from kernels.tree_attention.heads import Heads
@@ -62,6 +62,9 @@ class Score(NamedTuple):
     def of_scaled(self, scales: Scales) -> "Score":
         """The same of keys that were divided by a scale."""
         return self._replace(scale=self.scale * scales.key)
+
+
+CPU = torch.device("cpu")
 
 
 class Backend(Protocol):
@@ -144,12 +147,18 @@ class TritonBackend:
     name = "triton"
     in_place = False
 
-    def __init__(self, heads: Heads) -> None:
+    def __init__(self, heads: Heads, device: torch.device = CPU) -> None:
         from kernels.tree_attention import triton  # not there on every machine
 
         self.heads = heads
         self.tiling: Tiling | None = None
+        self._device = device
         self._attend = triton.tree_attention
+
+    @property
+    def tilings(self) -> list[Tiling]:
+        """Sizes of tiles among which a calibration chooses."""
+        return Tiling.candidates(self.heads, shared_memory(self._device))
 
     def prepare(self, step: StepItems, device: torch.device) -> Work:
         """See `Backend`."""
@@ -168,9 +177,8 @@ class TritonBackend:
 
 def use_tiles(backend: Backend, queries: int) -> None:
     """Compute shared nodes in tiles of `queries` queries, which a calibration found best."""
-    if backend.name == "triton":
-        sizes = Tiling.candidates(backend.heads)
-        backend.tiling = next((size for size in sizes if size.large == queries), None)
+    if isinstance(backend, TritonBackend):
+        backend.tiling = next((size for size in backend.tilings if size.large == queries), None)
 
 
 def choose(name: str, device: torch.device, heads: Heads, dtype: torch.dtype = torch.float32) -> Backend:
@@ -205,7 +213,7 @@ def choose(name: str, device: torch.device, heads: Heads, dtype: torch.dtype = t
             "choose --attention-backend torch"
         )
     try:
-        return TritonBackend(heads)
+        return TritonBackend(heads, device)
     except ImportError as error:
         raise LoadError(f"triton can't be used ({error}): choose --attention-backend torch") from error
 
@@ -240,8 +248,8 @@ def calibrate(
         sequences = (*GRID.sequences, *GPU_SEQUENCES)
         graphs = backend.name == "triton"
         more["grid"] = replace(GRID, sequences=sequences, recorded=graphs, in_place=backend.in_place)
-    if backend.name == "triton":
-        sizes = [tiling.large for tiling in Tiling.candidates(heads)]
+    if isinstance(backend, TritonBackend):
+        sizes = [tiling.large for tiling in backend.tilings]
     found = []
     with torch.inference_mode():
         for queries in sizes:

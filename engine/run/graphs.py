@@ -11,6 +11,7 @@ everything but the recording can be tested without a GPU.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any, Protocol
 
 import numpy as np
@@ -21,7 +22,7 @@ from engine.errors import GraphError
 from engine.model.model import Model, StepInput
 from engine.model.states import Rows
 from engine.run.batch import SPARE, Batch
-from kernels.tree_attention.buffers import Capacity, Scratch, Staging, WorkBuffers, resident_programs
+from kernels.tree_attention.buffers import Capacity, Scratch, Staging, WorkBuffers, resident_programs, shared_memory
 from kernels.tree_attention.cost import CutRule
 from kernels.tree_attention.items import Item, ItemTable
 from kernels.tree_attention.plan import CapacityError, Tiling
@@ -63,27 +64,35 @@ def record(step: Replay, pool: Any) -> tuple[Replay, Any]:
 
     A model that looks at a number on the device (RoPE that rescales itself does) cannot be recorded.
     """
-    side = torch.cuda.Stream()  # type: ignore[no-untyped-call]
-    side.wait_stream(torch.cuda.current_stream())
+    usual, side = torch.cuda.current_stream(), _side(torch.cuda.current_device())
+    side.wait_stream(usual)
     with torch.cuda.stream(side):
         for _ in range(2):  # kernels must be compiled and libraries' workspaces made before the recording
             step()
-    torch.cuda.current_stream().wait_stream(side)
+    usual.wait_stream(side)
     graph = torch.cuda.CUDAGraph()
     try:
         # Other threads may use the GPU meanwhile; their work is not recorded.
-        with torch.cuda.graph(graph, pool=pool, capture_error_mode="thread_local"):
+        with torch.cuda.graph(graph, pool=pool, stream=side, capture_error_mode="thread_local"):
             result = step()
     except torch.cuda.OutOfMemoryError:
         raise
     except RuntimeError as error:
         raise GraphError(f"a step cannot be recorded: {error}") from error
+    finally:
+        torch.cuda.set_stream(usual)  # a recording that breaks off leaves its own behind
 
     def replay() -> Tensor:
         graph.replay()
         return result
 
     return replay, graph.pool()
+
+
+@cache
+def _side(device: int) -> Any:
+    """The stream on which all graphs of a device are recorded: libraries have a workspace for each that they see."""
+    return torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
 
 
 def call_again(step: Replay, pool: Any) -> tuple[Replay, Any]:
@@ -142,9 +151,8 @@ class DecodeSteps:
         self._spare_state = max(0, model.states.slots - 1)  # which no sequence has
         self._sizes: dict[int, _Size] = {}
         self._capacities = {size: self._capacity(size) for size in sizes(max_batch)}
-        most = max(capacity.partials for capacity in self._capacities.values())
-        self._scratch = Scratch.empty(most, model.backend.heads, model.device)
         # Of all graphs, for no two are replayed at once.
+        self._works = self._work_buffers(self._capacities[max(self._capacities)])
         self._logits = torch.empty(max(self._capacities), model.vocabulary, device=model.device)
 
     def warm_up(self) -> None:
@@ -208,6 +216,16 @@ class DecodeSteps:
         if batch.said is not None:
             target.rows[0, :count] = batch.said
 
+    def _work_buffers(self, capacity: Capacity) -> tuple[WorkBuffers, ...]:
+        """For each reach, those of the largest batch."""
+        model = self._model
+        heads, tiling = model.backend.heads, model.backend.tiling
+        scratch = Scratch.empty(capacity.partials, heads, model.device)
+        rooms = [replace(capacity, floors=reach.from_floor) for reach in model.reaches]
+        return tuple(
+            WorkBuffers.empty(room, heads, self._block_size, model.device, scratch, tiling=tiling) for room in rooms
+        )
+
     def _recorded(self, size: int) -> _Size:
         found = self._sizes.get(size)
         if found is None:
@@ -216,12 +234,11 @@ class DecodeSteps:
 
     def _make(self, size: int) -> _Size:
         model = self._model
-        device, heads = model.device, model.backend.heads
-        tiling, capacity = model.backend.tiling, self._capacities[size]
-        rooms = [replace(capacity, floors=reach.from_floor) for reach in model.reaches]
-        works = tuple(
-            WorkBuffers.empty(room, heads, self._block_size, device, self._scratch, tiling=tiling) for room in rooms
-        )
+        device, capacity = model.device, self._capacities[size]
+        rooms = [replace(capacity, floors=work.capacity.floors) for work in self._works]
+        works = tuple(work.smaller(room) for work, room in zip(self._works, rooms, strict=True))
+        for work in works:
+            work.fill([], size)  # not what a larger size left there
         rows = torch.zeros(3 + len(self._spare), size, dtype=torch.int64, device=device)
         rows[2:-1] = torch.from_numpy(self._spare[:, :size])
         rows[-1] = self._spare_state
@@ -258,7 +275,7 @@ class DecodeSteps:
         """
         backend = self._model.backend
         heads = backend.heads
-        tiling = backend.tiling or Tiling.of(heads)
+        tiling = backend.tiling or Tiling.of(heads, shared_memory(self._model.device))
         programs = resident_programs(self._model.device, tiling) * tiling.small_programs // tiling.programs
         per_level = 1 + size * heads.group // 16  # query tiles, if all were small
         tiles = 2 * size + SHARED_LEVELS * per_level + FINEST * -(-programs // heads.kv)

@@ -5,7 +5,7 @@ Kernels are launched for as many programs as run at once; how many tiles there a
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,7 +14,7 @@ from torch import Tensor
 
 from kernels.tree_attention.heads import Heads
 from kernels.tree_attention.items import Item, ItemTable
-from kernels.tree_attention.plan import TILE_FIELDS, CapacityError, Most, Plan, TileShape, Tiling, plan
+from kernels.tree_attention.plan import PLENTY, TILE_FIELDS, CapacityError, Most, Plan, TileShape, Tiling, plan
 from kernels.tree_attention.reach import Floors, within
 
 SIMULATED = 8  # programs at once where there is no GPU
@@ -106,7 +106,7 @@ class WorkBuffers:
         sizes = [2, capacity.tiles * TILE_FIELDS, capacity.blocks, capacity.rows + 1, capacity.partials]
         sizes.append(capacity.rows if capacity.floors else 1)
         count, tiles, blocks, starts, slots, floors = (torch.zeros(n, dtype=torch.int32, device=place) for n in sizes)
-        chosen = tiling or Tiling.of(heads)
+        chosen = tiling or Tiling.of(heads, shared_memory(place))
         tiles = tiles.view(-1, TILE_FIELDS)
         at_once = programs or resident_programs(place, chosen)
         taken = torch.zeros_like(count)
@@ -129,7 +129,7 @@ class WorkBuffers:
     ) -> "WorkBuffers":
         """Buffers just large enough for one step, filled; `floors` as of `fill`."""
         place = torch.device(device)
-        chosen = tiling or Tiling.of(heads)
+        chosen = tiling or Tiling.of(heads, shared_memory(place))
         programs = resident_programs(place, chosen)
         if floors is not None:
             items = within(items, floors, block_size)
@@ -140,6 +140,18 @@ class WorkBuffers:
         buffers = cls.empty(capacity, heads, block_size, place, tiling=chosen)
         buffers.load(found, floors)
         return buffers
+
+    def smaller(self, capacity: Capacity) -> "WorkBuffers":
+        """Buffers with room for less, in the same memory: for steps that never run at once with those of these."""
+        return replace(
+            self,
+            capacity=capacity,
+            tiles=self.tiles[: capacity.tiles],
+            blocks=self.blocks[: capacity.blocks],
+            starts=self.starts[: capacity.rows + 1],
+            slots=self.slots[: capacity.partials],
+            floors=self.floors[: capacity.rows if capacity.floors else 1],
+        )
 
     def __getstate__(self) -> dict[str, Any]:
         """What another process needs to do the same step: no partial results, no page-locked memory."""
@@ -233,3 +245,10 @@ def resident_programs(device: torch.device, tiling: Tiling) -> int:
     if device.type != "cuda":
         return SIMULATED
     return tiling.programs * int(torch.cuda.get_device_properties(device).multi_processor_count)
+
+
+def shared_memory(device: torch.device) -> int:
+    """Bytes of a multiprocessor of the device."""
+    if device.type != "cuda":
+        return PLENTY
+    return int(torch.cuda.get_device_properties(device).shared_memory_per_multiprocessor)

@@ -21,6 +21,7 @@ Numbers = np.ndarray[Any, np.dtype[np.int32]]
 # First query, query after the last, first token, token after the last, first block, diagonal, partial, position.
 TILE_FIELDS = 8
 LONGEST_HEAD = 256  # numbers
+PLENTY = 160 << 10  # bytes of shared memory on a multiprocessor of an A100 or larger; others have 100 KB
 LONGEST_LATENT = (512, 64)  # numbers of a key that are its value, too, and of its rest
 SEES_ALL = 1 << 30  # diagonal of a tile that is not causal
 FINER = (1, 2, 3, 4)  # how much finer than a fair share tiles may be cut
@@ -68,17 +69,22 @@ class Tiling:
         return [*([wide] if self.large > self.small else []), TileShape(*few, bare=False)]
 
     @classmethod
-    def of(cls, heads: Heads) -> "Tiling":
+    def of(cls, heads: Heads, memory: int = PLENTY) -> "Tiling":
         """Sizes for which nothing spills and shared memory fits; `tests/kernels/test_tree_attention_compiled.py` checks
         it. Raises `ValueError` for heads that are none of `fits`.
+
+        Args:
+            heads: shape of the attention.
+            memory: bytes of shared memory on a multiprocessor.
         """
         if not fits(heads):
             raise ValueError(f"heads of {heads.dim} numbers: tree attention is made for {LONGEST_HEAD} at most")
         if heads.value > LONGEST_HEAD:  # a sum of values is as wide as two heads of the widest
             small = 3 if heads.item_bytes == 2 else 2
             found = cls(large=32, warps=8, programs=1, small_keys=16, small_programs=small)
-            few = replace(found, large=16, keys=16, stages=2, small_warps=8, small_programs=1)
-            return few if heads.item_bytes == 4 else found
+            if heads.item_bytes == 4:  # three products of each number would need more registers than there are
+                return replace(found, large=16, keys=16, stages=2, small_warps=8, small_programs=1, precision="ieee")
+            return found if memory >= PLENTY else replace(found, stages=2)
         wide = heads.dim > 128
         if heads.item_bytes == 4:
             found = cls(keys=16, warps=8, stages=2, programs=1, small_keys=16, small_warps=8, small_programs=1)
@@ -88,12 +94,12 @@ class Tiling:
         return cls(small_programs=4) if heads.item_bytes == 1 else cls()  # turning 8 bits into 16 takes registers
 
     @classmethod
-    def candidates(cls, heads: Heads) -> "list[Tiling]":
+    def candidates(cls, heads: Heads, memory: int = PLENTY) -> "list[Tiling]":
         """Sizes among which a calibration chooses, each with another `large`; that of `of` first."""
-        found = [cls.of(heads)]
+        found = [cls.of(heads, memory)]
         if heads.item_bytes == 2 and heads.dim <= 128:  # keys are loaded half as often, but fewer programs fit at once
             found.append(cls(large=128, warps=8, programs=1))
-        if heads.item_bytes == 2 and heads.value > LONGEST_HEAD:
+        if heads.item_bytes == 2 and heads.value > LONGEST_HEAD and memory >= PLENTY:
             found.append(replace(found[0], large=64, stages=2))
         return found
 

@@ -50,12 +50,12 @@ class Rates:
 def calibrated(heads: Heads) -> MeasuredCost:
     """What a calibration finds on this GPU, as the engine's does: once for each shape of heads."""
     gpu = timing.gpu
-    return calibrate(TritonBackend(heads), gpu.dtype, gpu.device, BLOCK)
+    return calibrate(TritonBackend(heads, gpu.device), gpu.dtype, gpu.device, BLOCK)
 
 
 def tiling(heads: Heads) -> Tiling | None:
     """The tiles that it chooses."""
-    backend = TritonBackend(heads)
+    backend = TritonBackend(heads, timing.gpu.device)
     use_tiles(backend, calibrated(heads).queries)
     return backend.tiling
 

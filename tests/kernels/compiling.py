@@ -40,7 +40,7 @@ class Usage:
     def blocks(self) -> int:
         """How many blocks of threads fit on one multiprocessor at once, by registers and shared memory."""
         held = -(-self.registers // 8) * 8 * 32 * self.warps
-        memory = {80: 164, 90: 228}[self.architecture] * 1024
+        memory = {80: 164, 86: 100, 90: 228}[self.architecture] * 1024
         return min(65536 // held, 64 // self.warps, 32, memory // (self.shared + 1024))
 
 
@@ -70,7 +70,7 @@ def usage(
         kernel: what `@triton.jit` made of a function at the top level of a module.
         signature: types of the arguments that are not constants, in any order.
         constants: values of the others: numbers, strings, booleans, `None`, `triton.language` types.
-        architecture: compute capability, 80 or 90.
+        architecture: compute capability, 80, 86 or 90.
         warps, stages: of the launch.
         label: name in the table; default: the function's.
 

@@ -88,6 +88,26 @@ def test_the_wider_tiles_of_latent_keys():
     compile_for(wide.shapes[0], Heads(128, 1, 576, 2, 512), "bf16", most)
 
 
+def test_numbers_of_32_bits_beside_latents():
+    """As the gate computes them: a product of three spilled 7 KB of each thread."""
+    heads = Heads(20, 1, 576, 4, 512)
+    for shape in Tiling.of(heads).shapes:
+        compile_for(shape, heads, "fp32", {"registers": 255, "shared": 99 * 1024})
+
+
+@pytest.mark.parametrize(("dim", "shared"), [(256, 0), (576, 512)], ids=str)
+def test_gpus_with_less_shared_memory(dim: int, shared: int):
+    """Of an A10, L40S or RTX 4090 a program can have 99 KB: more is refused at its launch."""
+    heads, memory = Heads(20, 1, dim, 2, shared), 100 << 10
+    for tiling in Tiling.candidates(heads, memory):
+        for shape in tiling.shapes:
+            constant = {"query_dim": 1} | constants(shape, heads, 16, floors=True)
+            sizes = {"architecture": 86, "warps": shape.warps, "stages": shape.stages}
+            found = usage(_tree_attention, signature("bf16"), constant, label=f"tree_attention bf16 {dim}", **sizes)
+            assert found.shared <= memory - 1024
+            assert found.spill_stores == 0
+
+
 def test_merge():
     constants = {"partial_dim": 1, "lse_head": 1, "DIM": 128, "WIDTH": 128, "HEADS": HEADS, "PARTS": PARTS}
     for sinks in (False, True):

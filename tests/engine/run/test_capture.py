@@ -4,7 +4,8 @@ nothing behind: tested without a GPU, on the code that a GPU runs, with its kern
 
 import copy
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from types import SimpleNamespace
 from typing import Any
 
@@ -15,11 +16,12 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import AutoModelForCausalLM
 
 from engine.core import Core
+from engine.errors import GraphError
 from engine.model import experts
 from engine.model.attention import NAME
 from engine.model.fused_ops import triton_ops
 from engine.model.model import Model
-from engine.run.graphs import DecodeSteps, _Size
+from engine.run.graphs import DecodeSteps, _Size, record
 from engine.run.runner import RunOptions
 from engine.schedule.limits import Limits
 from engine.schedule.sequence import Sequence
@@ -48,6 +50,44 @@ KINDS: dict[str, dict[str, Any]] = {
 EXPERTS = {"Qwen3Moe", "gpt_oss", "glm4_moe", "deepseek_v3", "qwen3_next"}
 # Sinks and windows, shared experts, latent attention, windows beside full attention, states.
 TINY = ("gpt_oss", "glm4_moe", "deepseek_v3", "gemma3_text", "qwen3_next")
+
+
+def test_all_graphs_are_recorded_on_one_stream_which_is_left_again(monkeypatch: pytest.MonkeyPatch):
+    """A library keeps a workspace of 32 MB for each stream that it sees, and there may be 31 sizes."""
+    made: list[object] = []
+    now: list[object] = ["usual"]
+
+    class Stream:
+        def __init__(self, device: int) -> None:
+            made.append(self)
+
+        def wait_stream(self, other: object) -> None: ...
+
+    @contextmanager
+    def graph(found: object, pool: Any, stream: object, capture_error_mode: str) -> Iterator[None]:
+        now[0] = stream
+        yield  # one that breaks off stays there
+        now[0] = usual
+
+    usual = SimpleNamespace(wait_stream=lambda other: None)
+    graph_of = SimpleNamespace(pool=lambda: (0, 1), replay=lambda: None)
+    for name, fake in {"Stream": Stream, "graph": graph, "stream": lambda each: nullcontext(),
+                       "current_stream": lambda: usual, "current_device": lambda: 77, "CUDAGraph": lambda: graph_of,
+                       "set_stream": lambda each: now.__setitem__(0, each)}.items():  # fmt: skip
+        monkeypatch.setattr(torch.cuda, name, fake)
+    replay, pool = record(lambda: torch.zeros(1), None)
+    record(lambda: torch.zeros(1), pool)
+    assert (len(made), now, float(replay())) == (1, [usual], 0.0)
+    steps = iter((None, None, RuntimeError("no")))
+
+    def breaks_off() -> Tensor:
+        if error := next(steps):
+            raise error
+        return torch.zeros(1)
+
+    with pytest.raises(GraphError):
+        record(breaks_off, pool)
+    assert (len(made), now) == (1, [usual])
 
 
 def weights_of(kind: str) -> Any:

@@ -219,6 +219,24 @@ def test_texts_with_more_tokens_than_an_index_chooses_leave_the_graphs(tokenizer
     assert found[0] == found[1]
 
 
+def test_all_sizes_share_the_memory_of_the_largest(start: Callable[..., Core]):
+    """Lists of blocks, as long as the context for each row of 31 sizes, took a gigabyte, and two page-locked ones."""
+    core = start("triton", call_again, max_batch=8)
+    steps = core.runner.decode
+    assert steps is not None
+    steps.warm_up()
+    (largest,) = steps._works
+    for size, found in steps._sizes.items():
+        (work,) = found.works
+        assert work.capacity.rows == size
+        for name in ("count", "taken", "tiles", "blocks", "starts", "slots"):
+            part, whole = getattr(work, name), getattr(largest, name)
+            assert part.data_ptr() == whole.data_ptr()
+            assert len(part) <= len(whole)
+        assert work.scratch is largest.scratch
+        assert work._host is largest._host
+
+
 def test_padding_touches_no_block_of_the_cache(start: Callable[..., Core]):
     core = start("triton", CAPTURE)
     core.runner.warm_up()
