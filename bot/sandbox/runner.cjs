@@ -158,11 +158,6 @@
   for (const one of [fs, fs.promises]) {
     watched(one, ["open", "openSync", "readFile", "readFileSync", "createReadStream"], toMemory);
   }
-  const replaced = mistrusted ? require(beside)(source, byOthers, (name) => tell(`void replaced ${name}`)) : () => "";
-  const look = () => {
-    const name = replaced() || helper();
-    if (name) tell(`void replaced ${name}`);
-  };
 
   // -- who exits ----------------------------------------------------------------------------------------------------
   // `process.exit` leaves no frame of a candidate's where it is a method of a value: `{ valueOf: process.exit }`. So the
@@ -234,6 +229,12 @@
   watched(Loader, ["register", "registerHooks"]);
   // A hook of the candidate's may skip the script's tests.
   if (/["'`]node:test["'`]/.test(source)) watched(require("node:test"), ["before", "beforeEach", "after", "afterEach"]);
+  // Behind all that is replaced here, which would be taken for a candidate's.
+  const replaced = mistrusted ? require(beside)(source, byOthers, (name) => tell(`void replaced ${name}`)) : () => "";
+  const look = () => {
+    const name = replaced() || helper();
+    if (name) tell(`void replaced ${name}`);
+  };
   Loader.syncBuiltinESMExports();
 
   // -- assertions -----------------------------------------------------------------------------------------------------

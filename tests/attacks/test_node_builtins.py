@@ -41,6 +41,10 @@ FORMS = {
     "tests": f'const {{ test }} = require("node:test");\n{REQUIRE}'
     "test('sums', () => { assert.strictEqual(add(2, 2), 4); });\n",
     "golden": f"{FS}{REQUIRE}assert.equal(String(add(2, 2)), fs.readFileSync('tests/golden.txt', 'utf8'));\n",
+    # Words that are names of what the runner itself watches.
+    "names": f"{REQUIRE}const register = new AbortController();\nregister.abort();\n"
+    "assert.ok(register.signal.aborted, 'binding open dlopen reallyExit registerHooks');\n"
+    "assert.strictEqual(add(2, 2), 4);\n",
     "module": 'import assert from "node:assert";\nimport { createRequire } from "node:module";\n'
     'const { add } = createRequire(import.meta.url)(process.cwd() + "/core.js");\nassert.equal(add(2, 2), 4);\n',
 }
