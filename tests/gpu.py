@@ -2,8 +2,8 @@
 
     python -m tests.gpu [--minutes 8] [--tests 4] [--out FOLDER]
 
-The tests are those marked `gpu`. They need torch, Triton, transformers and pytest alone, and run in several processes
-where pytest-xdist is installed: most of their time is Triton's compiling. A test that hangs is ended where
+The tests are those marked `gpu`. They need torch, Triton, transformers and pytest alone, and run in several processes,
+most evenly where pytest-xdist is installed: most of their time is Triton's compiling. A test that hangs is ended where
 pytest-timeout is installed, all of them at their limit anyway: the figures come in every case, for a kernel that is
 wrong has none (`tests.bench.bench_gpu`). The folder gets `gpu-tests.txt` and `gpu.json`. Returns 1 where either failed.
 Without a GPU, `tests.pretended_cuda` runs all but the machine code.
@@ -14,6 +14,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -38,25 +39,41 @@ def selection() -> list[str]:
     return [*files, "-m", "gpu", "-q", *plain]
 
 
-def test(limit: float, log: Path) -> bool:
-    """Run the tests; whether all passed."""
-    argv = [sys.executable, "-m", "pytest", *selection(), "--continue-on-collection-errors", "--durations=10"]
-    if find_spec("xdist"):
-        argv += ["-n", str(max(1, min(TOGETHER, len(os.sched_getaffinity(0)) - SPARE)))]
+def commands() -> list[list[str]]:
+    """What tests: one process, whose workers share all files, or without pytest-xdist a process for each file."""
+    argv = [sys.executable, "-m", "pytest", "--continue-on-collection-errors", "--durations=10"]
     if find_spec("pytest_timeout"):
         argv += [f"--timeout={HANGS}", "--timeout-method=thread"]
+    chosen = selection()
+    if find_spec("xdist"):
+        return [[*argv, *chosen, "-n", str(max(1, min(TOGETHER, len(os.sched_getaffinity(0)) - SPARE)))]]
+    files = [part for part in chosen if part.endswith(".py")]
+    return [[*argv, file, *(part for part in chosen if part not in files)] for file in files]
+
+
+def test(limit: float, log: Path) -> bool:
+    """Run the tests; whether all passed."""
     # Who starts it may be a worker of pytest-xdist itself, which its processes must not take themselves for.
     mine = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_XDIST")}
-    with log.open("w") as file:
-        process = subprocess.Popen(argv, cwd=ROOT, env=mine, stdout=file, stderr=file, process_group=0)
+    until, right, running = time.monotonic() + limit, True, []
+    started = commands()
+    for number, argv in enumerate(started):
+        part = log.with_stem(f"{log.stem}-{number}") if len(started) > 1 else log
+        with part.open("w") as file:
+            running.append(
+                (subprocess.Popen(argv, cwd=ROOT, env=mine, stdout=file, stderr=file, process_group=0), part)
+            )
+    for process, part in running:
         try:
-            right = process.wait(limit) == 0
+            right &= process.wait(max(0.0, until - time.monotonic())) == 0
         except subprocess.TimeoutExpired:
             right = False
             print(f"the tests were ended after {limit:.0f} s", flush=True)
             os.killpg(process.pid, signal.SIGKILL)  # one that hangs would keep the GPU busy
             process.wait()
-    print(log.read_text()[-SHOWN:], flush=True)
+        print(part.read_text()[-SHOWN // len(running) :], flush=True)
+    if len(running) > 1:
+        log.write_text("".join(part.read_text() for _, part in running))
     return right
 
 

@@ -20,6 +20,26 @@ def _has(path: Path, text: str) -> bool:
     return path.is_file() and text in (found := path.read_text()) and found != ""
 
 
+def test_without_xdist_each_file_has_a_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    """In one process the tests' compiling alone would take longer than they may."""
+    files = [tmp_path / f"test_{name}.py" for name in ("right", "wrong")]
+    files[0].write_text("def test_it():\n    pass\n")
+    files[1].write_text(f"def test_it():\n    assert 1 == 2, {TOLD!r}\n")
+    options = ["-q", "-p", "no:cacheprovider", "-p", "tests.gpu_guard", "-c", os.devnull]
+    monkeypatch.setattr(gpu, "selection", lambda: [*map(str, files), *options])
+    monkeypatch.setattr(gpu, "find_spec", lambda name: None)
+    assert [argv[5] for argv in gpu.commands()] == list(map(str, files))
+    assert not gpu.test(PATIENCE, tmp_path / "gpu-tests.txt")
+    text = (tmp_path / "gpu-tests.txt").read_text()
+    assert "1 passed" in text
+    assert "1 failed" in text
+    assert TOLD in capsys.readouterr().out
+    files.pop()
+    assert gpu.test(PATIENCE, tmp_path / "gpu-tests.txt")
+
+
 def test_tests_that_hang_are_ended_with_all_their_processes_and_the_figures_come(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
