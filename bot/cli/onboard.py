@@ -1,5 +1,6 @@
 """`troop onboard PATH`: a `.troop.toml` for a checkout, made by looking at it and trying what was found."""
 
+import asyncio
 import shlex
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +11,7 @@ import click
 from bot.cli.solve import SolveOptions, settings_of
 from bot.errors import TroopError
 from bot.forge.local import LocalCheckout
+from bot.git.build_artifacts import copy_built, copy_stored
 from bot.git.checkout import check_out
 from bot.publish.messages.onboarding import config_text, how_tests_went
 from bot.repo_config import FILE_NAME
@@ -41,7 +43,10 @@ async def onboard_checkout(
     scratch = ScratchFolder()
     try:
         checkout = await check_out(LocalCheckout(path, say), "", scratch.path / "checkout")
-        proposal = await propose(checkout, settings, audience=Audience(notice=say, tell=say))
+        place, root = await asyncio.to_thread(path.resolve), Path(checkout.root)
+        await copy_built(place, root)
+        await asyncio.to_thread(copy_stored, place, root, checkout.pointers)
+        proposal = await propose(checkout, settings, venv_of=place, audience=Audience(notice=say, tell=say))
     finally:
         scratch.close()
     say(f"found: {proposal.found or 'nothing that says what is to be installed'}")

@@ -16,11 +16,16 @@ from bot.solver.workbench import NOBODY, Audience
 
 
 async def propose(
-    checkout: Checkout, settings: Settings, *, server: bool = False, audience: Audience = NOBODY
+    checkout: Checkout,
+    settings: Settings,
+    *,
+    server: bool = False,
+    venv_of: Path | None = None,
+    audience: Audience = NOBODY,
 ) -> Proposal:
     """What was found, built and run. A build that fails for the repository's own reasons is part of it.
 
-    `server`: as of `open_sandbox`. Raises `SandboxError` where there is no sandbox, or it fails for now.
+    `server`, `venv_of`: as of `open_sandbox`. Raises `SandboxError` where there is no sandbox, or it fails for now.
     """
     config = RepoConfig()
     recipe = build_recipe(checkout, config, settings)
@@ -35,7 +40,13 @@ async def propose(
     commands = own_test_commands(checkout, config, recipe)
     try:
         sandbox = await open_sandbox(
-            settings.sandbox, Path(checkout.root), config=config, plan=plan, server=server, notice=notes.append
+            settings.sandbox,
+            Path(checkout.root),
+            config=config,
+            plan=plan,
+            server=server,
+            venv_of=venv_of,
+            notice=notes.append,
         )
     except BuildFailed as failure:
         why = {"failure": str(failure), "log": failure.log, "mend": failure.setup}

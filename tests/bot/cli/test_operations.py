@@ -1,5 +1,7 @@
 """What an operator does on the machine."""
 
+import sysconfig
+import venv
 from pathlib import Path
 
 import pytest
@@ -101,6 +103,18 @@ def test_onboard_prints_a_config_for_a_checkout(url: str, tmp_path: Path, monkey
     assert troop("onboard", str(root), "--write", "--sandbox", "process").exit_code == 0
     assert (root / ".troop.toml").read_text() == done.stdout
     assert "is there already" in troop("onboard", str(root), "--write").output
+
+
+def test_onboard_runs_tests_in_the_checkouts_own_environment(url: str, tmp_path: Path) -> None:
+    root = tmp_path / "mill"
+    root.mkdir()
+    venv.create(root / ".venv", symlinks=True)
+    (packages,) = (root / ".venv" / "lib").glob("python3*/site-packages")
+    (packages / "pytest.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    (packages / "only_there.py").touch()
+    (root / "test_mill.py").write_text("import only_there\n\n\ndef test_one():\n    pass\n")
+    done = troop("onboard", str(root), "--sandbox", "process")
+    assert "passes on the default branch (1 test, " in done.stderr, done.output
 
 
 def test_feedback_is_shown_and_forgotten(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
