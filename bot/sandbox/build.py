@@ -326,7 +326,10 @@ class Builder:
             mend = Mend(f"it took more memory than {self._settings.build_memory:,} bytes (TROOP_SANDBOX_BUILD_MEMORY)")
         elif failed := outage(said):
             more = f"; {ended}" if ended else ""
-            return SandboxError(f"{failed}{more}; TROOP_SANDBOX_BUILD=never uses the image as it is")
+            return SandboxError(
+                f"{failed}{more}; TROOP_SANDBOX_BUILD_ENVIRONMENT names a proxy or a mirror to builds, and "
+                "TROOP_SANDBOX_BUILD=never uses the image as it is"
+            )
         elif ended:
             mend = Mend(ended)
         elif disk_full(said):
