@@ -39,6 +39,21 @@ def selection() -> list[str]:
     return [*files, "-m", "gpu", "-q", *plain]
 
 
+# Each line may be what is missing: a driver, torch's own CUDA, the compiler that Triton's launches need.
+LOOK = """
+import torch, transformers, triton
+print("torch", torch.__version__, "triton", triton.__version__, "transformers", transformers.__version__, flush=True)
+print(torch.cuda.get_device_name(), torch.cuda.mem_get_info(), flush=True)
+from kernels.silu_mul.triton import silu_mul
+print(silu_mul(torch.ones(1, 8, device="cuda")).tolist())
+"""
+
+
+def ready() -> bool:
+    """Whether a kernel runs on a GPU here; prints what there is, or what is missing."""
+    return subprocess.run([sys.executable, "-c", LOOK], cwd=ROOT, check=False).returncode == 0
+
+
 def commands() -> list[list[str]]:
     """What tests: one process, whose workers share all files, or without pytest-xdist a process for each file."""
     argv = [sys.executable, "-m", "pytest", "--continue-on-collection-errors", "--durations=10"]
@@ -87,6 +102,9 @@ def main(argv: list[str] | None = None) -> int:
     )
     args = parser.parse_args(argv)
     args.out.mkdir(parents=True, exist_ok=True)
+    if not ready():
+        print("no kernel runs on a GPU here, so nothing is tested or measured", flush=True)
+        return 1
     right = args.tests <= 0 or test(60 * args.tests, args.out / "gpu-tests.txt")
     figures = ["-m", "tests.bench.bench_gpu", f"--minutes={args.minutes:g}", "--json", str(args.out / "gpu.json")]
     measured = subprocess.run([sys.executable, *figures], cwd=ROOT, check=False).returncode == 0

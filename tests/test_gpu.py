@@ -20,6 +20,19 @@ def _has(path: Path, text: str) -> bool:
     return path.is_file() and text in (found := path.read_text()) and found != ""
 
 
+def test_where_no_kernel_runs_nothing_is_begun(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+):
+    """Else the tests would run in Triton's interpreter until their minutes are over."""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    monkeypatch.setattr(gpu, "test", lambda *_: pytest.fail("tests are begun"))
+    assert gpu.main(["--out", str(tmp_path)]) == 1
+    said = capfd.readouterr()
+    assert "nothing is tested or measured" in said.out
+    assert "Torch" in said.err or "CUDA" in said.err  # the reason, in torch's words
+    assert not list(tmp_path.iterdir())
+
+
 def test_without_xdist_each_file_has_a_process(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
@@ -56,6 +69,7 @@ def test_tests_that_hang_are_ended_with_all_their_processes_and_the_figures_come
         gpu, "selection", lambda: [str(hangs), "-p", "no:cacheprovider", "-p", "tests.gpu_guard", "-c", os.devnull]
     )
     monkeypatch.setenv("PYTEST_XDIST_WORKER", "gw0")  # as where this test itself runs in one
+    monkeypatch.setattr(gpu, "ready", lambda: True)
     started: list[list[str]] = []
 
     class Waiting(subprocess.Popen):  # type: ignore[type-arg]
