@@ -11,6 +11,7 @@ from bot.recipe.groups import for_tests, normal, poetry_requirements, strings, t
 from bot.recipe.import_roots import joined, projects
 from bot.recipe.pylocks import pinned
 from bot.recipe.recipe import Hints, Layer, Part, Read, folders_with, sources_of
+from bot.recipe.workspace import members, own_names
 
 _MANIFESTS = ("pyproject.toml", "setup.py", "setup.cfg", "Pipfile", "tox.ini")
 _LOCKS = ("uv.lock", "poetry.lock", "pdm.lock", "Pipfile.lock", "pylock.toml")
@@ -32,11 +33,12 @@ _PIP = "python3 -m pip install"
 
 def python(files: Sequence[str], read: Read, hints: Hints) -> Part | None:
     """None where there is no Python."""
-    folders = _folders(files)
+    folders = tuple(dict.fromkeys((*_folders(files), *members(files, read))))
     has_tests = any(_TEST_FILE.search(path) for path in files)
     if not folders and not has_tests:
         return None
-    projects = [_Project(files, read, folder, hints) for folder in folders]
+    own = own_names(files, read)
+    projects = [_Project(files, read, folder, hints, own) for folder in folders]
     layers = [layer for project in projects for layer in project.dependencies()]
     layers += [layer for project in projects for layer in project.installing()]
     declared = "\n".join(project.text for project in projects)
@@ -52,9 +54,10 @@ def python(files: Sequence[str], read: Read, hints: Hints) -> Part | None:
 def requirements_of(files: Sequence[str], read: Read) -> tuple[str, ...]:
     """What the projects and their tests need, as pip takes it; of requirement files the lines that name something."""
     found: list[str] = []
+    own = own_names(files, read)
     nested = (f"{folder}/" for folder in projects(files) if folder)
     for folder in dict.fromkeys((*_folders(files), *nested)):
-        project = _Project(files, read, folder, Hints())
+        project = _Project(files, read, folder, Hints(), own)
         found += project.requirements
         for path in project.requirement_files:
             found += filter(_plain, _lines(read(path) or ""))
@@ -75,7 +78,8 @@ def _is_requirements(path: str) -> bool:
 class _Project:
     """One folder with manifests, which is the root or one of a monorepo's."""
 
-    def __init__(self, files: Sequence[str], read: Read, folder: str, hints: Hints) -> None:
+    def __init__(self, files: Sequence[str], read: Read, folder: str, hints: Hints, own: frozenset[str]) -> None:
+        """`own`: names of the repository's projects, which are no requirements."""
         self._files, self._known, self._read, self._folder = files, frozenset(files), read, folder
         self.notes: list[str] = []
         self.pyproject = self._toml("pyproject.toml")
@@ -84,7 +88,9 @@ class _Project:
         self.poetry: dict[str, Any] = table_at(self.pyproject, "tool", "poetry")
         self.extras = self._extras(hints)
         self.requirement_files = self._requirement_files(hints)
-        self.requirements = tuple(dict.fromkeys(filter(_plain, self._requirements())))
+        self.requirements = tuple(
+            dict.fromkeys(one for one in filter(_plain, self._requirements()) if _named(one) not in own)
+        )
         self.text = "\n".join([*self.requirements, *(self._read(path) or "" for path in self.requirement_files)])
 
     # -- what the files say
@@ -171,7 +177,7 @@ class _Project:
         pipfile = self._toml("Pipfile")
         for section in ("packages", "dev-packages"):
             found += [_pipfile(key, value) for key, value in table_at(pipfile, section).items()]
-        if not any(normal(re.split(r"[^\w.-]", one, maxsplit=1)[0]) == "pytest" for one in found):
+        if not any(_named(one) == "pytest" for one in found):
             found += self._tox()
         return found
 
@@ -329,6 +335,11 @@ def _extras_of_setup(text: str) -> list[str]:
 
 def _lines(text: str) -> list[str]:
     return [line.strip() for line in text.splitlines() if line.strip() and not line.strip().startswith("#")]
+
+
+def _named(requirement: str) -> str:
+    """The distribution that a requirement names, as it is compared."""
+    return normal(re.split(r"[^\w.-]", requirement, maxsplit=1)[0])
 
 
 def _plain(requirement: str) -> bool:

@@ -314,6 +314,30 @@ def test_a_monorepo_is_built_folder_by_folder() -> None:
     assert "examples" not in said
 
 
+def test_projects_that_depend_on_each_other_are_taken_from_the_repository() -> None:
+    """Not from an index, where anybody may have published something under their names."""
+    root = (
+        '[project]\nname = "mono"\nversion = "0"\ndependencies = ["mono-a", "attrs"]\n[tool.uv.workspace]\n'
+        'members = ["packages/*"]\nexclude = ["packages/old"]\n'
+    )
+    b = PYPROJECT.replace('"mill"', '"mono-b"').replace('"attrs>=20"', '"attrs", "Mono_A>=1"')
+    files = {
+        "pyproject.toml": root,
+        "packages/a/pyproject.toml": PYPROJECT.replace('"mill"', '"mono-a"'),
+        "packages/b/pyproject.toml": b,
+        "packages/old/pyproject.toml": PYPROJECT,
+        "packages/a/src/mono_a/__init__.py": "",
+    }
+    said = commands(of(files))
+    assert "mono-a" not in said.lower().replace("_", "-")
+    assert "attrs" in said
+    assert "--no-deps -e './packages/a[test]'" in said
+    assert "--no-deps -e './packages/b[test]'" in said
+    assert "old" not in said
+    del files["pyproject.toml"]
+    assert "mono-a" not in commands(of(files)).lower().replace("_", "-")
+
+
 # -- Node
 
 
