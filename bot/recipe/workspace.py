@@ -3,7 +3,8 @@
 Source: uv's "Using workspaces". What has the name of one of them is that one, whatever an index has under its name.
 """
 
-from collections.abc import Sequence
+import posixpath
+from collections.abc import Iterator, Sequence
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -28,15 +29,29 @@ def own_names(files: Sequence[str], read: Read) -> frozenset[str]:
 
 
 def members(files: Sequence[str], read: Read) -> tuple[str, ...]:
-    """The folders of a workspace's members, each with a slash at its end."""
-    workspace = table_at(_manifest(read, _MANIFEST), "tool", "uv", "workspace")
+    """The folders, each with a slash at its end, of a workspace's members and of what the root depends on by a path."""
+    root = _manifest(read, _MANIFEST)
+    workspace = table_at(root, "tool", "uv", "workspace")
     wanted, left_out = strings(workspace.get("members")), strings(workspace.get("exclude"))
+    by_path = set(map(PurePosixPath, map(posixpath.normpath, _paths(root))))
     folders = [PurePosixPath(path).parent for path in files if path.endswith(f"/{_MANIFEST}")]
     return tuple(
         f"{folder}/"
         for folder in sorted(folders)
-        if any(map(folder.match, filter(None, wanted))) and not any(map(folder.match, filter(None, left_out)))
+        if folder in by_path
+        or (any(map(folder.match, filter(None, wanted))) and not any(map(folder.match, filter(None, left_out))))
     )[:_MOST]
+
+
+def _paths(manifest: dict[str, Any]) -> Iterator[str]:
+    poetry = table_at(manifest, "tool", "poetry")
+    groups = table_at(poetry, "group")
+    tables = [table_at(manifest, "tool", "uv", "sources"), table_at(poetry, "dependencies")]
+    tables += [table_at(poetry, "dev-dependencies"), *(table_at(groups, name, "dependencies") for name in groups)]
+    for table in tables:
+        for value in table.values():
+            if isinstance(value, dict) and isinstance(value.get("path"), str):
+                yield value["path"]
 
 
 def _manifest(read: Read, path: str) -> dict[str, Any]:

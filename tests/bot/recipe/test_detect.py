@@ -338,6 +338,21 @@ def test_projects_that_depend_on_each_other_are_taken_from_the_repository() -> N
     assert "mono-a" not in commands(of(files)).lower().replace("_", "-")
 
 
+@pytest.mark.parametrize(
+    "told",
+    [
+        '[tool.uv.sources]\nmono-a = {path = "./libs/deep/a"}\nmono-b = {path = "../b"}\nc = {git = "https://h.example/c"}\n',
+        '[tool.poetry.group.dev.dependencies]\nmono-a = {path = "libs/deep/a/", develop = true}\n',
+    ],
+)
+def test_what_the_root_depends_on_by_a_path_is_installed(told: str) -> None:
+    nested = PYPROJECT.replace('"mill"', '"mono-a"')
+    files = {"pyproject.toml": PYPROJECT.replace("attrs>=20", "mono-a") + told, "libs/deep/a/pyproject.toml": nested}
+    said = commands(of({**files, "a.py": ""}))
+    assert "-e './libs/deep/a[test]'" in said
+    assert " mono-a " not in said
+
+
 # -- Node
 
 
