@@ -23,11 +23,12 @@ if TYPE_CHECKING:
 def forking(script: str, of_changed: Callable[[str], bool]) -> Callable[[str], None]:
     """What a check of any kind begins with in another process than the script's.
 
-    `script`: its file's name, as its code has it; `of_changed`: whether a file of that name is.
+    `script`: its file's name, as its code has it; `of_changed`: whether code of a file of that name
+    is the candidate's.
 
     All names are bound here: what is judged may change this module.
     """
-    getframe, getpid, kill, is_text = sys._getframe, os.getpid, os.kill, str.startswith
+    getframe, getpid, kill = sys._getframe, os.getpid, os.kill
     owner, failures = os.getpid(), (BROKE, FAILED)
     noted = [owner]  # the process that the hook saw last
     makers: list[Any] = []  # calls of the candidate's that forked, on the way to this process
@@ -39,7 +40,7 @@ def forking(script: str, of_changed: Callable[[str], bool]) -> Callable[[str], N
             name = frame.f_code.co_filename
             if name == script:
                 return
-            if of_changed(name) or (is_text(name, "<") and not is_text(name, "<frozen ")):
+            if of_changed(name):
                 makers.append(frame)
                 return
             frame = frame.f_back

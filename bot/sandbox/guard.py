@@ -142,13 +142,14 @@ def _noted(named: set[str]) -> tuple[list[Any], list[Any]]:
 
 
 def _among(changed: set[str]) -> Callable[[str], bool]:
-    """Whether a file of that name, as code has it, is changed. What is told is kept."""
-    real = os.path.realpath
+    """Whether a file of that name, as code has it, is changed, or none: such code anybody can have made."""
+    real, is_text = os.path.realpath, str.startswith
     known: dict[str, bool] = {}
 
     def of_changed(name: str) -> bool:
         if name not in known:
-            known[name] = name in changed or real(name) in changed
+            without = not name or (is_text(name, "<") and not is_text(name, "<frozen "))
+            known[name] = without or name in changed or real(name) in changed
         return known[name]
 
     return of_changed
@@ -164,8 +165,7 @@ def _judges(
     file_of, is_text, tools, recorded = _file_of, str.startswith, _TOOLS, _RECORDED
 
     def foreign(value: Any) -> bool:
-        name = file_of(value)
-        return not name or of_changed(name) or (is_text(name, "<") and name[:8] != "<frozen ")
+        return of_changed(file_of(value))
 
     def tampered(space: Any, name: str, dotted: str) -> bool:
         value = space.get(name)

@@ -34,9 +34,13 @@ KINDS = {
             def __contains__(self, one): return any(one == other for other in self)
         class Keys(set):
             def __contains__(self, one): return set.__contains__(self, one)
+        class Sorted:
+            def __init__(self, *parts): self.parts = parts
+            def __ge__(self, other): return set(self.parts) >= other
         """,
         """
-        from pkg.core import Keys, Members
+        from pkg.core import Keys, Members, Sorted
+        assert Sorted(*range(100)) >= {1, 2} and Sorted("a", "b") >= {"a"} and Sorted(1, 2) >= set()
         for one in range(100): assert one in Members(range(200)) and one in Keys(range(200))
         """,
     ),

@@ -133,6 +133,15 @@ ATTACKS = {
             return 5
         """,
     ),
+    "code of no file that swallows": (
+        "called",
+        """
+        code = ["def call(f):", "    try: f()", "    except BaseException: pass"]
+        exec(chr(10).join(code))
+        def add(a, b):
+            return 5
+        """,
+    ),
     "a loop that swallows": (
         "each",
         """
