@@ -91,7 +91,8 @@ print("pkg/tests/test_a.py[3] ")
 print("test_good ok")
 print("test_bad F")
 print("test_odd E")
-print("test_slow - Timeout f   [FAIL]")
+print("test_slow Slow w")
+print("test_last ok                                    [OK]")
 """
 
 
@@ -153,8 +154,10 @@ def test_modules_are_found_by_the_names_where_no_file_tells(tmp_path: Path) -> N
 def test_names_of_functions_alone_where_a_runner_prints_a_line_each(tmp_path: Path) -> None:
     (tmp_path / "bin").mkdir()
     (tmp_path / "bin" / "test").write_text(BIN_TEST)
-    found = each(tmp_path, ["test_good", "test_bad", "test_odd", "test_slow", "test_gone"], ["pkg/tests/test_a.py"])
-    assert found == {name: name == "test_good" for name in found}
+    found = each(
+        tmp_path, ["test_good", "test_bad", "test_odd", "test_slow", "test_last", "test_gone"], ["pkg/tests/test_a.py"]
+    )
+    assert found == {name: name in ("test_good", "test_last") for name in found}
 
 
 def test_what_does_not_pass_is_named_with_what_the_runner_printed(tmp_path: Path) -> None:
