@@ -109,6 +109,9 @@ def as_test(words: Sequence[str]) -> tuple[str, ...] | None:
     for prefix in (["uv", "run"], ["poetry", "run"], ["pdm", "run"], ["hatch", "run"], ["pipenv", "run"]):
         if words[:2] == prefix:
             words = words[2:]
+    if words[:2] == ["coverage", "run"]:  # its own options come first
+        rest = list(itertools.dropwhile(lambda word: word.startswith("-") and word != "-m", words[2:]))
+        words = ["python3", *rest]
     if words[:1] in (["pytest"], ["py.test"], ["django-admin"]):
         words = ["python3", "-m", {"py.test": "pytest", "django-admin": "django"}.get(words[0], words[0]), *words[1:]]
     elif words[:1] == ["python"]:

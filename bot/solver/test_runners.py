@@ -180,6 +180,7 @@ def counted(execution: Execution) -> str:
     return ", ".join(said + ([f"{len(failed):,} failed"] if failed else []))
 
 
+_NOT_LOADED = re.compile(r"^ERROR: \S+ \(unittest\.loader\._FailedTest\b", re.MULTILINE)
 _GONE = re.compile(
     r"^(?:\S{0,300}python\S{0,30}: No module named \S+|make: .*Error 127"
     r"|make: \*\*\* No rule to make target '(?:check|test)'.*"
@@ -213,7 +214,8 @@ def absence(command: Command, execution: Execution) -> tuple[NotCompared, str] |
     found = re.search(r"^Ran (\d+) tests?", output, re.MULTILINE)
     errors = re.search(r"^FAILED \(errors=(\d+)(?:, skipped=\d+)?\)", output, re.MULTILINE)
     summary = re.search(r"^=*[ \t]*(\d+ errors? in [\d.]+s[^=\n]*)=*$", output, re.MULTILINE)
-    if found and errors and errors[1] == found[1]:
+    # Classes that can't be set up are errors, too, and none of the tests that ran.
+    if found and errors and (errors[1] == found[1] or len(_NOT_LOADED.findall(output)) == int(found[1]) > 0):
         return NotCompared.NOT_RUN, f"{found[0]}, {errors[1]} errors"
     if summary:
         return NotCompared.NOT_RUN, summary[1].rstrip()

@@ -622,6 +622,7 @@ commands =
     {envpython} -Wall -m django test {posargs:tests}
     - python -m pytest {posargs}
     py312: pytest --old
+    coverage run --branch -m django test --settings=tests.settings {posargs}
     coverage report
     pytest {env:WHERE}
     python -c "print(1)"
@@ -633,6 +634,7 @@ def test_the_commands_of_tox_that_run_tests() -> None:
     assert of({"tox.ini": TOX, "tests/test_a.py": ""}).tests == (
         (*variables, "python3", "-Wall", "-m", "django", "test", "tests"),
         (*variables, "python3", "-m", "pytest"),
+        (*variables, "python3", "-m", "django", "test", "--settings=tests.settings"),
     )
     legacy = f"[tool.tox]\nlegacy_tox_ini = '''{TOX}'''\n"
     assert of({"pyproject.toml": legacy, "tests/test_a.py": ""}).tests == of({"tox.ini": TOX, "test_a.py": ""}).tests

@@ -285,6 +285,14 @@ async def test_a_runner_that_tested_nothing_gives_way_to_the_next(first: Executi
         ("ERROR: a (t.A)\nRan 3 tests in 0.0s\nFAILED (errors=3)\n", False),
         ("ERROR: a (t.A)\nRan 3 tests in 0.0s\nFAILED (errors=3, skipped=1)\n", False),
         ("ERROR: a (t.A)\nRan 4 tests in 0.0s\nFAILED (errors=3)\n", True),
+        (
+            "ERROR: a (unittest.loader._FailedTest.a)\nERROR: setUpClass (t.A)\nRan 1 test in 0s\nFAILED (errors=2)\n",
+            False,
+        ),
+        (
+            "ERROR: a (unittest.loader._FailedTest.a)\nERROR: setUpClass (t.A)\nRan 2 tests in 0s\nFAILED (errors=3)\n",
+            True,
+        ),
         ("ERROR: a (t.A)\nRan 3 tests in 0.0s\nFAILED (failures=1, errors=2)\n", True),
     ],
 )
