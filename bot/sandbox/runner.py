@@ -37,7 +37,7 @@ _GUARD = (
     *("callables", "meant", "nearby", "rarely", "agreeing", "checked", "handed", "helping", "leaving", "expecting"),
     *("questions", "methods", "forks", "surroundings", "guard"),
 )
-_MARKS = "fctp"
+_MARKS = "fctpm"
 _DIGITS = b"0123456789abcdef"
 _traceback_of = BaseException.__dict__["__traceback__"].__get__  # a class of exceptions may have another
 _low_byte = int.__and__  # of what is no number, though it may say so, it raises `TypeError`
@@ -234,7 +234,7 @@ def _end_input() -> None:
 
 def _changed(place: str) -> tuple[set[str], dict[str, frozenset[str]]]:
     """The changed files, and those of them that did before what costs the proof, by the marks after a tab: `f` looked
-    at frames, `c` asked the garbage collector, `t` traced, `p` followed pointers."""
+    at frames, `c` asked the garbage collector, `t` traced, `p` followed pointers, `m` took modules by their names."""
     real = os.path.realpath
     with open(place, "rb") as file:
         lines = [os.fsdecode(line) for line in file.read().splitlines() if line]

@@ -25,6 +25,7 @@ _MARKS = {  # what a file did before: `runner.py` says what each is
     "c": re.compile(r"\bgc\.get_(?:objects|referrers|referents)\b"),
     "t": re.compile(_TRACES),
     "p": re.compile(r"\bctypes\b"),
+    "m": re.compile(r"\bsys\.modules(?:\[|\.get\()(?!['\"])"),  # as who resolves annotations does
 }
 
 

@@ -310,7 +310,7 @@ def watch(
         return False
 
     sys.addaudithook(_hook(judge, sign, frozenset((*watched, *steering, *starting, *putting, *_OTHERS))))
-    return looking
+    return _looking(untrusted, excused | before["m"])
 
 
 def stand_in(real: Any, looks: Callable[[FrameType], bool], sign: Callable[[bytes], int]) -> Any:

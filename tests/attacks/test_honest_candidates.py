@@ -453,6 +453,10 @@ def test_attack_25_what_is_not_meant_counts(kind: str, tmp_path: Path) -> None:
 
 
 DID_BEFORE = {
+    "m": (
+        "import sys\ndef add(a, b):\n    name = '__main__'\n    return len(sys.modules[name].__dict__) and a + b\n",
+        "import sys\ndef add(a, b): return sys._getframe(1) and a + b\n",
+    ),
     "p": (
         "import ctypes\ndef add(a, b): return ctypes.addressof(ctypes.c_int(1)) and a + b\n",
         "import gc\ndef add(a, b): return gc.get_objects() and a + b\n",

@@ -112,6 +112,8 @@ def test_the_import_path_has_src_where_there_is_one(tmp_path: Path) -> None:
         ("gc.get_objects()", {"a.py": "c"}),
         ("sys.settrace(f)", {"a.py": "ft"}),
         ("import ctypes", {"a.py": "p"}),
+        ("sys.modules[cls.__module__]", {"a.py": "m"}),
+        ('sys.modules["json"]', {}),
         (None, {}),
     ],
 )
