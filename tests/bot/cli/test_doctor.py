@@ -83,6 +83,6 @@ def test_how_the_image_of_a_checkout_would_be_built(tmp_path: Path, monkeypatch:
 
 
 def test_where_no_command_is_known_for_the_tests_the_doctor_asks_for_one(tmp_path: Path) -> None:
-    (tmp_path / "CMakeLists.txt").write_text("enable_testing()\n")
+    (tmp_path / "meson.build").write_text("test('low', low)\n")
     *_, last = doctor.describe_build(tmp_path)
     assert last == 'tests     no command is known for them: name one in .troop.toml, [test] command = "..."'
