@@ -54,6 +54,8 @@ async def onboard_checkout(
         say(note)
     command = shlex.join(proposal.tests.command or proposal.tests.tried)
     say(f"its own tests: {command} {how_tests_went(proposal.tests)}" if command else how_tests_went(proposal.tests))
+    if proposal.tests.not_compared and proposal.tests.detail:
+        say(f"what it printed: {proposal.tests.detail}")
     if proposal.failure:
         say(f"the image could not be built: {proposal.failure}\n{proposal.log}".rstrip())
     if write:

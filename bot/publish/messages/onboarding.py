@@ -126,6 +126,8 @@ def how_tests_went(tests: OwnTestsReport) -> str:
     if tests.base.execution.passed:
         return f"passes {on}."
     how = "is stopped at its time limit" if tests.base.stopped else "runs"
+    if not failing:
+        return f"{how} {on}; no test fails there."
     fail = f"{counted(failing, 'test')} {verb(failing, 'fails', 'fail')} there"
     return f"{how} {on}; {fail}, which no candidate has to mend."
 

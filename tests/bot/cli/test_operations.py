@@ -105,6 +105,16 @@ def test_onboard_prints_a_config_for_a_checkout(url: str, tmp_path: Path, monkey
     assert "is there already" in troop("onboard", str(root), "--write").output
 
 
+def test_onboard_says_what_a_command_printed_that_did_not_work(url: str, tmp_path: Path) -> None:
+    root = tmp_path / "mill"
+    root.mkdir()
+    (root / "conftest.py").write_text("import no_such_module\n")
+    (root / "test_mill.py").write_text("def test_one():\n    pass\n")
+    done = troop("onboard", str(root), "--sandbox", "process")
+    assert "did not work here" in done.stderr
+    assert "what it printed: E   ModuleNotFoundError: No module named 'no_such_module'" in done.stderr, done.stderr
+
+
 def test_onboard_runs_tests_in_the_checkouts_own_environment(url: str, tmp_path: Path) -> None:
     root = tmp_path / "mill"
     root.mkdir()

@@ -51,6 +51,7 @@ def test_a_command_that_did_not_work_is_a_comment_with_the_reason() -> None:
         (ran(0, count=1640), "passes on the default branch (1,640 tests, 33 s)."),
         (ran(1, ("a", "b")), "(2 tests, 33 s); 2 tests fail there, which no candidate has to mend."),
         (ran(1, ("a",), count=9, stopped=True), "is stopped at its time limit on the default branch (9 tests, 33 s); "),
+        (ran(1, (), count=9, stopped=True), "(9 tests, 33 s); no test fails there."),
         (OwnTestsReport(), "No command was found"),
     ],
 )
