@@ -15,7 +15,7 @@ _TEST = re.compile(r"(?:^|/)tests?(?:_[^/]*|/[^/]+|s)?\.py$|(?:^|/)tests?/")
 _FOREIGN = frozenset(("docs", "example", "examples", "node_modules", "sandbox", "site-packages", "templates", "vendor"))
 _OF_PYTEST = ("pytest.ini", ".pytest.ini", "pyproject.toml", "setup.cfg", "tox.ini", "conftest.py")
 _HAS_SETTINGS = re.compile(
-    r"^\s*DJANGO_SETTINGS_MODULE\s*=|environ.*DJANGO_SETTINGS_MODULE|settings\.configure\(|django\.setup\(",
+    r"^[ \t]*DJANGO_SETTINGS_MODULE\s*=|environ.*DJANGO_SETTINGS_MODULE|settings\.configure\(|django\.setup\(",
     re.MULTILINE,
 )
 _WITH_VALUE = ("-v", "--verbosity", "--settings", "--parallel", "-k", "--tag", "--exclude-tag", "-p", "--pattern", "-t")
