@@ -56,6 +56,7 @@ def _candidates(report: Report) -> Table:
         candidate = ballot.candidates[standing.candidate]
         broken = len(standing.regressions)
         notes = [candidate.disqualified, f"breaks {tests_or_examples(broken)}" if broken else ""]
+        notes += [f"mends {counted(len(standing.mended), 'test')}"] if standing.mended else []
         notes += ["fails its own test"] if ballot.fails_own(standing.candidate) else []
         notes.append(remark(ballot, standing.candidate))
         table.add_row(

@@ -28,6 +28,7 @@ def as_object(report: Report) -> dict[str, object]:
                 "disqualified": candidate.disqualified,
                 "fails_own_test": ballot.fails_own(i),
                 "regressions": list(standings[i].regressions),
+                "mended": list(standings[i].mended),
                 "unproven": reasons(ballot, i),
                 "trajectories": list(candidate.trajectories),
                 "parents": list(candidate.parents),

@@ -207,6 +207,7 @@ class Standing(Record):
     size: int  # characters of the patch
     score: float = 0.0  # what ranks: `bot.solver.ballot.scores`
     regressions: tuple[str, ...] = ()  # tests and documented examples of the repository: passed on base, failed here
+    mended: tuple[str, ...] = ()  # tests of the repository: failed on base, passed here
     disqualified: str = ""
 
 

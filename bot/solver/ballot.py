@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bot.records import Abstention, Ballot, Doubt, NoWinner, OwnTestsReport, Repeated, Standing
-from bot.solver.comparison import regressions
+from bot.solver.comparison import mended, regressions
 
 Array = npt.NDArray[np.float64]
 
@@ -102,7 +102,8 @@ def order(score: Array, cluster: Array, sizes: Array, distance: Array, behaviour
 
 
 def count(ballot: Ballot, own: OwnTestsReport | None = None) -> tuple[Standing, ...]:
-    """The standings, best first: without regressions before those with, the disqualified last.
+    """The standings, best first: without regressions before those with, the disqualified last. Among equal scores those
+    come first that mend more of the repository's own tests.
 
     `own`: the repository's own tests, once they were run.
     """
@@ -142,10 +143,11 @@ def count(ballot: Ballot, own: OwnTestsReport | None = None) -> tuple[Standing, 
                 size=candidate.patch.size,
                 score=float(score[i]),
                 regressions=regressions(own, i, candidate.patch.paths),
+                mended=mended(own, i),
                 disqualified=candidate.disqualified,
             )
         )
-    return tuple(sorted(standings, key=lambda s: (bool(s.disqualified), bool(s.regressions))))
+    return tuple(sorted(standings, key=lambda s: (bool(s.disqualified), bool(s.regressions), -s.score, -len(s.mended))))
 
 
 def doubt(standing: Standing, ballot: Ballot) -> Doubt | None:

@@ -107,6 +107,16 @@ def broken_tests(own: OwnTestsReport | None, candidate: int, paths: Collection[s
     return (whole,) if comparable and slower and not after.execution.passed else ()
 
 
+def mended(own: OwnTestsReport | None, candidate: int) -> tuple[str, ...]:
+    """The repository's tests that failed on the base commit and pass on the candidate, where the runner names both."""
+    after = own.on(candidate) if own is not None else None
+    base = own.base_of(candidate) if own is not None else None
+    if base is None or after is None or not base.failures:
+        return ()
+    passed = set(after.passed) - set(after.flaky)
+    return tuple(name for name in base.failures if name in passed)[:MOST]
+
+
 def _worse(base: OwnTests, after: OwnTests) -> bool:
     """Whether the run as a whole fails, and did not."""
     return base.execution.passed and not after.execution.passed

@@ -100,4 +100,6 @@ def _fold(report: Report, standing: Standing) -> str:
         said.append(f"It may not be published: {neutralize(cut('; '.join(refused), 500))}.")
     if standing.regressions:
         said.append(f"It breaks {tests_or_examples(len(standing.regressions))} of the repository's own.")
+    if standing.mended:
+        said.append(f"It mends {counted(len(standing.mended), 'test')} of the repository's own.")
     return folded(summary, "\n\n".join([*said, fence(patch.diff, "diff")]))

@@ -95,6 +95,9 @@ def remarks(report: Report, standing: Standing) -> str:
         first = inline(cut(standing.regressions[0], 120))
         more = f" and {len(standing.regressions) - 1} more" if len(standing.regressions) > 1 else ""
         said.append(f"breaks {first}{more}")
+    if standing.mended:
+        more = f" and {len(standing.mended) - 1} more" if len(standing.mended) > 1 else ""
+        said.append(f"mends {inline(cut(standing.mended[0], 120))}{more}")
     own = report.verdict.own_tests.on(standing.candidate) if report.verdict.own_tests else None
     if own is not None and not standing.regressions and own.execution.ending is not Ending.UNAVAILABLE:
         passes = own.execution.passed

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from bot.llm.conversation import shortened
 from bot.records import Ballot, Ending, Execution, OwnTestsReport, Patch, Standing
+from bot.solver.comparison import mended
 
 _MOST = 10  # tests whose text is shown
 _LINES = 40  # of one test's output on one candidate
@@ -77,9 +78,10 @@ def own_tests_in_short(own: OwnTestsReport | None, candidate: int) -> str:
     after = own.on(candidate) if own is not None and own.compared else None
     if after is None or after.execution.ending is Ending.UNAVAILABLE:
         return ""
-    if after.execution.passed:
-        return "pass"
-    return "fail only as before" if after.failures is not None else after.execution.status
+    words = "fail only as before" if after.failures is not None else after.execution.status
+    words = "pass" if after.execution.passed else words
+    better = len(mended(own, candidate))
+    return f"{words}; {better} that fail without it pass" if better else words
 
 
 def twins_shown(patches: Sequence[Patch], room: int) -> list[tuple[str, bool]]:

@@ -57,6 +57,14 @@ def test_what_a_candidate_breaks_is_named() -> None:
     assert "breaks tests/test_a.py::test_b[/c], tests/test_a.py::test_d\n" in text
 
 
+def test_what_a_candidate_mends_is_counted() -> None:
+    made = report()
+    best, *others = made.verdict.standings
+    better = best.model_copy(update={"mended": ("tests/test_a.py::test_b",)})
+    verdict = made.verdict.model_copy(update={"standings": (better, *others)})
+    assert "mends 1 test" in " ".join(shown(made.model_copy(update={"verdict": verdict})).split())
+
+
 def test_no_votes_and_what_was_disqualified() -> None:
     text = shown(report(base=(True, True, True, None), winner=None, disqualified={1: "changes conftest.py"}))
     assert "there are no votes" in text

@@ -124,6 +124,16 @@ def own(base: OwnTests, **after: OwnTests) -> OwnTestsReport:
     return OwnTestsReport(command=("pytest",), base=base, candidates=candidates)
 
 
+def test_of_equal_scores_who_mends_an_own_test_is_first() -> None:
+    base = OwnTests(execution=FAILED, failures=("t.py::known",))
+    better = OwnTests(execution=PASSED, failures=(), passed=("t.py::known",))
+    alike = ballot("..", "++", "++", "+.", sizes=[20, 20, 20])
+    assert [s.candidate for s in count(alike, own(base, c0=base, c1=base, c2=base))] == [0, 1, 2]
+    first, *_ = count(alike, own(base, c0=base, c1=better, c2=base))
+    assert (first.candidate, first.mended) == (1, ("t.py::known",))
+    assert [s.candidate for s in count(alike, own(base, c0=base, c1=base, c2=better))] == [0, 1, 2]
+
+
 def test_a_regression_demotes_below_all_without() -> None:
     report = own(OwnTests(execution=PASSED, failures=()), c0=OwnTests(execution=FAILED, failures=("t.py::a",)))
     standings = count(ballot("...", "+++", "+.."), report)

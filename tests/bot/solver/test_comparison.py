@@ -2,8 +2,9 @@
 
 import pytest
 
-from bot.records import Ending, Execution, OwnTestsReport, Results
-from bot.solver.comparison import regressions, told
+from bot.records import Ending, Execution, OwnTests, OwnTestsReport, Results
+from bot.solver.comparison import mended, regressions, told
+from bot.solver.stages.evidence import own_tests_in_short
 from tests.fakes import exited
 
 GO = "--- PASS: TestA (0.00s)\n--- FAIL: TestKnown (0.00s)\n--- PASS: TestB (0.00s)\nFAIL\n"
@@ -62,6 +63,22 @@ def test_results_that_were_told_come_before_what_was_printed() -> None:
     assert broken(base, exited(0, "5 passed")) == ("make test: exit 0, before its end",)
     strange = broken(base, proved(passed=("a", "b", "p[1]", "p[2]"), marks=("finder evil",)))
     assert strange == ("tests that it tampers with: finder evil",)
+
+
+def test_what_failed_before_and_passes_is_mended() -> None:
+    base = told(proved(passed=("a",), failed=("known", "other", "by chance")))
+
+    def by(after: OwnTests) -> tuple[str, ...]:
+        return mended(OwnTestsReport(command=("make", "test"), base=base, candidates=((0, after),)), 0)
+
+    better = told(proved(passed=("a", "known", "new"), failed=("other",)))
+    assert by(better) == ("known",)
+    report = OwnTestsReport(command=("make", "test"), base=base, candidates=((0, better),))
+    assert own_tests_in_short(report, 0) == "fail only as before; 1 that fail without it pass"
+    assert by(told(proved(passed=("a",), skipped=("known",)))) == ()
+    flaky = told(proved(passed=("a", "by chance"))).model_copy(update={"flaky": ("by chance",)})
+    assert by(flaky) == ()
+    assert mended(None, 0) == mended(OwnTestsReport(command=("make", "test"), base=base), 0) == ()
 
 
 def test_of_the_changed_file_what_passed_before_counts_and_how_it_is_written_does_not() -> None:

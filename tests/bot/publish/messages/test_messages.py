@@ -210,13 +210,13 @@ def test_remarks_tell_why_a_candidate_is_behind() -> None:
     after = {0: base, 1: OwnTests(execution=Execution(ending=End.EXITED, exit_code=1), failures=("a.py::b", "c"))}
     own = OwnTestsReport(command=("pytest",), base=base, candidates=tuple(after.items()))
     standings = tuple(
-        s.model_copy(update={"regressions": ("a.py::b", "c")}) if s.candidate == 1 else s
+        s.model_copy(update={"regressions": ("a.py::b", "c"), "mended": ("a.py::d", "e")}) if s.candidate == 1 else s
         for s in made.verdict.standings
     )
     verdict = made.verdict.model_copy(update={"own_tests": own, "standings": standings})
     body = pull_request.body(made.model_copy(update={"verdict": verdict}))
     assert "lost its votes: `changes conftest.py`" in body
-    assert "breaks `a.py::b` and 1 more" in body
+    assert "breaks `a.py::b` and 1 more; mends `a.py::d` and 1 more" in body
     assert "the repository's own tests pass" in body
 
 
