@@ -10,7 +10,7 @@ from bot.recipe.ci import as_test
 from bot.recipe.groups import table_at
 from bot.recipe.recipe import Read
 
-_FACTOR = re.compile(r"^\s*(?P<factors>!?[\w.{},!-]+):\s+(?P<rest>.+)$")
+_FACTOR = re.compile(r"\s*[\w.{},!-]+:\s")  # for some environments alone: `py312: pytest`
 _POSITIONAL = re.compile(r"\{posargs(?::(?P<usual>[^{}]*))?\}")
 _KNOWN = {"{envpython}": "python3", "{toxinidir}": ".", "{tox_root}": ".", "{envbindir}/": "", "{/}": "/"}
 _HERE = ("", ".", "{toxinidir}", "{tox_root}")
