@@ -19,7 +19,7 @@ _RUNNERS = (
     *(("rspec",), ("rake", "test"), ("rake", "spec"), ("vendor/bin/phpunit",), ("phpunit",), ("composer", "test")),
     *(("prove",), ("busted",)),
 )
-_OF_DJANGO = re.compile(r"(?:tests/)?runtests\.py(?: \S+)?|(?:\S+/)?manage\.py test")
+DJANGO_RUNNERS = ("tests/runtests.py", "runtests.py")
 # Of these the runner is any, and the goals are what counts: one that only compiles passes whatever a patch breaks.
 _BUILD_TOOLS = ("mvn", "./mvnw", "gradle", "./gradlew")
 _GOALS = frozenset(("test", "verify", "check", "install", "package"))
@@ -127,6 +127,12 @@ def _runs_tests(words: Sequence[str]) -> bool:
         return not _GOALS.isdisjoint(words) and not any(map(_SKIPS.match, words))
     # Of Python's options none decides what is run: `python -Wall manage.py test`.
     words = [*words[:1], *itertools.dropwhile(re.compile(r"-(?!m\b)[a-zA-Z]\S*").fullmatch, words[1:])]
-    if words[:1] == ["python3"] and _OF_DJANGO.fullmatch(" ".join(words[1:3])):
+    if words[:1] == ["python3"] and django_script(words[1:]):
         return True
     return any(tuple(words[: len(runner)]) == runner for runner in _RUNNERS)
+
+
+def django_script(words: Sequence[str]) -> bool:
+    """Whether these words, behind `python`, are a script of the repository's that gives Django's tests to unittest."""
+    script, argument = [*words[:2], "", ""][:2]
+    return script in DJANGO_RUNNERS or (script.rpartition("/")[2] == "manage.py" and argument == "test")

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import PurePosixPath
 from typing import NamedTuple
 
+from bot.recipe.ci import django_script
 from bot.records import Test
 
 # In a script's text: its own path, which the sandbox knows, and how paths of files of ours begin.
@@ -68,7 +69,6 @@ _NODE_OPTION = re.compile(
 _INTERPRETERS = ("sh", "bash", "dash", "ash", "ksh", "mksh", "ruby", "perl", "php", "lua", "tclsh", "Rscript", "julia")
 _CODE = re.compile(r"-[a-zA-Z]*[ce]|-E|--eval(?:=.*)?|--run(?:=.*)?")  # options that take code
 _WITH_VALUE = ("-I", "-r", "-d", "-l", "-o", "-O")  # options that a word more belongs to
-_OF_DJANGO = re.compile(r"(?:tests/)?runtests\.py\b|(?:[\w./-]+/)?manage\.py test$")
 _ASSIGNMENT = re.compile(r"[A-Za-z_][A-Za-z0-9_]*=")
 
 
@@ -127,7 +127,7 @@ def provable(command: Sequence[str], script: str = "", *, early: bool = False) -
         return Provable(interpreter, "early.py", rest) if is_script else None
     if is_python and (is_script or (rest[:1] == ("-m",) and len(rest) >= 2)):
         return Provable(interpreter, "runner.py", rest)
-    if is_python and not script and _OF_DJANGO.match(" ".join(rest[:2])):
+    if is_python and not script and django_script(rest):
         return Provable(interpreter, "runner.py", ("-m", *rest))
     if name in ("node", "nodejs") and is_script:
         return Provable(interpreter, "runner.cjs", rest)

@@ -7,9 +7,10 @@ import re
 from collections.abc import Callable, Sequence
 from pathlib import PurePosixPath
 
+from bot.recipe.ci import DJANGO_RUNNERS, django_script
+
 Read = Callable[[str], str | None]
 
-RUNNERS = ("tests/runtests.py", "runtests.py")
 _MANAGED = "manage.py"
 _TEST = re.compile(r"(?:^|/)tests?(?:_[^/]*|/[^/]+|s)?\.py$|(?:^|/)tests?/")
 _FOREIGN = frozenset(("docs", "example", "examples", "node_modules", "sandbox", "site-packages", "templates", "vendor"))
@@ -27,7 +28,7 @@ def django_runner(files: Sequence[str]) -> tuple[tuple[str, ...], str] | None:
     None where the repository has none.
     """
     known = frozenset(files)
-    if script := next((path for path in RUNNERS if path in known), None):
+    if script := next((path for path in DJANGO_RUNNERS if path in known), None):
         return (script,), ""
     if (folder := _managed(files)) is not None:
         return (_MANAGED, "test"), folder
@@ -36,7 +37,7 @@ def django_runner(files: Sequence[str]) -> tuple[tuple[str, ...], str] | None:
 
 def django_command(files: Sequence[str], read: Read) -> tuple[str, ...] | None:
     """The command for all tests; None where there is no such script, or it is not Django's."""
-    for script in RUNNERS:
+    for script in DJANGO_RUNNERS:
         text = read(script) if script in files else None
         if text and "django" in text:
             # Other people's runners may know no such options. Of results, only this process' own are proved.
@@ -57,34 +58,39 @@ def knows_settings(files: Sequence[str], read: Read) -> bool:
 
 def with_labels(command: Sequence[str], labels: Sequence[str]) -> tuple[str, ...] | None:
     """The command for these tests alone, by dotted names; None if the command is none of `django_command`'s kind."""
-    if not labels or _root_of(command) is None:
+    at = _program_of(command)
+    if not labels or at is None:
         return None
     kept = list(command)
-    while not kept[-1].startswith("-") and kept[-2] not in _WITH_VALUE and not kept[-1].endswith((".py", "test")):
+    while len(kept) > at and not kept[-1].startswith("-") and kept[-2] not in _WITH_VALUE:
         kept.pop()
     return (*kept, *labels)
 
 
 def labels_of(command: Sequence[str], paths: Sequence[str]) -> list[str]:
     """The dotted names by which the command takes these files of tests."""
-    root = _root_of(command)
-    if root is None:
+    at = _program_of(command)
+    if at is None:
         return []
+    script = command[at - 2] if command[at - 1] == "test" else command[at - 1]
+    return dotted(paths, script.rpartition("/")[0])
+
+
+def dotted(paths: Sequence[str], folder: str) -> list[str]:
+    """The names of the Python files below the folder, as they are imported from it; "" is the root."""
+    root = f"{folder}/" if folder else ""
     inside = [path for path in paths if path.endswith(".py") and path.startswith(root)]
     return [path[len(root) :].removesuffix(".py").replace("/", ".") for path in inside]
 
 
-def _root_of(command: Sequence[str]) -> str | None:
-    """The folder below which the command's labels begin, "" or with a slash at its end; None for other commands."""
+def _program_of(command: Sequence[str]) -> int | None:
+    """Where the arguments of the script begin that runs tests, or of `-m django test`; None for other commands."""
     if not command or not PurePosixPath(command[0]).name.startswith("python"):
         return None
-    words = [word for word in command[1:] if not word.startswith("-")]
-    if words[:2] == ["django", "test"] and "-m" in command:
-        return ""
-    folder, _, name = words[0].rpartition("/") if words else ("", "", "")
-    if not (words[:1] and words[0] in RUNNERS) and (name, words[1:2]) != (_MANAGED, ["test"]):
-        return None
-    return f"{folder}/" if folder else ""
+    at = next((i for i, word in enumerate(command) if i and not word.startswith("-")), 0)
+    if at and (django_script(command[at:]) or tuple(command[at - 1 : at + 2]) == ("-m", "django", "test")):
+        return at + 2 if tuple(command[at + 1 : at + 2]) == ("test",) else at + 1
+    return None
 
 
 def _managed(files: Sequence[str]) -> str | None:

@@ -12,7 +12,7 @@ from bot.contracts import Sandbox
 from bot.errors import EvaluationError
 from bot.evaluation.tasks import RepositoryTask
 from bot.records import Execution, FileChange, Patch, SandboxJob, Test, by_path
-from bot.solver.django_tests import django_runner
+from bot.solver.django_tests import django_runner, dotted
 
 TESTS = "{tests}"
 TIMEOUT = 1800.0  # seconds for the hidden tests on one candidate
@@ -103,14 +103,11 @@ def _modules(names: Sequence[str], tests: Sequence[str], argv: Sequence[str], fo
 
     Those of a name that is a docstring's line are told by the files alone.
     """
-    found: dict[str, None] = {}
+    found = set()
     for match in filter(None, map(_OF_UNITTEST.fullmatch, names)):
         parts = match["above"].split(".")
         if parts[-1] == match[0].split(" ")[0]:  # since Python 3.11
             parts.pop()
-        found[".".join(parts[:-1])] = None
-    root = "/".join(filter(None, (folder, str(PurePosixPath(argv[0]).parent).removeprefix("."))))
-    for path in tests:
-        if not root or path.startswith(f"{root}/"):
-            found[path.removeprefix(root).removeprefix("/").removesuffix(".py").replace("/", ".")] = None
-    return sorted(filter(None, found))
+        found.add(".".join(parts[:-1]))
+    root = str(PurePosixPath(folder, argv[0]).parent).removeprefix(".")
+    return sorted({*filter(None, found), *dotted(tests, root)})

@@ -81,7 +81,7 @@ def own_tests_in_short(own: OwnTestsReport | None, candidate: int) -> str:
     words = "fail only as before" if after.failures is not None else after.execution.status
     words = "pass" if after.execution.passed else words
     better = len(mended(own, candidate))
-    return f"{words}; {better} that fail without it pass" if better else words
+    return f"{words}; mends {better}" if better else words
 
 
 def twins_shown(patches: Sequence[Patch], room: int) -> list[tuple[str, bool]]:

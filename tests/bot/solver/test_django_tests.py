@@ -100,6 +100,7 @@ def test_other_scripts_are_none_of_djangos(files: dict[str, str]) -> None:
             "python3 tests/manage.py test -v 2 --noinput -t tests utils_tests.test_text",
         ),
         ("python3 manage.py test", "python3 manage.py test tests.utils_tests.test_text"),
+        ("python3 manage.py test my_test test", "python3 manage.py test tests.utils_tests.test_text"),
         (
             "env A=1 python3 -m django test --settings=s tests",
             "env A=1 python3 -m django test --settings=s tests.utils_tests.test_text",
