@@ -1,27 +1,17 @@
 """A grammar for the arguments of calls as Gemma 4 writes them."""
 
 import json
-from collections.abc import Callable
 from typing import Any
 
 from engine.text.replies.gemma import QUOTE
-from engine.text.replies.lark import ANY, Mark, quoted
+from engine.text.replies.lark import ANY, Values, quoted
 from engine.text.replies.unquoted import parameter, types_of
 
 _DEEPEST = 4  # schemas within a schema; what is deeper may be anything
 
 
-class GemmaValues:
+class GemmaValues(Values):
     """Writes rules for values: keys are bare, texts stand between marks, the rest is as in JSON."""
-
-    def __init__(self, mark: Mark, rule: Callable[..., str]) -> None:
-        """
-        Args:
-            mark: writes a mark in Lark.
-            rule: adds a rule of this body, perhaps with what ends it; its name.
-        """
-        self._mark = mark
-        self._rule = rule
 
     def of(self, schema: Any, depth: int = 0) -> str:
         """The rule of a value of this schema."""

@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-from engine.text.replies.lark import ANY, Mark, quoted, spaced
+from engine.text.replies.lark import ANY, Values, quoted, spaced
 from engine.text.replies.markup import escaped
 from engine.text.replies.nested import ITEM, SPACE_MARK
 from engine.text.replies.unquoted import parameter, types_of
@@ -13,16 +13,7 @@ _DEEPEST = 4  # schemas within a schema; what is deeper is written as JSON
 _NAMES = {"integer": "number"}  # of types, where Kimi K3 has another
 
 
-class _Values:
-    def __init__(self, mark: Mark, rule: Callable[..., str]) -> None:
-        """
-        Args:
-            mark: writes a mark in Lark.
-            rule: adds a rule of this body, perhaps with what ends it; its name.
-        """
-        self._mark = mark
-        self._rule = rule
-
+class _Written(Values):
     def _ended(self, schema: Any, end: str) -> str:
         """A value that is written as it is, and what ends it."""
         written = self._mark(end)
@@ -34,7 +25,7 @@ class _Values:
         return f"{self._rule(ANY)} {written}" if written.startswith("<[") else self._rule(ANY, end)
 
 
-class TaggedValues(_Values):
+class TaggedValues(_Written):
     """As MiniMax M3 writes them: objects and lists as elements within elements."""
 
     def call(self, tool: str, schema: dict[str, Any]) -> str:
@@ -57,7 +48,7 @@ class TaggedValues(_Values):
         return " ".join(_each(schema, lambda key, own: self._element(key, own, depth)))
 
 
-class TypedValues(_Values):
+class TypedValues(_Written):
     """As Kimi K3 writes them: each with its type, all but texts as JSON."""
 
     def call(self, tool: str, schema: dict[str, Any]) -> str:
