@@ -22,11 +22,12 @@ from typing import IO
 import docker
 import docker.errors
 
-from bot.sandbox import docker_engine
-from bot.sandbox.script_command import INSIDE
+from bot.sandbox import docker_engine, inside
 
-_HERE = Path(__file__).parent
 ROOT = "/opt/troop"
+_SCRIPTS = {name: Path(__file__).with_name(name).read_bytes() for name in ("job.sh", "seal.sh")} | {
+    name: text.encode() for name, text in inside.FILES.items()
+}
 TREE = "troop.tree"  # a label: the digest of the tree that all layers were built with
 LONG_AGO = 1_000_000_000  # seconds since 1970
 _TREE_LIFETIME = 86_400.0  # seconds
@@ -140,9 +141,7 @@ def _pack(base: Path, file: IO[bytes], more: Mapping[str, bytes], changed: int |
             member.type, member.mode, member.mtime = tarfile.DIRTYPE, mode, now
             tar.addfile(member)
         tar.add(base, "opt/troop/base", filter=as_changed)
-        for name in ("job.sh", "seal.sh", *INSIDE):
-            tar.add(_HERE / name, f"opt/troop/{name}", filter=owned_by_root)
-        for name, content in more.items():
+        for name, content in {**_SCRIPTS, **more}.items():
             member = tarfile.TarInfo(f"opt/troop/{name}")
             member.size, member.mode, member.mtime = len(content), 0o644, now
             tar.addfile(member, io.BytesIO(content))

@@ -17,7 +17,7 @@ from pathlib import Path
 from bot.contracts import Follow
 from bot.errors import SandboxError
 from bot.records import Ending, Environment, Execution, SandboxJob
-from bot.sandbox import output, script_command, tree
+from bot.sandbox import inside, output, script_command, tree
 from bot.sandbox.doubted import believed, doubted
 from bot.sandbox.helper import Helper, Running
 from bot.sandbox.limits import ControlGroup
@@ -26,7 +26,6 @@ from bot.sandbox.pythons import WATCHED, Python, find_python
 from bot.scratch import ScratchFolder, remove_tree
 from bot.settings import SandboxSettings
 
-_INSIDE = {name: (Path(__file__).parent / name).read_text() for name in script_command.INSIDE}
 _DISK = 1 << 30  # bytes that a job may write into its tree, into /tmp, or into one file
 
 
@@ -206,7 +205,7 @@ class ProcessSandbox:
             "marks": tree.marks_of(self._base, changes),
             "script": script,
             "removes_script": again or (provable is not None and provable.runner == "runner.cjs"),
-            "inside": _INSIDE,
+            "inside": inside.FILES,
             "argv": argv,
             "environment": environment,
             "nonce": secret.given,

@@ -13,37 +13,6 @@ from bot.records import Test
 
 # In a script's text: its own path, which the sandbox knows, and how paths of files of ours begin.
 PLACE, BESIDE = "troop:script", "troop:beside/"
-# Files beside this one that run inside, with the script: the first one is started, the others are what it executes.
-INSIDE = (
-    *(
-        "runner.py",
-        "early.py",
-        "runner.cjs",
-        "builtins.cjs",
-        "unread.cjs",
-        "unseen.cjs",
-        "watch.py",
-        "results.py",
-        "callables.py",
-    ),
-    *(
-        "guard.py",
-        "questions.py",
-        "forks.py",
-        "frameless.py",
-        "handed.py",
-        "checked.py",
-        "agreeing.py",
-        "nearby.py",
-        "rarely.py",
-        "meant.py",
-        "methods.py",
-        "surroundings.py",
-        "leaving.py",
-        "helping.py",
-        "expecting.py",
-    ),
-)
 _KNOWN: dict[str, tuple[str, ...]] = {
     ".py": ("python3", "{script}"),
     ".sh": ("sh", "{script}"),
@@ -99,7 +68,7 @@ def placed(text: str, place: str, beside: str) -> str:
 
 
 class Provable(NamedTuple):
-    """A command of which a runner beside this file can prove that it reached its end."""
+    """A command of which a runner of `inside` can prove that it reached its end."""
 
     interpreter: tuple[str, ...]  # with its options
     runner: str

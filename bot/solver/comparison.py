@@ -1,8 +1,8 @@
 """How the repository's own tests on a candidate compare with the base commit. Pure.
 
-pytest and unittest say of each test how it ended (`bot.sandbox.results`), which candidate code can't print. Of other
-runners there is what they print and their exit code. Whichever it is, a test that passed on the base commit must pass
-again: one that has no result any more is broken, and so is a run that ended before it should.
+pytest and unittest say of each test how it ended (`bot.sandbox.inside.results`), which candidate code can't print. Of
+other runners there is what they print and their exit code. Whichever it is, a test that passed on the base commit must
+pass again: one that has no result any more is broken, and so is a run that ended before it should.
 """
 
 import re

@@ -110,7 +110,7 @@ async def test_the_end_of_each_language(path: str, text: str, end: str | None) -
     assert not Path(path).suffix or not doubted(job, other), "another program may take it for no script"
 
 
-UNSEEN = Path(__file__).parents[2] / "bot/sandbox/unseen.cjs"
+UNSEEN = Path(__file__).parents[2] / "bot/sandbox/inside/unseen.cjs"
 
 
 @pytest.mark.parametrize(

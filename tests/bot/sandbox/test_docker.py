@@ -15,11 +15,10 @@ import pytest_asyncio
 
 from bot.errors import SandboxError, SandboxUnavailable
 from bot.records import Ending, SandboxJob, Test
-from bot.sandbox import docker_engine, images, open_sandbox, pool
+from bot.sandbox import docker_engine, images, inside, open_sandbox, pool
 from bot.sandbox.containers import KEEPER, Container
 from bot.sandbox.pool import DockerSandbox
 from bot.sandbox.process import ProcessSandbox
-from bot.sandbox.script_command import INSIDE
 from bot.settings import SandboxSettings
 from tests.bot.sandbox.behaviour import LONG, Attacks, Work, command, make_tree, python, running
 from tests.patience import PATIENCE, eventually
@@ -95,7 +94,7 @@ class TestDocker(Work, Attacks):
         assert found["Mounts"] == []
 
     async def test_what_judges_scripts_is_compiled_where_no_job_can_change_it(self, sandbox: DockerSandbox) -> None:
-        names = [f"{images.ROOT}/{name}c" for name in INSIDE if name.endswith(".py")]
+        names = [f"{images.ROOT}/{name}c" for name in inside.FILES if name.endswith(".py")]
         listed = await sandbox.run(command("stat", "-c", "%a %U", *names))
         assert listed.output == "644 root\n" * len(names), listed
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from bot.records import Ending, FileChange, SandboxJob, Test
+from bot.sandbox import inside
 from bot.sandbox.outcome import Words, judge_exit, proof_of, words
 from bot.sandbox.process import ProcessSandbox
 from bot.sandbox.pythons import Python, find_python
@@ -16,7 +17,7 @@ from bot.sandbox.script_command import provable
 from bot.settings import SandboxSettings
 from tests.patience import PATIENCE
 
-EARLY = Path(__file__).parents[3] / "bot" / "sandbox" / "early.py"
+EARLY = Path(inside.__file__).with_name("early.py")
 PLAIN = "import mod\nassert mod.add(1, 2) == 3\n"
 
 

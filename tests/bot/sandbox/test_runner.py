@@ -9,12 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from bot.sandbox import runner
+from bot.sandbox import inside
 from bot.sandbox.outcome import Words
-from bot.sandbox.script_command import INSIDE
 from tests.patience import PATIENCE
 
-RUNNER = Path(runner.__file__)
+RUNNER = Path(inside.__file__).with_name("runner.py")
 KEY, NONCE = "0ff1ce" * 5 + "00", "5ec4e7" * 5 + "01"
 SECRET = Words(KEY, NONCE)
 ALONE = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}  # the plugins of Troop's own tests take seconds to import
@@ -238,8 +237,8 @@ def test_a_changed_file_may_replace_code_of_the_repository_alone(
 
 
 def test_what_the_sandbox_compiled_is_executed_by_the_python_that_it_is_for(tmp_path: Path) -> None:
-    for name in INSIDE:
-        shutil.copy(RUNNER.with_name(name), tmp_path / name)
+    for name, text in inside.FILES.items():
+        (tmp_path / name).write_text(text)
     guard, compiled = tmp_path / "guard.py", tmp_path / "guard.pyc"
     (tmp_path / "mod.py").touch()
 

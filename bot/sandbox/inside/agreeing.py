@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from typing import Any
 
     # Handed in by `runner.py`.
-    from bot.sandbox.nearby import alike, apart, close_to, nearby
-    from bot.sandbox.rarely import by_lot, deepening, rarely
+    from bot.sandbox.inside.nearby import alike, apart, close_to, nearby
+    from bot.sandbox.inside.rarely import by_lot, deepening, rarely
 
 _PLAIN = frozenset((int, float, complex, str, bytes, bytearray, bool, type(None), type(...), range, type))
 _GROUPS = (list, tuple, set, frozenset)

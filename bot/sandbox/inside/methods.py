@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     # Handed in by `runner.py`.
-    from bot.sandbox.checked import COUNTED, METHOD
+    from bot.sandbox.inside.checked import COUNTED, METHOD
 
 _FOUND: dict[str, Callable[[Any], bool]] = {  # what says that an answer to any word is a lie
     **dict.fromkeys(("startswith", "endswith", "contains", "equals", "issuperset"), bool),

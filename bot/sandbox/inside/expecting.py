@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     # Handed in by `runner.py`.
-    from bot.sandbox.checked import CALLED, EXPECTED, HANDLED, RAISED
+    from bot.sandbox.inside.checked import CALLED, EXPECTED, HANDLED, RAISED
 
 _KINDS = 2  # families of builtin exceptions that one of a candidate's may be of
 _general = (object, BaseException, Exception)

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from typing import Any
 
     # Handed in by `runner.py`.
-    from bot.sandbox.checked import EXITS, LEAVING, OF_TREE, _names
-    from bot.sandbox.meant import nodes
+    from bot.sandbox.inside.checked import EXITS, LEAVING, OF_TREE, _names
+    from bot.sandbox.inside.meant import nodes
 
 
 def exits_of(tree: Any) -> set[str]:

@@ -25,9 +25,9 @@ if TYPE_CHECKING:
     from typing import Any
 
     # Handed in by `runner.py`.
-    from bot.sandbox.agreeing import agreeing
-    from bot.sandbox.callables import by_kind, entries, plugins_of_pytest, settings
-    from bot.sandbox.checked import (
+    from bot.sandbox.inside.agreeing import agreeing
+    from bot.sandbox.inside.callables import by_kind, entries, plugins_of_pytest, settings
+    from bot.sandbox.inside.checked import (
         CALLED,
         COMPARED,
         EXITING,
@@ -38,15 +38,15 @@ if TYPE_CHECKING:
         checked,
         with_constant,
     )
-    from bot.sandbox.expecting import expecting
-    from bot.sandbox.forks import forking
-    from bot.sandbox.handed import beginning, handed, must_assert
-    from bot.sandbox.helping import helping
-    from bot.sandbox.leaving import exits_of, leaving
-    from bot.sandbox.meant import meant_to_fail, nodes, suspended, wildcards
-    from bot.sandbox.methods import methods
-    from bot.sandbox.questions import asking_alone, chained, questions, swallowing
-    from bot.sandbox.surroundings import _stored, constants, surroundings_of, uses_mocks
+    from bot.sandbox.inside.expecting import expecting
+    from bot.sandbox.inside.forks import forking
+    from bot.sandbox.inside.handed import beginning, handed, must_assert
+    from bot.sandbox.inside.helping import helping
+    from bot.sandbox.inside.leaving import exits_of, leaving
+    from bot.sandbox.inside.meant import meant_to_fail, nodes, suspended, wildcards
+    from bot.sandbox.inside.methods import methods
+    from bot.sandbox.inside.questions import asking_alone, chained, questions, swallowing
+    from bot.sandbox.inside.surroundings import _stored, constants, surroundings_of, uses_mocks
 
 _TOOLS = ("unittest", "_pytest", "pytest", "doctest")  # nobody but pytest's plugins replaces what is in these
 _MOCKED = frozenset(("open", "print", "input", "exit", "quit", "help", "breakpoint", "__import__", "eval", "exec"))

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from typing import Any
 
     # Handed in by `runner.py`.
-    from bot.sandbox.checked import ONLY_AST
-    from bot.sandbox.meant import FUNCTIONS, nodes
+    from bot.sandbox.inside.checked import ONLY_AST
+    from bot.sandbox.inside.meant import FUNCTIONS, nodes
 
 _AMONG_TESTS = frozenset(("tests", "test", "testing", "__tests__", "spec"))
 

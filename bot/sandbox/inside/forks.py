@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     # Handed in by `runner.py`.
-    from bot.sandbox.checked import BROKE, FAILED
+    from bot.sandbox.inside.checked import BROKE, FAILED
 
 
 def forking(script: str, of_changed: Callable[[str], bool]) -> Callable[[str], None]:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     # Handed in by `runner.py`.
-    from bot.sandbox.meant import nodes
+    from bot.sandbox.inside.meant import nodes
 
 _OF_PYTEST = ("PYTEST_ADDOPTS", "PYTEST_PLUGINS", "PYTEST_DISABLE_PLUGIN_AUTOLOAD")
 _FOR_CHILDREN = (  # variables that decide what the script's own processes run, beside what it names

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     # Handed in by `runner.py`.
-    from bot.sandbox.checked import (
+    from bot.sandbox.inside.checked import (
         _COMPILING,
         _OPERATORS,
         BEGAN,
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
         _names,
         _statement,
     )
-    from bot.sandbox.meant import FUNCTIONS, nodes
+    from bot.sandbox.inside.meant import FUNCTIONS, nodes
 
 
 # What must run: always; where the script asserts nothing else; as a test.

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     # Handed in by `runner.py`.
-    from bot.sandbox.callables import entries
+    from bot.sandbox.inside.callables import entries
 
 _RESULT, _LOOK, _SURVEY = "troop.result", "troop.look", "troop.survey"
 _WORDS = frozenset(("passed", "failed", "skipped"))

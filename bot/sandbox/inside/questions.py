@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from typing import Any
 
     # Handed in by `runner.py`.
-    from bot.sandbox.agreeing import _GROUPS, _PLAIN
-    from bot.sandbox.checked import (
+    from bot.sandbox.inside.agreeing import _GROUPS, _PLAIN
+    from bot.sandbox.inside.checked import (
         _ARITHMETIC,
         _OPERATORS,
         BROKE,
@@ -33,8 +33,8 @@ if TYPE_CHECKING:
         RECEIVER,
         SECOND,
     )
-    from bot.sandbox.meant import nodes
-    from bot.sandbox.rarely import rarely
+    from bot.sandbox.inside.meant import nodes
+    from bot.sandbox.inside.rarely import rarely
 
 _OFTEN = 60  # checks in one line: a loop of assertions must not take long
 _ORDERS = ("==", "ne", "<", ">", "close")
