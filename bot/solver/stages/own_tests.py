@@ -37,14 +37,18 @@ async def on_base(commands: Sequence[Command], sandbox: Sandbox, settings: Solve
     """The first of the commands that works, on the base commit; else why the first of them does not.
 
     Where more tests fail than pass, as those of a framework do that another runner would set up, the next commands are
-    tried as well, and the one under which most pass is taken. Needs no candidate: it may run while they are sampled. A
-    `Watched` sandbox, handed on to `run_own_tests`, lets that tell how far it is. Raises `SandboxUnavailable`.
+    tried as well, and the one under which most pass is taken. All commands whose tests run share the time that one has,
+    and none begins with less of it left than the last one took. Needs no candidate: it may run while they are sampled.
+    A `Watched` sandbox, handed on to `run_own_tests`, lets that tell how far it is. Raises `SandboxUnavailable`.
     """
+    left, took = settings.own_tests_timeout, 0.0  # seconds
     refused: OwnTestsReport | None = None
     unnamed: OwnTestsReport | None = None  # the first whose tests ran and told nothing
     poor: OwnTestsReport | None = None  # the best of those of whose tests most fail
     for command in commands:
-        base = await _run(sandbox, SandboxJob(command=command, timeout=settings.own_tests_timeout))
+        if left < took:
+            break
+        base = await _run(sandbox, SandboxJob(command=command, timeout=left))
         if base is None:
             refused = refused or OwnTestsReport(not_compared=NotCompared.SANDBOX_FAILED, tried=command)
             continue
@@ -58,6 +62,8 @@ async def on_base(commands: Sequence[Command], sandbox: Sandbox, settings: Solve
             unimported=unimported(base.execution),
             under_way=under_way(base.execution) if base.stopped else "",
         )
+        took = base.execution.seconds
+        left = max(left - took, 0.0)
         known = base.proved or base.passed or base.count is not None
         if known and not base.stopped and len(base.failures or ()) > _passing(report):
             poor = max(filter(None, (poor, report)), key=_passing)
@@ -66,8 +72,6 @@ async def on_base(commands: Sequence[Command], sandbox: Sandbox, settings: Solve
             return max(filter(None, (report, poor)), key=_passing)
         status = base.execution.status
         nameless = report.model_copy(update={"not_compared": NotCompared.UNNAMED_FAILURES, "detail": status})
-        if base.stopped:  # another command takes as long
-            return poor or nameless
         unnamed = unnamed or nameless
     return poor or unnamed or refused or OwnTestsReport(not_compared=NotCompared.NO_COMMAND)
 

@@ -209,6 +209,24 @@ async def test_where_most_tests_fail_the_command_under_which_most_pass_is_taken(
     assert report.command == commands[taken]
 
 
+@pytest.mark.parametrize(
+    ("seconds", "times"),
+    [
+        pytest.param(3.0, [11.0, 8.0, 5.0], id="all begin within the time"),
+        pytest.param(4.0, [11.0, 7.0], id="the third would not end"),
+        pytest.param(6.0, [11.0], id="neither would the second"),
+        pytest.param(11.0, [11.0], id="stopped"),
+    ],
+)
+async def test_commands_under_which_most_tests_fail_share_the_time_of_one(seconds: float, times: list[float]) -> None:
+    results = Results(passed=("a",), failed=("b", "c"), ended=True)
+    poor = exited(1, "").model_copy(update={"results": results, "seconds": seconds})
+    judge = FakeSandbox(lambda job: poor)
+    report = await on_base((PYTEST, PYTEST_ALONE, UNITTEST), judge, SolverSettings(own_tests_timeout=11.0))
+    assert report.command == PYTEST
+    assert [job.timeout for job in judge.jobs] == times
+
+
 async def test_what_can_not_be_run_is_said_and_never_counted() -> None:
     gone = Execution(ending=Ending.UNAVAILABLE, exit_code=127, output="npm: not found")
     report = await run(BALLOT, FakeSandbox(lambda job: gone), (("npm", "test"),))
