@@ -7,9 +7,12 @@ from typing import NamedTuple
 _NOTE = re.compile(r"^[ >]*(?:(?:[-+*]|\d{1,9}[.)]) +)*\[\^([^\]\s]+)\]:")
 _REFERENCE = re.compile(r"\[\^([^\]\s]{1,999})\]")
 _INDENT = re.compile(r"^(?: {1,4}|\t)")
-# Escapes, spans of code and addresses: nothing in them refers to anything.
+# Escapes, spans of code, tags, links and addresses: nothing in them refers to anything.
 _PASSED = re.compile(
-    r"\\.|(?<!`)(`+)(?!`)(?:[^`]|(?<!`)(?!\1(?!`))`+){1,2000}(?<!`)\1(?!`)|(?<=\])\([^()\n]{0,2000}\)", re.DOTALL
+    r"\\.|(?<!`)(`+)(?!`)(?:[^`]|(?<!`)(?!\1(?!`))`+){1,2000}(?<!`)\1(?!`)|<[a-z/][^<>]{0,2000}>"
+    r"|(?<![a-z])(?:https?://|www\.)[^\s<]{1,2000}|\[\^[^\]\s]{1,999}\]\((?:<[^<>\n]{0,2000}>|[^\s()<>]{0,2000})\)"
+    r"|(?<=\])\([^()\n]{0,2000}\)",
+    re.DOTALL | re.IGNORECASE,
 )
 
 
