@@ -127,7 +127,8 @@ class GitHubTracker:
         trusted = {}
         for login in sorted({login for login, _ in kept}):
             trusted[login] = await self.permission(repository, login) in MAY_WRITE
-        return tuple(IssueComment(author=login, body=clean(body).text) for login, body in kept if trusted[login])
+        shown = ((login, clean(body)) for login, body in kept if trusted[login])
+        return tuple(IssueComment(author=login, body=body.text, flags=body.flags) for login, body in shown)
 
     async def _comments(self, repository: str, number: int) -> list[dict[str, Any]]:
         path = path_of(repository, "issues", number, "comments")

@@ -15,6 +15,7 @@ class IssueComment(Record):
 
     author: str
     body: str
+    flags: tuple[str, ...] = ()  # as an issue's
 
 
 class Feedback(Record):

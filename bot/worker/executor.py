@@ -239,7 +239,10 @@ class Service:
         async def with_comments() -> Issue:
             comments = await forge.comments_before(run.repository, run.issue.number, run.labelled_at)
             # With the comment of a mention, which is no earlier one.
-            return run.issue.model_copy(update={"comments": (*comments, *run.issue.comments)})
+            flags = {*run.issue.flags, *(flag for comment in comments for flag in comment.flags)}
+            return run.issue.model_copy(
+                update={"comments": (*comments, *run.issue.comments), "flags": tuple(sorted(flags))}
+            )
 
         issue = await once(journal, "issue", Issue, with_comments)
         earlier = await self._earlier(run, forge, checkout)

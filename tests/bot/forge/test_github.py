@@ -215,7 +215,7 @@ async def test_comments_before_the_moment_by_writers_alone(
     github.edit_comment(REPO, edited, "now it says something else", user="wendy")
     github.comment(REPO, number, "too late", user="wendy")
     comments = await forge.comments_before(REPO, number, moment)
-    assert [(c.author, c.body.strip()) for c in comments] == [("wendy", "use `y`")]
+    assert [(c.author, c.body.strip(), c.flags) for c in comments] == [("wendy", "use `y`", ("HTML comments",))]
     assert comments == await forge.comments_before(REPO, number, moment)
 
 
