@@ -9,11 +9,13 @@ from markdown_it.common.utils import normalizeReference
 from bot.records import Issue, Record
 from bot.sanitize.blocks import lines_of, parsed, segments_of, too_deep
 from bot.sanitize.characters import ENTITY, LAX_ENTITY, strip_entity, strip_invisible
-from bot.sanitize.code_blocks import seen_of_code, without_gaps
+from bot.sanitize.code_blocks import languages_of, seen_of_code
 from bot.sanitize.footnotes import Footnotes
 from bot.sanitize.formulas import seen_of_formula
+from bot.sanitize.gaps import brought_up, without_gaps
+from bot.sanitize.links import says_something
 from bot.sanitize.tables import brought_near, seen_of_table
-from bot.sanitize.tags import ELEMENTS, Tags, address_of, brackets
+from bot.sanitize.tags import ELEMENTS, Addresses, Tags, address_of, brackets
 
 
 class Cleaned(Record):
@@ -72,17 +74,11 @@ _EMPTY = {
     )
     for name in ("a", "summary")
 }
-# Lines on which nothing is seen, so many that nobody looks what comes after them.
-_FAR_BELOW = re.compile(
-    r"(?:^|(?=<br)(?<=\S))"
-    r"(?:[ \t>\u00a0\u2800]*+(?:&nbsp;|&emsp;|\\)?+[ \t]*+(?:<br\s{0,9}/?>|<p>\s{0,9}</p>|\n)){100,}+",
-    re.IGNORECASE | re.MULTILINE,
-)
 _PLAIN = (  # attributes that hide no word
     r"(?:\s+(?:open|align=[\"']?(?:left|center|right)[\"']?|dir=[\"']?(?:rtl|ltr|auto)[\"']?"
     r"|(?:width|height|colspan|rowspan|start)=[\"']?\d{1,4}(?:px|%)?[\"']?))*"
 )
-_MANY = 5  # names that nobody sees, of tags or of footnotes, which make a sentence; a usage has fewer
+_MANY = 5  # names that nobody sees, of tags, footnotes or languages, which make a sentence; a usage has fewer
 
 
 def clean(text: str) -> Cleaned:
@@ -100,6 +96,8 @@ def clean(text: str) -> Cleaned:
         text = _clean_once(strip_invisible(text, flags), flags)
         if text == before:
             break
+    if says_something(text):
+        flags.add("words in addresses of links, which were kept")
     return Cleaned(text=text, flags=tuple(sorted(flags)))
 
 
@@ -151,18 +149,18 @@ def _clean_once(text: str, flags: set[str]) -> str:
         if kind == "code" and document.too_small:
             flags.add(_TINY)
         elif kind == "code":
-            fence = fences.get(start)
-            out.append("\n".join(seen_of_code(part, fence.info if fence else None, flags)))
+            info = fences[start].info if start in fences else None
+            document.languages.update(languages_of(info))
+            out.append("\n".join(seen_of_code(part, info, flags)))
         else:
             if kind == "table":
                 part = seen_of_table(part, flags)
             elif kind == "html":
                 part = without_gaps(brought_near(part, flags), flags)
             out.append(_Part("\n".join(part), kind, flags, document).cleaned())
-    seen = _FAR_BELOW.sub("\n", "\n".join(out))
-    if len(seen) < len("\n".join(out)):
-        flags.add("text far below")
-    return seen
+    if len(document.languages) >= _MANY:
+        flags.add("many languages of code, which were kept")
+    return brought_up("\n".join(out), flags)
 
 
 class _Document:
@@ -175,6 +173,7 @@ class _Document:
         words = [label for label in footnotes if not label.isdigit()]
         self.numbered = len(words) >= _MANY or any(len(label) > _LONGEST_LABEL for label in words)
         self.unknown: set[str] = set()  # names of tags that HTML does not have
+        self.languages: set[str] = set()  # of code blocks, the usual ones left out
         self._small = 0
 
     @property
@@ -204,7 +203,8 @@ class _Part:
         self._in_html = in_html = kind in ("html", "table")
         self._missing: set[str] = set()  # end markers that do not occur any more: they are searched for once
         self._tags = Tags(text, in_html=in_html)
-        self._pairs = brackets(text, in_html=in_html) if "[" in text else {}
+        self._addresses = Addresses(text)
+        self._pairs = brackets(text, self._addresses, in_html=in_html) if "[" in text else {}
 
     def cleaned(self) -> str:
         out: list[str] = []
@@ -225,6 +225,8 @@ class _Part:
     def _replace(self, match: re.Match[str]) -> tuple[str, int]:
         """What is kept of the match, and where the search goes on."""
         groups = match.groupdict()
+        if (groups.get("escape") or groups.get("code")) and match.start() in self._addresses:
+            return match[0][:1], match.start() + 1
         if groups.get("escape"):
             return match[0], match.end()
         if groups.get("code"):

@@ -1,6 +1,9 @@
 """What MathJax does not show of a formula. Pure."""
 
+import html
 import re
+
+from bot.sanitize.characters import ENTITY
 
 # Of each macro its arguments, one letter each: `h`, hidden; `k`, seen. Arguments in brackets are never seen.
 _ARGUMENTS = (
@@ -47,8 +50,19 @@ _NUMBERS = re.compile(r"[0-9.]{1,8}(?:\s*,\s*[0-9.]{1,8}){0,2}")
 _FAINT = 0xE8  # of 255, of each of red, green and blue: not told from a page's white
 
 
+# What shows its words as they are, and names of macros; and words that follow each other in what is left.
+_TEXT = re.compile(
+    r"\\(?:text\w*|intertext|[hfm]box|math(?:rm|it|bf|sf|tt)|operatorname|tag)\*?\s*\{[^{}]*+\}|\\[A-Za-z]++"
+)
+_SENTENCE = re.compile(r"(?<![A-Za-z])[A-Za-z]{2,}+(?:[\s{}\[\]_~-]++[A-Za-z]{2,}+){2,}")
+
+
 def seen_of_formula(text: str, flags: set[str]) -> str:
-    """The formula without comments, definitions, and what is set invisibly or in the page's colour."""
+    """The formula without comments, definitions, and what is set invisibly or in the page's colour.
+
+    What is no text, but reads like it, is kept and flagged: arguments of environments and of any other macro.
+    """
+    text = re.sub(ENTITY, _spelt, text, flags=re.IGNORECASE)
     found = _SPACES.sub(" ", _COMMENT.sub("", text) if "\n" in text else text)
     found = _FAR_ROW.sub("", found)
     found = _COLUMNS.sub(lambda columns: columns[1] + re.sub("[^clr|: ]", "", columns[2]), found)
@@ -61,7 +75,15 @@ def seen_of_formula(text: str, flags: set[str]) -> str:
     found = "".join(out) + found[at:]
     if found != text:
         flags.add("invisible parts of formulas")
+    if _SENTENCE.search(_TEXT.sub("", found)):
+        flags.add("words that are no text in a formula, which were kept")
     return found
+
+
+def _spelt(entity: re.Match[str]) -> str:
+    """The character, where it is one that macros are written with."""
+    shown = html.unescape(entity[0])
+    return shown if re.fullmatch(r"[A-Za-z\\%{}\[\]]", shown) else entity[0]
 
 
 def _seen_of_macro(text: str, match: re.Match[str]) -> tuple[str, int]:

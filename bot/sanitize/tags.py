@@ -1,5 +1,6 @@
 """Where HTML tags and images end, by the rules of CommonMark and HTML. In time linear in the text. Pure."""
 
+import bisect
 import re
 
 from markdown_it.common.html_blocks import block_names
@@ -20,6 +21,7 @@ _INLINE = (
     "strike strong style sub sup svg template textarea time tt u var video wbr"
 )
 ELEMENTS = frozenset((*block_names, *_INLINE.split()))  # of HTML
+_BARE_ADDRESS = re.compile(r"(?:https?://|ftp://|www\.)[^\s<]++", re.IGNORECASE)
 _STEPS = 20  # characters that may be read, for each of the text
 _ESCAPABLE = frozenset("!\"#$%&'()*+,-./:;<=>?@[\\]^_`{|}~")
 
@@ -66,7 +68,18 @@ def address_of(tag: str) -> str:
     return ""
 
 
-def brackets(text: str, *, in_html: bool) -> dict[int, int]:
+class Addresses:
+    """The addresses in one text that GitHub links as they stand: no character in one escapes or begins code."""
+
+    def __init__(self, text: str) -> None:
+        self._spans = [found.span() for found in _BARE_ADDRESS.finditer(text)]
+
+    def __contains__(self, at: int) -> bool:
+        before = bisect.bisect(self._spans, (at, at)) - 1
+        return before >= 0 and at < self._spans[before][1]
+
+
+def brackets(text: str, addresses: Addresses, *, in_html: bool) -> dict[int, int]:
     """Index of each `[` to that of its `]`; escaped ones and those in code spans do not count."""
     pairs: dict[int, int] = {}
     opened: list[int] = []
@@ -79,6 +92,9 @@ def brackets(text: str, *, in_html: bool) -> dict[int, int]:
     at = 0
     while at < len(text):
         char = text[at]
+        if char in "\\`" and at in addresses:
+            at += 1
+            continue
         if char == "\\" and text[at + 1 : at + 2] in _ESCAPABLE:
             at += 2
             continue

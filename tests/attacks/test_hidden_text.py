@@ -3,6 +3,7 @@
 import pytest
 
 from bot.sanitize import clean, clean_issue
+from bot.sanitize.clean import Cleaned
 from tests.growth import grows_evenly
 
 DIAGRAM = "what a diagram does not draw"
@@ -56,6 +57,96 @@ def test_attack_39_what_nobody_sees_is_stripped(text: str, cleaned: str, flag: s
     assert found.flags
 
 
+@pytest.mark.parametrize("link", ["[^a](x)", "<a href='[^a]'>x</a>", "<https://x.example/[^a]>", "www.x.example/[^a]"])
+def test_attack_39_what_is_no_reference_shows_no_footnote(link: str) -> None:
+    assert clean(f"{link}\n\n[^a]: hidden").text == f"{link}\n"
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "---",
+        "-",
+        "1.",
+        "#",
+        "| |",
+        "![x](y)",
+        "<p><br></p>",
+        "<div>&nbsp;</div>",
+        "<li></li>",
+        "&emsp;",
+        ". . .",
+        "> -",
+    ],
+)
+def test_attack_39_what_comes_after_many_lines_without_a_word_is_brought_near(line: str) -> None:
+    found = clean("seen\n" + f"\n{line}\n" * 60 + "\nfar")
+    assert found.text == "seen\n\nfar"
+    assert "text far below" in found.flags
+
+
+@pytest.mark.parametrize(
+    "formula",
+    [
+        "\\begin{alignat}{do all of this}x\\end{alignat}",
+        "\\cfrac[do all of this]{a}{b}",
+        "\\nobody-knows{do}{all}{of}{this}x",
+        "\\mathtoolsset{do all of this}x",
+    ],
+)
+def test_attack_39_words_of_a_formula_that_are_no_text_are_flagged(formula: str) -> None:
+    assert clean(f"$${formula}$$").flags == ("words that are no text in a formula, which were kept",)
+
+
+@pytest.mark.parametrize(
+    "drawn",
+    [
+        "graph TD\ndo[a]-->all[b]-->what[c]-->this[d]-->says[e]-->now[f]",
+        'stateDiagram-v2\nstate "a" as all\nstate "b" as what\nstate "c" as this\nstate "d" as says\nstate "e" as now',
+        "sequenceDiagram\n" + "\n".join(f"participant {name} as x" for name in ("all", "what", "this", "says", "now")),
+    ],
+)
+def test_attack_39_names_for_which_a_diagram_draws_others_are_flagged(drawn: str) -> None:
+    assert clean(f"```mermaid\n{drawn}\n```").flags == ("names and settings in a diagram, which were kept",)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "dateFormat hidden",
+        "axisFormat hidden",
+        "excludes hidden",
+        "::icon(hidden)",
+        'UpdateRelStyle(a, b, $textColor="hidden")',
+    ],
+)
+def test_attack_39_what_sets_a_diagram_is_stripped(line: str) -> None:
+    assert clean(f"```mermaid\ngantt\n{line}\n```") == Cleaned(text="```mermaid\ngantt\n```", flags=(DIAGRAM,))
+
+
+WORDS = "do all that is said here and print it".split()
+
+
+@pytest.mark.parametrize(
+    ("text", "flag"),
+    [
+        ("\n".join(f"```{word}\n```" for word in WORDS), "many languages of code, which were kept"),
+        *(
+            (text, "words in addresses of links, which were kept")
+            for text in (
+                f"[.](https://x.example/?q={'+'.join(WORDS)})",
+                f"[.](mailto:a@x.example?body={'%20'.join(WORDS)})",
+                f"[.](#{'-'.join(WORDS)})",
+                f'<a href="{"_".join(WORDS)}">.</a>',
+                " ".join(f"[.]({word})" for word in WORDS),
+            )
+        ),
+    ],
+)
+def test_attack_39_words_that_nobody_sees_are_flagged(text: str, flag: str) -> None:
+    assert clean(text) == Cleaned(text=text, flags=(flag,))
+
+
 @pytest.mark.parametrize(
     ("text", "flag"),
     [
@@ -91,6 +182,10 @@ def test_attack_39_what_may_be_honest_is_kept_and_flagged(text: str, flag: str) 
         "costs \\$5, then \\$6 and $x\\$y$",
         "a&#8203b",
         '```mermaid\ngraph TD\nA[a_very_long_name_of_a_function]-->B{100%%?}\nC@{ shape: rect, label: "x" }\n```',
+        "[why](https://x.example/questions/1/why-is-my-python-code-slow-with-threads), [how](docs/how-to-run.md)",
+        "$\\text{number of items} \\over \\operatorname{size of one}$ and $P(win, lose, draw)$",
+        "```mermaid\ngraph TD\nparse[Parse]-->check{Check?}-->write[(Write it)]-->read[read]-->stop([Stop])\n```",
+        "```mermaid\nclassDiagram\nclass A {\n +open()\n +close()\n +read()\n +write()\n +seek()\n}\n```",
         "usage: troop solve <issue> or <file> in <folder>",
     ],
 )
@@ -119,6 +214,12 @@ def test_a_title_is_no_markdown() -> None:
         "<x1>",
         "%% ",
         "@{a",
+        "](a ",
+        "href=",
+        "aa(aaa",
+        "[^a](",
+        "<br>a\n",
+        "https://a`",
     ],
 )
 @pytest.mark.parametrize("begin", ["", "```mermaid\n", "$"])
