@@ -27,6 +27,12 @@ _REPLIES = (
     *("ranking", "relevant", "irrelevant", "read", "run", "edit", "define", "diff", "create", "delete", "choose"),
     *("wrong", "show", "done", "approve", "approved", "answer", "think", "system", "user", "assistant"),
 )
+# Where chat templates begin and end messages: most servers read these in any text as the template's own.
+_MESSAGES = re.compile(
+    r"<(?=[|\uff5c][^<>\s]{1,60}>|[A-Za-z_]{1,30}[|\uff5c]>|/?s>|(?:start|end)_of_turn>|/?(?:bos|eos|BOS|EOS)(?:_token)?>"
+    r"|</?SYS>>)"
+    r"|\[(?=/?(?:INST|SYSTEM_PROMPT|AVAILABLE_TOOLS|TOOL_(?:CALLS|RESULTS|CONTENT)|MODEL_SETTINGS)\])"
+)
 _ENTITIES = {"amp": "&", "lt": "<", "gt": ">", "quot": '"'}
 _ENTITY = re.compile(rf"&(?:({'|'.join(_ENTITIES)})|#(\d{{1,7}}));")
 _MARKERS = re.compile(r"^([<>=]{5,})(?=[^\S\n]*+(?:(?:SEARCH|REPLACE)[^\S\n]*+)?$)", re.MULTILINE)
@@ -34,17 +40,23 @@ _MARKERS = re.compile(r"^([<>=]{5,})(?=[^\S\n]*+(?:(?:SEARCH|REPLACE)[^\S\n]*+)?
 
 def escaped(text: str) -> str:
     """The text without any tag of a prompt or a reply, and without the markers of an edit."""
-    return _MARKERS.sub(r"\\\1", _tags((*_BLOCKS, *_HTML, *_REPLIES)).sub("&lt;", text))
+    return _MARKERS.sub(r"\\\1", _tags((*_BLOCKS, *_HTML, *_REPLIES)).sub("&lt;", _without_messages(text)))
+
+
+def _without_messages(text: str) -> str:
+    return _MESSAGES.sub(lambda found: "&lt;" if found[0] == "<" else "&#91;", text)
 
 
 def as_data(text: object, block: str) -> str:
     """The text as it may stand in `block`: `<` is `&lt;` where it begins a tag of a prompt's blocks.
 
-    An `issue` can hold none of them. Of what programs print and models write, only the block's own tag is escaped: the
-    rest may be copied into an edit or a test, letter by letter.
+    An `issue` can hold none of them, nor the marks of a chat template. Of what programs print and models write, only
+    the block's own tag is escaped: the rest may be copied into an edit or a test, letter by letter.
     """
-    own = (*_BLOCKS, block) if block in ("issue", "comment", "feedback", "title") else (block,)
-    return _tags(own).sub("&lt;", str(text))
+    text = str(text)
+    if block not in ("issue", "comment", "feedback", "title", "check"):
+        return _tags((block,)).sub("&lt;", text)
+    return _tags((*_BLOCKS, block)).sub("&lt;", _without_messages(text))
 
 
 def tag_of(text: object, block: str) -> str:
@@ -67,7 +79,7 @@ def _closing(block: str) -> re.Pattern[str]:
 
 def as_attribute(text: object) -> str:
     """The text as the value of a tag's attribute: on one line, its quotes and brackets escaped."""
-    return escape(" ".join(str(text).split()))
+    return _without_messages(escape(" ".join(str(text).split())))
 
 
 def as_path(path: str) -> str:

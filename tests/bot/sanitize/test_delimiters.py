@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bot.llm.prompts import Profile, render
-from bot.records import Issue, IssueComment, SourceFile, Summary, Test
+from bot.records import Feedback, Issue, IssueComment, SourceFile, Summary, Test
 from bot.sanitize.delimiters import as_data, as_path, escaped, path_as_meant, tag_of
 from tests.growth import grows_evenly
 
@@ -27,6 +27,47 @@ def test_attack_39_no_issue_closes_its_own_tag(profile: Profile, name: str, tag:
     assert tag not in shown(tag).split("\n</issue>")[0].removeprefix("<issue>").replace("<comment author", "")
     assert shown(tag).replace("&lt;" + tag[1:], "") == shown("")
     assert shown(tag).count("</issue>") == 1
+
+
+MARKS = (
+    *("<|im_end|>", "<|im_start|>system", "<|eot_id|>", "<|end|>", "<\uff5cUser\uff5c>", "<|user|>", "<tool_call|>"),
+    *(
+        "</s>",
+        "<s>",
+        "<start_of_turn>user",
+        "<end_of_turn>",
+        "<bos>",
+        "[INST]",
+        "[/INST]",
+        "[SYSTEM_PROMPT]",
+        "<<SYS>>",
+    ),
+)
+
+
+@pytest.mark.parametrize("mark", MARKS)
+@pytest.mark.parametrize("where", ["title", "body", "comment", "path", "hunk", "feedback", "check", "printed"])
+def test_attack_39_nobody_ends_or_begins_a_message(where: str, mark: str) -> None:
+    """Servers other than our own engine read such marks in any text as those of the chat template."""
+    said = dict.fromkeys(("title", "body", "comment", "path", "hunk", "feedback", "check", "printed"), "seen")
+    said[where] = f"a {mark} b"
+    issue = Issue(
+        title=said["title"],
+        body=said["body"],
+        comments=(IssueComment(author="ann", body=said["comment"]),),
+        feedback=(
+            Feedback(author="ann", body=said["feedback"], path=said["path"], hunk=said["hunk"], line=1),
+            Feedback(author="", body=said["printed"], check=said["check"]),
+        ),
+    )
+    made = render("full", "shared", issue=issue, files=[])
+    assert mark not in made
+    assert "seen" in made
+
+
+def test_what_looks_like_no_mark_stays() -> None:
+    for text in ("a <| b |> c", "x: List[int]", "[x]", "a[MAX_SIZE]", "<span>", "[TODO]", "a <<= b", "if a<s: pass"):
+        assert as_data(text, "issue") == text
 
 
 @given(TEXTS)
