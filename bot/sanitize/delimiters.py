@@ -23,6 +23,7 @@ _BLOCKS = (
     "paths",
 )
 _HTML = ("title", "output")
+_BY_PEOPLE = ("issue", "comment", "feedback", "title")
 _REPLIES = (
     *("ranking", "relevant", "irrelevant", "read", "run", "edit", "define", "diff", "create", "delete", "choose"),
     *("wrong", "show", "done", "approve", "approved", "answer", "think", "system", "user", "assistant"),
@@ -53,10 +54,9 @@ def as_data(text: object, block: str) -> str:
     An `issue` can hold none of them, nor the marks of a chat template. Of what programs print and models write, only
     the block's own tag is escaped: the rest may be copied into an edit or a test, letter by letter.
     """
-    text = str(text)
-    if block not in ("issue", "comment", "feedback", "title", "check"):
-        return _tags((block,)).sub("&lt;", text)
-    return _tags((*_BLOCKS, block)).sub("&lt;", _without_messages(text))
+    by_people = block in _BY_PEOPLE
+    text = _without_messages(str(text)) if by_people or block == "check" else str(text)
+    return _tags((*_BLOCKS, block) if by_people else (block,)).sub("&lt;", text)
 
 
 def tag_of(text: object, block: str) -> str:
