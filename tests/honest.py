@@ -1,6 +1,7 @@
 """Which tests of real packages lose their proof though nothing is wrong with them.
 
     python -m tests.honest PACKAGE ... [--folder FOLDER] [--with REQUIREMENT] [--new] [--only WORD] [--suite]
+                                       [--seconds MOST]
 
 For each package its source distribution is unpacked under `--folder`, with a virtual environment beside it, and its own
 tests become scripts as a model would write them: one that calls test functions, and one that gives itself to pytest,
@@ -9,8 +10,9 @@ the same text. What passes the first time and not the second time is lost: no fi
 if no module had looked at frames before. `--suite`: the package's whole suite instead, compared as the repository's
 own tests are.
 
-Needs the network for pip alone. Printed of each package: how many tests ran and were lost, the reasons, and the seconds
-that the scripts took without the guard and with it.
+Needs the network for pip alone. Printed of each file as soon as it is done, then of each package: how many tests ran
+and were lost, the reasons, and the seconds that the scripts took without the guard and with it. Files that have not
+begun after `--seconds` are left out, and counted.
 """
 
 import argparse
@@ -21,6 +23,7 @@ import re
 import subprocess
 import tarfile
 import tempfile
+import time
 import venv
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -35,7 +38,8 @@ from bot.solver.comparison import regressions, told
 
 _TESTS = ("test", "tests", "testing")  # folders
 _ASIDE = (*_TESTS, "doc", "docs", "examples", "benchmarks", "bench", "tools", "scripts", "conftest.py", "setup.py")
-_TIMEOUT = 300.0  # seconds that a file of tests has
+_TIMEOUT = 60.0  # seconds that a file of tests has
+_MOST_LOST = 6  # of a file's tests that are looked for one by one
 _PLAIN, _PYTEST = "plain", "pytest"
 _TRIED = """{text}
 
@@ -55,6 +59,13 @@ class Tally:
     ran: int = 0
     lost: list[tuple[str, str]] = field(default_factory=list)  # the test and why
     seconds: tuple[float, float] = (0.0, 0.0)  # of what passed, without the guard and with it
+    untried: int = 0  # files
+    said: str = ""  # of a file of which no test passes without a change, by whatever runs it
+
+    def add(self, other: "Tally") -> None:
+        self.ran += other.ran
+        self.lost += other.lost
+        self.seconds = (self.seconds[0] + other.seconds[0], self.seconds[1] + other.seconds[1])
 
 
 def unpacked(package: str, folder: Path) -> Path:
@@ -102,6 +113,7 @@ def files_of_tests(root: Path, word: str) -> list[Path]:
         if not any(part.startswith(".") for part in path.relative_to(root).parts)
         and re.fullmatch(r"test_.*|.*_test|tests?", path.stem)
         and path.parent.name != "site-packages"
+        and not (path.stem == "test" and (path.parent / "__init__.py").exists())  # a module that helps to test
         and word in str(path)
     ]
 
@@ -132,22 +144,38 @@ def script(text: str, form: str, names: Sequence[str] = (), *, fixtures: str = "
     )
 
 
+def _absolute(path: Path, root: Path, text: str) -> str:
+    """The text of a file of tests with its relative imports made absolute, since a script is in no package."""
+    above = list(path.relative_to(root).parent.parts)
+    inside = [at for at in range(len(above)) if (root.joinpath(*above[: at + 1]) / "__init__.py").exists()]
+
+    def named(found: re.Match[str]) -> str:
+        dots, name = len(found[2]), found[3]
+        package = above[inside[0] : len(above) - dots + 1] if inside else []
+        whole = ".".join(filter(None, [*package, name]))
+        return f"{found[1]}from {whole} import" if whole else f"{found[1]}import"
+
+    return re.sub(r"^([^\S\n]*)from (\.+)(\w[\w.]*|) import", named, text, flags=re.MULTILINE)
+
+
 class Trial:
     """One package's tests, without a change and with one."""
 
-    def __init__(self, bare: ProcessSandbox, guarded: ProcessSandbox, changes: tuple[FileChange, ...]) -> None:
-        self._bare, self._guarded, self._changes = bare, guarded, changes
-        self.tally = Tally()
+    def __init__(
+        self, root: Path, bare: ProcessSandbox, guarded: ProcessSandbox, changes: tuple[FileChange, ...]
+    ) -> None:
+        self._root, self._bare, self._guarded, self._changes = root, bare, guarded, changes
 
     async def _run(self, name: str, text: str, guarded: bool) -> Execution:
         sandbox, changes = (self._guarded, self._changes) if guarded else (self._bare, ())
         return await sandbox.run(SandboxJob(changes=changes, test=Test(path=name, text=text), timeout=_TIMEOUT))
 
     def _script(self, path: Path, text: str, form: str, names: Sequence[str] = ()) -> str:
-        fixtures = ", '-p', 'conftest'" if (path.parent / "conftest.py").exists() else ""
-        return script(text, form, names, fixtures=fixtures)
+        above = [path.parent, *path.parent.parents]
+        near = [one for one in above[: above.index(self._root)] if (one / "conftest.py").exists()][:1]
+        return script(text, form, names, fixtures=", '-p', 'conftest'" if near else "")
 
-    async def _passing(self, path: Path, text: str) -> list[tuple[str, list[str], float]]:
+    async def _passing(self, path: Path, text: str, tally: Tally) -> list[tuple[str, list[str], float]]:
         """By the form of their script: names of the file's tests that pass without a change, and the seconds taken."""
         plain = _functions(text)
         tried = _TRIED.replace("{text}", text).replace("{names}", ", ".join(plain))
@@ -157,42 +185,50 @@ class Trial:
         found = re.findall(r"^(PASSED|FAILED) [^\s:]+::(\w+(?:::\w+)*)", second.output, re.M)
         failed = {name for word, name in found if word == "FAILED"}
         others = sorted({name for _, name in found} - failed - set(plain))
+        tally.said = "" if plain or others else f": {second.status}, {second.tail(3, 300)}"
         return [(_PLAIN, plain, first.seconds), (_PYTEST, others, second.seconds)]
 
-    async def file(self, path: Path) -> None:
-        """Add what the file's tests come to."""
-        text = re.sub(r"^from \.(?=\w)", "from ", path.read_text(errors="replace"), flags=re.MULTILINE)
+    async def file(self, path: Path) -> Tally:
+        """What the file's tests come to."""
+        tally = Tally()
+        text = _absolute(path, self._root, path.read_text(errors="replace"))
         try:
-            passing = await self._passing(path, text)
+            passing = await self._passing(path, text, tally)
         except SyntaxError:
-            return
+            return tally
         for form, names, seconds in passing:
             if names:
-                await self._compare(path, text, form, names, seconds)
+                await self._compare(tally, path, text, form, names, seconds)
+        return tally
 
-    async def _compare(self, path: Path, text: str, form: str, names: list[str], seconds: float) -> None:
+    async def _compare(self, tally: Tally, path: Path, text: str, form: str, names: list[str], seconds: float) -> None:
         within = await self._run(path.name, self._script(path, text, form, names), True)
         if not within.passed and not (await self._run(path.name, self._script(path, text, form, names), False)).passed:
             return  # they fail together
-        self.tally.ran += len(names)
+        tally.ran += len(names)
         if within.passed:
-            before, after = self.tally.seconds
-            self.tally.seconds = (before + seconds, after + within.seconds)
+            tally.seconds = (seconds, within.seconds)
             return
         lost = await self._lost(path, text, form, names) or [(name, f"with others: {_why(within)}") for name in names]
-        self.tally.lost += [(f"{path.name} ({form}) {name}", why) for name, why in lost]
+        tally.lost += [(f"{path.name} ({form}) {name}", why) for name, why in lost]
 
-    async def _lost(self, path: Path, text: str, form: str, names: list[str]) -> list[tuple[str, str]]:
-        """Of tests that are lost together, those that are lost by themselves, and why."""
-        if len(names) > 1:
-            found = []
-            for half in (names[: len(names) // 2], names[len(names) // 2 :]):
-                if not (await self._run(path.name, self._script(path, text, form, half), True)).passed:
-                    found += await self._lost(path, text, form, half)
-            return found
+    async def _lost(
+        self, path: Path, text: str, form: str, names: list[str], most: int = _MOST_LOST
+    ) -> list[tuple[str, str]]:
+        """Of tests that are lost together, those that are lost by themselves, and why; once `most` are found, the rest
+        of a half is taken to be."""
         within = await self._run(path.name, self._script(path, text, form, names), True)
-        alone = await self._run(path.name, self._script(path, text, form, names), False)
-        return [(names[0], _why(within))] if alone.passed and not within.passed else []
+        if within.passed:
+            return []
+        if len(names) == 1:
+            alone = await self._run(path.name, self._script(path, text, form, names), False)
+            return [(names[0], _why(within))] if alone.passed else []
+        if most <= 0:
+            return [(name, _why(within)) for name in names]
+        found: list[tuple[str, str]] = []
+        for half in (names[: len(names) // 2], names[len(names) // 2 :]):
+            found += await self._lost(path, text, form, half, most - len(found))
+        return found
 
 
 def _why(execution: Execution) -> str:
@@ -215,11 +251,11 @@ async def suite(root: Path, changes: tuple[FileChange, ...], arguments: Sequence
         print(f"    {reason}")
 
 
-async def scripts(root: Path, changes: tuple[FileChange, ...], word: str, new: bool) -> Tally:
-    """The tests as scripts."""
+async def scripts(root: Path, changes: tuple[FileChange, ...], word: str, new: bool, most: float) -> Tally:
+    """The tests as scripts; files that have not begun after `most` seconds are left out."""
     files = files_of_tests(root, word)
     places = sorted({str(path.parent.relative_to(root)) for path in files_of_tests(root, "")})
-    command = {".py": ("env", f"PYTHONPATH={':'.join(places)}", "python3", "{script}")}
+    command = {".py": ("env", f"PYTHONPATH={':'.join(['.', *places])}", "python3", "{script}")}
     settings = SandboxSettings(kind="process", concurrency=2)
     bare = await ProcessSandbox.open(settings, root, scripts=command)
     with tempfile.TemporaryDirectory() as folder:
@@ -230,24 +266,35 @@ async def scripts(root: Path, changes: tuple[FileChange, ...], word: str, new: b
                 (stripped / change.path).unlink()
         source = stripped if new else root
         guarded = await ProcessSandbox.open(settings, source, scripts=command, venv_of=root)
-    trial = Trial(bare, guarded, changes)
+    trial, tally, end = Trial(root, bare, guarded, changes), Tally(), time.monotonic() + most
     try:
         waiting = iter(files)
 
         async def work() -> None:
             for path in waiting:
-                await trial.file(path)
+                if time.monotonic() > end:
+                    tally.untried += 1
+                    continue
+                began = time.monotonic()
+                found = await trial.file(path)
+                tally.add(found)
+                took = f"{time.monotonic() - began:.0f} s"
+                print(
+                    f"    {path.relative_to(root)}: {found.ran} tests, {len(found.lost)} lost, {took}{found.said}",
+                    flush=True,
+                )
 
         await asyncio.gather(*(work() for _ in range(2)))
     finally:
         await bare.close()
         await guarded.close()
-    return trial.tally
+    return tally
 
 
 def shown(name: str, tally: Tally) -> str:
     without, within = tally.seconds
     lines = [f"{name}: {tally.ran} tests, {len(tally.lost)} lost, {without:.0f} s without and {within:.0f} s with"]
+    lines += [f"    {tally.untried} files were not tried"] if tally.untried else []
     kinds = collections.Counter(why for _, why in tally.lost)
     for why, count in kinds.most_common():
         example = next(test for test, reason in tally.lost if reason == why)
@@ -263,6 +310,7 @@ def main() -> None:
     parser.add_argument("--new", action="store_true")
     parser.add_argument("--only", default="", metavar="WORD")
     parser.add_argument("--suite", nargs="*", metavar="ARGUMENT")
+    parser.add_argument("--seconds", type=float, default=900.0, metavar="MOST")
     options = parser.parse_args()
     options.folder.mkdir(parents=True, exist_ok=True)
     for package in options.packages:
@@ -272,7 +320,8 @@ def main() -> None:
         if options.suite is not None:
             asyncio.run(suite(root, changes, options.suite))
         else:
-            print(shown(root.name, asyncio.run(scripts(root, changes, options.only, options.new))), flush=True)
+            tally = asyncio.run(scripts(root, changes, options.only, options.new, options.seconds))
+            print(shown(root.name, tally), flush=True)
 
 
 if __name__ == "__main__":
