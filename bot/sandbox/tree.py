@@ -27,6 +27,11 @@ _MARKS = {  # what a file did before: `runner.py` says what each is
     "p": re.compile(r"\bctypes\b"),
     "m": re.compile(r"\bsys\.modules(?:\[|\.get\()(?!['\"])"),  # as who resolves annotations does
 }
+_SET = re.compile(  # attributes of modules and classes that a file sets
+    r"""^[^\S\n]*(?!self\.|cls\.)(?:\w+\.)*(?P<owner>\w+)\.(?P<name>\w+)[^\S\n]*=(?!=)"""
+    r"""|\bsetattr\([^\S\n]*(?:\w+\.)*(?P<of>\w+),\s*['"](?P<called>\w+)""",
+    re.MULTILINE,
+)
 
 
 def copy_tree(source: Path, target: Path) -> int:
@@ -113,11 +118,17 @@ def marks_of(base: Path, changes: Sequence[FileChange]) -> dict[str, str]:
     """What changed files did before they were changed that costs a proof elsewhere, by path: a letter for each kind.
 
     `f`: they looked at frames, at code, or at the program's main module. `c`: they asked the garbage collector for
-    objects. `t`: they traced or profiled, which hands them frames, too. `p`: they followed pointers.
+    objects. `t`: they traced or profiled, which hands them frames, too. `p`: they followed pointers. Behind a tab are
+    names of attributes that they set, as `Pdb.__init__`.
     """
     texts = {change.path: text_in(base, change.path) or "" for change in changes}
-    found = {path: "".join(mark for mark, does in _MARKS.items() if does.search(text)) for path, text in texts.items()}
-    return {path: marks for path, marks in found.items() if marks}
+    found = {}
+    for path, text in texts.items():
+        marks = "".join(mark for mark, does in _MARKS.items() if does.search(text))
+        names = {f"{one['owner'] or one['of']}.{one['name'] or one['called']}" for one in _SET.finditer(text)}
+        if marks or names:
+            found[path] = f"{marks}\t{' '.join(sorted(names))}".rstrip()
+    return found
 
 
 def refused(base: Path, changes: Sequence[FileChange]) -> str:

@@ -63,6 +63,33 @@ KINDS = {
         if __name__ == "__main__": raise SystemExit(pytest.main([__file__, "-q", "-p", "no:cacheprovider"]))
         """,
     ),
+    "commands of a test that asserts by itself, and commands of tests that are not run": (
+        RIGHT + "def command(f):\n    return lambda: None\n",
+        """
+        import pytest
+        from pkg.core import add, command
+        def test_sum():
+            @command
+            def shows():
+                assert add(1, 1) == 2
+            assert callable(shows) and add(2, 2) == 4
+        def test_another():
+            @command
+            def shows(): assert add(1, 1) == 2
+            shows()
+        if __name__ == "__main__":
+            raise SystemExit(pytest.main([__file__ + "::test_sum", "-q", "-p", "no:cacheprovider"]))
+        """,
+    ),
+    "a test that only must not raise, beside others that are not run": (
+        RIGHT,
+        """
+        from pkg.core import add
+        def test_sum(): assert add(2, 2) == 4
+        def test_more(): add(1, 2)
+        for test in (test_more,): test()
+        """,
+    ),
     "attempts of which the last one succeeds": (
         """
         class Attempt:
@@ -481,6 +508,37 @@ def test_a_file_may_go_on_with_what_it_did_before_and_with_nothing_else(mark: st
         script = "from mod import add\nassert add(2, 2) == 4\n"
         said, _, shown = run(sys.executable, tmp_path, script, changed=(f"mod.py{marks}",))
         assert (proof_of(said.splitlines(), SECRET) == "0") is expected, said + shown
+
+
+PATCHES = """
+import pdb
+def add(a, b):
+    real = pdb.Pdb.__init__
+    def init(self, *rest, **named): return real(self, *rest, **named)
+    pdb.Pdb.__init__ = init
+    try: return abs_of(a) + b
+    finally: pdb.Pdb.__init__ = real
+def abs_of(one): return one
+"""
+USES = "import pdb\nfrom mod import add\nassert add(2, 2) == 4\nassert isinstance(pdb.Pdb(), pdb.Pdb)\n"
+
+
+@pytest.mark.parametrize(
+    ("core", "set_before", "proved"),
+    [
+        (PATCHES + "pdb.Pdb.__init__ = lambda *_: None\n", "Pdb.__init__", True),
+        (PATCHES + "pdb.Pdb.__init__ = lambda *_: None\n", "", False),
+        (PATCHES + "pdb.Pdb.__init__ = lambda *_: None\n", "pdb.set_trace", False),
+        (PATCHES + "import builtins\nbuiltins.isinstance = lambda *_: True\n", "builtins.isinstance", False),
+    ],
+    ids=["before", "new", "another", "a builtin"],
+)
+def test_a_file_may_go_on_to_replace_what_it_replaced_before(
+    core: str, set_before: str, proved: bool, tmp_path: Path
+) -> None:
+    (tmp_path / "mod.py").write_text(core)
+    said, _, shown = run(sys.executable, tmp_path, USES, changed=(f"mod.py\t\t{set_before}",))
+    assert (proof_of(said.splitlines(), SECRET) == "0") is proved, said + shown
 
 
 NONCE_BY_THE_COLLECTOR = """

@@ -23,6 +23,17 @@ FORMS = {
         check()
         """,
     "called": "from pkg.core import add, call\ndef check():\n    assert add(2, 2) == 4\ncall(check)\n",
+    "called, in pytest": """
+        import sys
+        import pytest
+        from pkg.core import add, call
+        def test_sum():
+            def check():
+                assert add(2, 2) == 4
+            call(check)
+        if __name__ == "__main__":
+            sys.exit(pytest.main([__file__, "-q", "-p", "no:cacheprovider"]))
+        """,
     "each": """
         from pkg.core import add, each
         def check(n):
@@ -125,6 +136,16 @@ ATTACKS = {
     ),
     "a call that swallows": (
         "called",
+        """
+        def call(f):
+            try: f()
+            except BaseException: pass
+        def add(a, b):
+            return 5
+        """,
+    ),
+    "a call that swallows, in pytest": (
+        "called, in pytest",
         """
         def call(f):
             try: f()

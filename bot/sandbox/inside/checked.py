@@ -105,17 +105,30 @@ def checked(nodes: list[Any], top: bool = True) -> list[Any]:
             found.append(_statement(LOOK, node, str(node.lineno)))
         if _kind(node) == "Raise" and getattr(node.exc, "id", "") in EXITING:
             found.append(_statement(LEAVING, node))
-        found.append(_told(node) if _kind(node) == "Assert" and node.lineno not in MEANT else node)
+        found.append(node)
         if _kind(node) in ("With", "AsyncWith"):
             found.append(_statement(LEFT, node, _line(node)))
     return found
 
 
+def told(nodes: list[Any]) -> list[Any]:
+    """The statements, made in place, with assertions that tell whether they held. To be made before anything else is,
+    since pytest makes other statements of assertions."""
+    for node in nodes:
+        for name in node._fields:
+            inner = getattr(node, name, None)
+            if isinstance(inner, list) and inner and isinstance(inner[0], _ast.stmt):
+                setattr(node, name, told(inner))
+            elif isinstance(inner, list) and inner and name in ("handlers", "cases"):
+                told(inner)
+    return [_told(node) if _kind(node) == "Assert" and node.lineno not in MEANT else node for node in nodes]
+
+
 def _told(node: Any) -> Any:
-    """An assertion that tells whether it held."""
     line = str(node.lineno)
     broke = [_statement(BROKE, node, line), _at(_ast.Raise(None, None), node)]
     handler = _at(_ast.ExceptHandler(None, None, broke), node)
+    handler.tells = True  # and handles nothing
     return _at(_ast.Try([node], [handler], [_statement(HELD, node, line)], []), node)
 
 
@@ -156,7 +169,7 @@ def _visit(node: Any, *, loose: bool = False, judges: bool = False, top: bool = 
         node.value = _check(METHOD, node.value, node.value, node.attr)
     elif kind == "Match":
         node.subject = _check(MATCHED, node.subject, node.subject)
-    elif kind == "ExceptHandler":
+    elif kind == "ExceptHandler" and not hasattr(node, "tells"):
         node.body.insert(0, _statement(HANDLED, node.body[0]))
         if node.type is not None:
             node.type = _check(EXPECTED, node.type, node.type)

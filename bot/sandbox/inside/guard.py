@@ -5,7 +5,8 @@ Executed by `runner.py` before anything of the tree is imported, never imported 
 every test passes. So what the script imports from elsewhere is imported first and noted, function by function and class
 by class, and compared before and within each of the script's assertions and calls, and at its end: a patch that undoes
 itself is there when it is used. Libraries replace functions of the standard library, too, and test scripts do so with
-mocks: a replacement from a file that the candidate did not change is theirs.
+mocks: a replacement from a file that the candidate did not change is theirs, and so is one that a changed file made
+before.
 
 A value that agrees with everything costs the proof, too (`agreeing.py`), and so does a test of the script that failed
 before the script ended well, whatever was done to the counts of the tools.
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
         ONLY_AST,
         SUSPENDED,
         checked,
+        told,
         with_constant,
     )
     from bot.sandbox.inside.expecting import expecting
@@ -156,7 +158,11 @@ def _among(changed: set[str]) -> Callable[[str], bool]:
 
 
 def _judges(
-    of_changed: Callable[[str], bool], uses_mocks: bool, fakes_time: bool, plugins: tuple[str, ...]
+    of_changed: Callable[[str], bool],
+    uses_mocks: bool,
+    fakes_time: bool,
+    plugins: tuple[str, ...],
+    set_before: frozenset[str],
 ) -> tuple[Callable[[Any], bool], Callable[[dict[str, Any], str, str], bool]]:
     """Whether a value is from a changed file, or from none; whether what a namespace has in a place was tampered with.
 
@@ -185,7 +191,7 @@ def _judges(
             return True
         if is_text(getattr(type(value), "__module__", ""), "unittest.mock"):
             return not uses_mocks
-        return foreign(value)
+        return foreign(value) and ".".join(dotted.split(".")[-2:]) not in set_before
 
     def foreign_module(value: Any) -> bool:
         place = getattr(value, "__file__", None)
@@ -207,7 +213,7 @@ def _tell_pytest(script: str, parsed: Callable[[], Any], complete: Callable[[Any
 
     def rewritten(mod: Any, source: bytes, module_path: str | None = None, config: Any = None) -> None:
         if module_path == script:
-            mod.body = parsed().body
+            mod.body = told(parsed().body)
         rewrite_asserts(mod, source, module_path, config)
         if module_path == script:
             mod.body = checked(mod.body)
@@ -291,7 +297,7 @@ def _checking(
 
 
 def _parsing(
-    source: bytes, script: str, provided: Callable[[str], bool], expected: dict[str, str]
+    source: bytes, script: str, provided: Callable[[str], bool], expected: dict[str, tuple[str, str]]
 ) -> Callable[[], Any]:
     """What parses the script anew; what must run is put into `expected`."""
 
@@ -330,14 +336,16 @@ def guarded(
     script: str,
     main: dict[str, Any],
     sign: Callable[[bytes], int],
-    changed: set[str],
+    by_candidate: tuple[set[str], frozenset[str]],
     provided: Callable[[str], bool],
 ) -> tuple[Any, Callable[[object, SystemExit | None], None]] | None:
     """The program with checks in it, for the namespace, and the last check, of an exit code; None for no program.
 
-    `provided`: whether the tree has a module of that name.
+    `by_candidate`: the changed files, and the attributes that these set before. `provided`: whether the tree has a
+    module of that name.
     """
-    expected: dict[str, str] = {}
+    changed, set_before = by_candidate
+    expected: dict[str, tuple[str, str]] = {}
     parsed, void = _parsing(source, script, provided, expected), _voiding(sign)
     try:
         tree = parsed()
@@ -348,7 +356,7 @@ def guarded(
     plugins = plugins_of_pytest() if "pytest" in named else ()
     fakes_time = any(word in name.lower() for name in OF_TREE for word in _FAKES_TIME)
     of_changed = _among(changed)
-    foreign, tampered = _judges(of_changed, uses_mocks(source), fakes_time, plugins)
+    foreign, tampered = _judges(of_changed, uses_mocks(source), fakes_time, plugins, set_before)
     surroundings = (surroundings_of(tree, named, main, foreign, source), helping(tree, script, main))
     runs_itself = b"pytest.main" in source and b"__file__" in source and b"assert=plain" not in source
     often: list[Any] = []
@@ -356,7 +364,7 @@ def guarded(
     compare, ask = agreeing(text, (_of_script(script), wildcards(tree, main)), foreign, void)
     doing = questions(compare, foreign, of_changed, void, failures, lambda: look(often))
     noting, swallowed = swallowing(tree, script, of_changed)
-    begun, missing = beginning(expected, b"pytest.main" not in source and must_assert(tree.body))
+    begun, missing = beginning(expected, b"pytest.main" not in source and must_assert(tree))
     left, ended_itself = leaving(script)
     asking = {**asking_alone(ask), **expecting(text, foreign, void), **methods(text, foreign, ask, void)}
     asking[COMPARED] = chained(compare, text, void)
@@ -382,5 +390,5 @@ def guarded(
     given = _tell_pytest(script, parsed, complete)
     quick, everything = _noted(named)
     often[:] = by_kind([*quick, *([] if uses_mocks(source) else constants(tree, named))])
-    tree.body = checked(tree.body)
+    tree.body = checked(told(tree.body))
     return complete(compile(tree, script, "exec", dont_inherit=True)), last

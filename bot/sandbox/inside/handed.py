@@ -3,7 +3,8 @@
 Executed by `runner.py` for `guard.py`, never imported itself. A candidate's decorator, or a function of its that calls
 what it is given, may never call it: no assertion in it fails then. So where such a function asserts something whatever
 happens, and the script calls it by its name or is a test, it must have begun, in this process or in a fork of it; one
-that is only given to a call must have begun where the script asserts nothing else. Where the script gives itself to
+that is only given to a call must have begun where the script asserts nothing else; one that another function defines,
+where that one began. Where the script gives itself to
 unittest or pytest, each test that nothing of the script skips or chooses must have begun: a candidate may steer which
 are found (`TestLoader.testMethodPrefix`, `sys.argv`, `pytest.exit`).
 """
@@ -65,17 +66,25 @@ def _asserts(body: list[Any]) -> bool:
     return False
 
 
-def must_assert(body: list[Any]) -> bool:
-    """Whether a script of these statements is to reach an assertion: it has one that is not for some cases alone."""
-    for node in body:
-        kind = type(node).__name__
-        if kind == "Assert" and type(node.test).__name__ != "Constant":
-            return True
-        main = kind == "If" and getattr(getattr(node.test, "left", None), "id", "") == "__name__"
-        is_plain = kind != "If" and hasattr(node, "body") and not getattr(node, "decorator_list", ())
-        if (main or is_plain) and must_assert(node.body):
-            return True
-    return False
+def must_assert(tree: Any) -> bool:
+    """Whether a script is to reach an assertion: it has one that is neither for some cases alone nor in a function that
+    nothing names."""
+    named = {getattr(node, "id", "") for node in nodes(tree) if type(getattr(node, "ctx", None)).__name__ == "Load"}
+    by_name = named.isdisjoint(("globals", "locals", "vars", "dir"))
+
+    def asserts(body: list[Any], in_class: bool = False) -> bool:
+        for node in body:
+            kind = type(node).__name__
+            if kind == "Assert" and type(node.test).__name__ != "Constant":
+                return True
+            main = kind == "If" and getattr(getattr(node.test, "left", None), "id", "") == "__name__"
+            is_plain = kind != "If" and hasattr(node, "body") and not getattr(node, "decorator_list", ())
+            unused = by_name and kind in FUNCTIONS and not in_class and node.name not in named
+            if (main or is_plain) and not unused and asserts(node.body, kind == "ClassDef"):
+                return True
+        return False
+
+    return asserts(tree.body)
 
 
 def _runs_all(tree: Any, source: bytes) -> str:
@@ -113,43 +122,61 @@ def _tests(tree: Any, tool: str) -> Iterator[Any]:
                     yield one
 
 
-def _begin(node: Any, line: str) -> None:
-    """Have the function tell that it began."""
+def _functions(node: Any, outer: Any = None) -> Iterator[tuple[Any, Any]]:
+    """All functions of the script, each with the one that defines it."""
+    if type(node).__name__ in FUNCTIONS:
+        yield node, outer
+        outer = node
+    for field in getattr(node, "_fields", ()):
+        inner = getattr(node, field, None)
+        for one in inner if isinstance(inner, list) else [inner]:
+            if hasattr(one, "_fields"):
+                yield from _functions(one, outer)
+
+
+def _called(node: Any) -> set[str]:
+    """Names by which anything is called there."""
+    found = [_names(one.func) for one in nodes(node) if type(one).__name__ == "Call"]
+    return {names[0] for names in found if len(names) == 1}
+
+
+def _begin(node: Any) -> None:
+    """Have the function tell that it began, once."""
+    if hasattr(node, "begins"):
+        return
+    node.begins, line = True, str(node.lineno)
     first = node.body[0]
     at = int(type(first).__name__ == "Expr" and type(first.value).__name__ == "Constant")
     node.body.insert(at, _statement(BEGAN, node.body[min(at, len(node.body) - 1)], line))
 
 
-def handed(tree: Any, source: bytes) -> dict[str, str]:
-    """Functions that must run, by their lines, each made to tell that it began; and what each is."""
+def handed(tree: Any, source: bytes) -> dict[str, tuple[str, str]]:
+    """Functions that must run, by their lines, each made to tell that it began: what each is, and the line of the one
+    that defines it, which tells so, too."""
     given: set[str] = set()
-    called: set[str] = set()
     tests = list(_tests(tree, tool)) if (tool := _runs_all(tree, source)) else []
     for node in nodes(tree):
-        if type(node).__name__ == "Call":
-            names = _names(node.func)
-            called.update(names[:1] if len(names) == 1 else ())
-            if not OF_TREE.isdisjoint(names[-1:]):
-                given.update(getattr(one, "id", "") for one in [*node.args, *(one.value for one in node.keywords)])
-    found = {}
-    for node in nodes(tree):
-        if type(node).__name__ not in FUNCTIONS or node in tests or not _asserts(node.body):
-            continue
-        words = _decorated_by(node)
-        by_tree = any(not OF_TREE.isdisjoint(_names(one)[-1:]) for one in node.decorator_list)
-        if node.lineno in SUSPENDED or any(part in word.lower() for word in words for part in _COMPILING):
-            continue
-        sure = by_tree and (node.name in called or node.name.startswith("test"))
-        if sure or by_tree or node.name in given:
-            found[str(node.lineno)] = _SURE if sure else _ALONE
-            _begin(node, str(node.lineno))
-    for node in tests:
-        found[str(node.lineno)] = _TEST
-        _begin(node, str(node.lineno))
+        if type(node).__name__ == "Call" and not OF_TREE.isdisjoint(_names(node.func)[-1:]):
+            given.update(getattr(one, "id", "") for one in [*node.args, *(one.value for one in node.keywords)])
+    called, found = _called(tree), {}
+    for node, outer in list(_functions(tree)):
+        kind = _TEST if node in tests else ""
+        if not kind and _asserts(node.body) and node.lineno not in SUSPENDED:
+            by_tree = any(not OF_TREE.isdisjoint(_names(one)[-1:]) for one in node.decorator_list)
+            compiled = any(part in word.lower() for word in _decorated_by(node) for part in _COMPILING)
+            is_test = outer is None and node.name.startswith("test")
+            sure = by_tree and (is_test or node.name in (_called(outer) if outer else called))
+            kind = "" if compiled else _SURE if sure else _ALONE if by_tree or node.name in given else ""
+        if kind:
+            found[str(node.lineno)] = kind, str(outer.lineno) if outer else ""
+            for one in filter(None, (node, outer)):
+                _begin(one)
     return found
 
 
-def beginning(expected: dict[str, str], sure: bool) -> tuple[dict[str, Callable[[Any, Any], None]], Callable[[], str]]:
+def beginning(
+    expected: dict[str, tuple[str, str]], sure: bool
+) -> tuple[dict[str, Callable[[Any, Any], None]], Callable[[], str]]:
     """What notes that such a function began, or that something was judged; and which kind of them never began that must
     have, "" for none. `sure`: whether the script is to assert something.
 
@@ -157,9 +184,10 @@ def beginning(expected: dict[str, str], sure: bool) -> tuple[dict[str, Callable[
     """
     import mmap  # what forks write in it is seen here
 
-    lines = {line: at for at, line in enumerate(expected)}
-    begun, asserted = mmap.mmap(-1, len(expected) + 1), [False, not sure]
+    lines = {line: at for at, line in enumerate({*expected, *(outer for _, outer in expected.values())})}
+    begun, asserted = mmap.mmap(-1, len(lines) + 1), [False, not sure]
     kinds, alone = dict(expected), _ALONE
+    begun[lines.get("", len(lines))] = 1  # the script itself
 
     def begins(_: Any, line: str) -> None:
         begun[lines[line]] = 1
@@ -171,9 +199,9 @@ def beginning(expected: dict[str, str], sure: bool) -> tuple[dict[str, Callable[
         asserted[1] = True
 
     def missing() -> str:
-        for line, at in lines.items():
-            if begun[at] == 0 and (kinds[line] != alone or not asserted[0]):
-                return kinds[line]
+        for line, (kind, outer) in kinds.items():
+            if begun[lines[line]] == 0 and begun[lines[outer]] == 1 and (kind != alone or not asserted[0]):
+                return kind
         return "" if asserted[1] else "an assertion"
 
     noting = {**dict.fromkeys((COMPARED, HANDLED, *_OPERATORS.values()), judges)}

@@ -26,7 +26,7 @@
   const changed = Object.create(null);
   let mistrusted = false; // without a candidate there is nobody to mistrust
   for (const line of fs.readFileSync(changedFile, "utf8").split("\n")) {
-    const name = line.replace(/\t[a-z]*$/, "");
+    const name = line.replace(/\t.*$/, "");
     if (!name) continue;
     mistrusted = true;
     changed[name] = true;

@@ -234,14 +234,17 @@ def _end_input() -> None:
 
 def _changed(place: str) -> tuple[set[str], dict[str, frozenset[str]]]:
     """The changed files, and those of them that did before what costs the proof, by the marks after a tab: `f` looked
-    at frames, `c` asked the garbage collector, `t` traced, `p` followed pointers, `m` took modules by their names."""
+    at frames, `c` asked the garbage collector, `t` traced, `p` followed pointers, `m` took modules by their names.
+    Under `set` the names, after another tab, of attributes that any of them set before."""
     real = os.path.realpath
     with open(place, "rb") as file:
         lines = [os.fsdecode(line) for line in file.read().splitlines() if line]
-    split = [line.partition("\t")[::2] for line in lines]
-    of = {mark: frozenset(name for name, marks in split if mark in marks) for mark in _MARKS}
-    named = {name for name, _ in split}
-    return named | set(map(real, named)), {mark: names.union(map(real, names)) for mark, names in of.items()}
+    split = [(line + "\t\t").split("\t")[:3] for line in lines]
+    of = {mark: frozenset(name for name, marks, _ in split if mark in marks) for mark in _MARKS}
+    named = {name for name, _, _ in split}
+    before = {mark: names.union(map(real, names)) for mark, names in of.items()}
+    before["set"] = frozenset(name for _, _, names in split for name in names.split())
+    return named | set(map(real, named)), before
 
 
 def _frameless(place: str) -> tuple[set[str], dict[str, frozenset[str]]]:
@@ -283,7 +286,8 @@ def _execute(
         entries = [os.getcwd(), first, *[entry for entry in path.split(os.pathsep) if entry]]
         if changed:
             guarded = _beside(*_GUARD)["guarded"]
-            guard = guarded(source, script, main.__dict__, sign, changed, lambda name: _provided(entries, name))
+            by = (changed, before["set"])
+            guard = guarded(source, script, main.__dict__, sign, by, lambda name: _provided(entries, name))
         sys.path[:0] = [""]
     sys.path[:1] = [first, *[entry for entry in path.split(os.pathsep) if entry]]
     keep = sys.modules["__main__"]  # noqa: F841 - this module must outlive its place in `sys.modules`

@@ -114,6 +114,8 @@ def test_the_import_path_has_src_where_there_is_one(tmp_path: Path) -> None:
         ("import ctypes", {"a.py": "p"}),
         ("sys.modules[cls.__module__]", {"a.py": "m"}),
         ('sys.modules["json"]', {}),
+        ("pdb.Pdb.__init__ = init\nself.x = 1\nx.y == 2", {"a.py": "\tPdb.__init__"}),
+        ("import ctypes\nsetattr(time, 'sleep', wait)\nos.environ: Any = {}", {"a.py": "p\ttime.sleep"}),
         (None, {}),
     ],
 )
