@@ -14,6 +14,7 @@ before the script ended well, whatever was done to the counts of the tools.
 
 from __future__ import annotations
 
+import functools
 import itertools
 import operator
 import os
@@ -202,9 +203,12 @@ def _judges(
     return foreign, tampered
 
 
-def _tell_pytest(script: str, parsed: Callable[[], Any], complete: Callable[[Any], Any]) -> Callable[[], bool]:
-    """Have pytest, where the script gives itself to it, run the script as it was, with checks; whether it did so, or
-    can't be told."""
+def _tell_pytest(
+    source: bytes, script: str, parsed: Callable[[], Any], complete: Callable[[Any], Any]
+) -> Callable[[], bool]:
+    """Have pytest, where the script gives itself to it, run the script as it was, with checks; whether it did so, need
+    not, or can't be told."""
+    others = b"pytest.main" not in source or b"__file__" not in source or b"assert=plain" in source
     rewrite: Any = sys.modules.get("_pytest.assertion.rewrite")
     if rewrite is None or not hasattr(rewrite, "_read_pyc"):
         return lambda: True
@@ -227,7 +231,7 @@ def _tell_pytest(script: str, parsed: Callable[[], Any], complete: Callable[[Any
 
     rewrite.rewrite_asserts, rewrite.compile = rewritten, compiled
     rewrite._read_pyc = lambda source, *rest: None if str(source) == script else read_pyc(source, *rest)
-    return lambda: bool(done)
+    return lambda: others or bool(done)
 
 
 def _decorated(node: Any) -> list[str]:
@@ -344,7 +348,6 @@ def guarded(
     `by_candidate`: the changed files, and the attributes that these set before. `provided`: whether the tree has a
     module of that name.
     """
-    changed, set_before = by_candidate
     expected: dict[str, tuple[str, str]] = {}
     parsed, void = _parsing(source, script, provided, expected), _voiding(sign)
     try:
@@ -352,14 +355,13 @@ def guarded(
     except (SyntaxError, ValueError):
         return None
     named = _import_now(tree, provided)
-    failures = [0]
     plugins = plugins_of_pytest() if "pytest" in named else ()
     fakes_time = any(word in name.lower() for name in OF_TREE for word in _FAKES_TIME)
-    of_changed = _among(changed)
-    foreign, tampered = _judges(of_changed, uses_mocks(source), fakes_time, plugins, set_before)
+    of_changed = _among(by_candidate[0])
+    foreign, tampered = _judges(of_changed, uses_mocks(source), fakes_time, plugins, by_candidate[1])
     surroundings = (surroundings_of(tree, named, main, foreign, source), helping(tree, script, main))
-    runs_itself = b"pytest.main" in source and b"__file__" in source and b"assert=plain" not in source
     often: list[Any] = []
+    failures = [0]
     text = source.decode("utf-8", "replace")
     compare, ask = agreeing(text, (_of_script(script), wildcards(tree, main)), foreign, void)
     doing = questions(compare, foreign, of_changed, void, failures, lambda: look(often))
@@ -370,24 +372,24 @@ def guarded(
     asking[COMPARED] = chained(compare, text, void)
     check = _checking(forking(script, of_changed), doing, noting, begun, left, asking)
 
-    def complete(code: Any) -> Any:
-        return with_constant(code, types.MethodType(check, 0))
-
     def last(code: object, ended: SystemExit | None) -> None:
         look(by_kind(everything))
-        if code == 0 and ended is not None and not ended_itself(ended):
+        if code != 0:
+            return
+        if ended is not None and not ended_itself(ended):
             void("the script did not end itself")
-        if code == 0 and failures[0]:
+        if failures[0]:
             void("a test failed")
-        if code == 0 and swallowed():
+        if swallowed():
             void("a failure was swallowed")
-        if code == 0 and missing():
+        if missing():
             void(f"{missing()} never ran")
-        if code == 0 and runs_itself and not given():
+        if not given():
             void("pytest ran something else")
 
+    complete = functools.partial(with_constant, check=types.MethodType(check, 0))
     look = _looking(tree, script, main, foreign, tampered, surroundings, void)
-    given = _tell_pytest(script, parsed, complete)
+    given = _tell_pytest(source, script, parsed, complete)
     quick, everything = _noted(named)
     often[:] = by_kind([*quick, *([] if uses_mocks(source) else constants(tree, named))])
     tree.body = checked(told(tree.body))
