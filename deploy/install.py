@@ -32,6 +32,18 @@ LOCKS = os.path.join(ROOT, "deploy", "locks")
 CPU_INDEX = "https://download.pytorch.org/whl/cpu"
 DRIVER = ("/proc/driver/nvidia/version", "/dev/nvidia0", "/usr/lib/wsl/lib/libcuda.so.1")
 NOT_FOUND = "No matching distribution found"
+# What pip says where it can't have something, and what helps.
+MENDS = (
+    (
+        r"CERTIFICATE_VERIFY_FAILED",
+        "pip does not trust its index: name the certificate that your network uses in PIP_CERT",
+    ),
+    (
+        r"Failed to establish a new connection|Read ?Timeout|ProxyError|Connection(?:Reset|Refused)Error",
+        "pip can't reach its index: look at the network, or name a proxy (HTTPS_PROXY) or a mirror (PIP_INDEX_URL)",
+    ),
+    (r"No space left on device", "the disk is full: 1.5 GB are needed, with CUDA 8 GB"),
+)
 INSTALLED = """
 import importlib.metadata as metadata
 try:
@@ -48,6 +60,11 @@ def refusal(version: "tuple[int, ...]") -> str:
     return "needs Python {}.{} to {}.{}, this is {}.{}: make install PYTHON=python{}.{}".format(
         *OLDEST, *NEWEST, *version[:2], *OLDEST
     )
+
+
+def mend(said: str) -> str:
+    """What helps against what pip said, in one line, or nothing."""
+    return next((words for pattern, words in MENDS if re.search(pattern, said)), "")
 
 
 def lock(name: str) -> str:
@@ -108,11 +125,11 @@ class Environment:
     def install(self, *arguments: str) -> None:
         """What `arguments` of pip name and nothing that it demands: locks are whole, as deploy/check_install.py sees.
 
-        SystemExit with pip's words where it fails.
+        SystemExit with pip's words, and what helps, where it fails.
         """
         done = self.pip("install", "--no-deps", *arguments)
         if done.returncode:
-            raise SystemExit(done.stderr)
+            raise SystemExit(done.stderr + mend(done.stderr))
 
     def torch(self) -> str:
         """The version of torch that is installed, or nothing."""
@@ -162,8 +179,8 @@ def install_cpu_torch(environment: Environment) -> bool:
         done = environment.pip("install", "--no-deps", *locked, *index)
         if done.returncode == 0:
             return True
-        if NOT_FOUND not in done.stderr:
-            raise SystemExit(done.stderr)
+        if NOT_FOUND not in done.stderr or (not index and mend(done.stderr)):
+            raise SystemExit(done.stderr + mend(done.stderr))
     return False
 
 

@@ -8,6 +8,7 @@ import re
 import signal
 import socket
 import subprocess
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -118,5 +119,11 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
+    skipped = [report for report in terminalreporter.stats.get("skipped", []) if "service" in report.keywords]
+    lacking = Counter(report.longrepr[2].removeprefix("Skipped: ") for report in skipped)
+    for reason, count in lacking.most_common():
+        terminalreporter.write_line(f"{count} tests skipped: {reason}")
+    if lacking:
+        terminalreporter.write_line("`.ci/run` (Debian, as root) installs and starts what they need, and tests all")
     for nodeid in _skipped_services:
         terminalreporter.write_line(f"FAILED {nodeid}: skipped in CI for a missing service", red=True)

@@ -50,7 +50,10 @@ def started_daemon(folder: Path) -> Iterator[str]:
     Its output is in `folder`.
     """
     if os.geteuid() != 0 or shutil.which("dockerd") is None:
-        yield "no Docker daemon answers, and none can be started: dockerd must be installed, and started by root"
+        yield (
+            "no Docker daemon answers, and none can be started: start one, or run the tests as root where dockerd is "
+            "installed (apt-get install docker.io debootstrap)"
+        )
         return
     path = folder / "dockerd.log"
     with path.open("wb") as log:

@@ -192,6 +192,23 @@ def test_a_cpu_build_that_no_lock_lists_is_refused(driver: None) -> None:
         install.install_torch(Fake(error="ERROR: THESE PACKAGES DO NOT MATCH THE HASHES"), "cpu")
 
 
+@pytest.mark.parametrize(
+    ("said", "words"),
+    [
+        ("Failed to establish a new connection: [Errno -3] Temporary failure in name resolution", "HTTPS_PROXY"),
+        ("pip._vendor.urllib3.exceptions.ReadTimeoutError: Read timed out.", "HTTPS_PROXY"),
+        ("SSLError(SSLCertVerificationError(1, '[SSL: CERTIFICATE_VERIFY_FAILED] self-signed", "PIP_CERT"),
+        ("ERROR: Could not install packages due to an OSError: [Errno 28] No space left on device", "disk is full"),
+    ],
+)
+@pytest.mark.parametrize("driver", [False], indirect=True)
+def test_where_pip_reaches_nothing_no_other_build_is_tried(driver: None, said: str, words: str) -> None:
+    fake = Fake(error=f"{said}\nERROR: {install.NOT_FOUND} for torch\n")
+    with pytest.raises(SystemExit, match=words):
+        install.install_torch(fake, "auto")
+    assert fake.asked == ["torch-cpu configured"]
+
+
 # -- the name --
 
 

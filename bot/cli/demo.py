@@ -24,6 +24,7 @@ from pydantic import SecretStr
 from bot.cli.progress import ConsoleProgress
 from bot.cli.say import say
 from bot.errors import TroopError
+from bot.git.command import git
 from bot.llm.bundled_engine import configured_engine
 from bot.llm.published_models import locate
 from bot.settings import ModelSettings, SandboxSettings, Settings, SolverSettings, read_settings
@@ -87,10 +88,11 @@ async def run_demo(
     """Play the demo; 0 where a pull request appeared and its branch passes the hidden check.
 
     `base_url`: another model's OpenAI-compatible endpoint instead of the engine. `model`: a published model's name or a
-    path, for the engine. Raises `TroopError`, `ModelMissing` at once where the model has not been fetched.
+    path, for the engine. Raises `TroopError`, at once where git is missing or the model has not been fetched.
     """
     if not (ROOT / "tests" / "demo").is_dir():
         raise TroopError("the demo needs Troop's source tree: clone the repository and run `make demo` in it")
+    await git("--version", cwd=ROOT)  # that it is missing is said here; the test GitHub would only break
     progress = ConsoleProgress(sys.stdout)
     own: dict[str, Any] = {}
     if model:  # read before `_clear` removes the environment's settings

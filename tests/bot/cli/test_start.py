@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from bot.cli import one_object
+from bot.cli.demo import run_demo
 from bot.cli.main import cli, main
 from bot.errors import CheckoutError
 from bot.git.command import git
@@ -116,3 +117,5 @@ async def test_where_there_is_no_git(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(CheckoutError, match="git is not there: install it"):
         await git("--version", cwd=tmp_path)
+    with pytest.raises(CheckoutError, match="git is not there: install it"):
+        await run_demo(issue=1, seed=1, trajectories=None, keep=False)
