@@ -20,13 +20,14 @@ from transformers import AttentionInterface
 
 from engine.errors import UnsupportedModelError
 from engine.model.backends import Backend, Score, SparseWork, Work
+from engine.model.chosen import UNSEEN, Chooser, ChosenMask, Scores
 from engine.model.fused_ops import Ops
 from engine.model.latents import latents_of
 from engine.model.rotary import Tables, fetch
 from kernels.attention.reference import attend
 from kernels.kv_store.reference import UNSCALED, Scales
 from kernels.rope_store.reference import rotate
-from kernels.sparse_attention.reference import Texts, attend_chosen, choose
+from kernels.sparse_attention.reference import Texts, attend_chosen
 from kernels.tree_attention.reach import FULL, Reach
 
 NAME = "troop_tree"  # absent from the mask registry on purpose: transformers then builds no mask
@@ -39,28 +40,6 @@ UNSUPPORTED = {
     "alibi": "ALiBi biases",
     "cache_params": "recurrent state",
 }
-
-
-# What layers with an indexer take for their mask. Nobody looks at it: the context knows which tokens a row sees.
-UNSEEN = torch.ones(1, 1, 1, 1, dtype=torch.bool)
-
-
-class IndexScores(NamedTuple):
-    """What an indexer makes of a step's rows, see `kernels.sparse_attention.reference.choose`."""
-
-    query: Tensor  # [rows, heads, dim]
-    weights: Tensor  # [rows, heads]
-    keys: Tensor  # [rows, dim]
-    scale: float
-
-    def choose(self, keys: Tensor, texts: Collection[Texts], most: int) -> Tensor:
-        """`[rows, most]` int32, positions that are chosen for the rows of these texts, with all `keys` `[slots,
-        dim]`.
-        """
-        found = torch.zeros(len(self.keys), most if texts else 0, dtype=torch.int32, device=keys.device)
-        for each in texts:
-            found[each.rows] = choose(self.query, self.weights, keys, each, most, self.scale).int()
-        return found
 
 
 class LayerCall(NamedTuple):
@@ -87,16 +66,6 @@ class Context(Protocol):
         ...
 
 
-class Chooser(Protocol):
-    """What indexers do during one forward pass."""
-
-    def choose(self, index: int, scores: IndexScores, most: int) -> Tensor:
-        """Which `most` tokens each row sees by the `index`-th indexer of the model, `[rows, most]` int32: positions
-        in its text. Nothing is said of texts that have no more tokens.
-        """
-        ...
-
-
 @dataclass(frozen=True)
 class PagedContext:
     """One step over the paged cache."""
@@ -111,7 +80,7 @@ class PagedContext:
     index: Tensor = field(default_factory=lambda: torch.empty(0))  # [indexers, 1, 1, slots, dim], their keys
     index_slots: Tensor = field(default_factory=lambda: torch.empty(0))  # [tokens] int64, where those of each row go
 
-    def choose(self, index: int, scores: IndexScores, most: int) -> Tensor:
+    def choose(self, index: int, scores: Scores, most: int) -> Tensor:
         """See `Chooser`. Stores the keys of all rows."""
         keys = self.index[index, 0, 0]
         keys.index_copy_(0, self.index_slots, scores.keys.to(keys.dtype))
@@ -179,7 +148,7 @@ class ProbeContext:
         self.largest: list[tuple[Tensor, Tensor]] = []  # of each layer: key and value, without their signs
         self.index_keys: dict[int, tuple[int, torch.dtype]] = {}  # of each indexer: numbers a key, their dtype
 
-    def choose(self, index: int, scores: IndexScores, most: int) -> Tensor:
+    def choose(self, index: int, scores: Scores, most: int) -> Tensor:
         """See `Chooser`."""
         self.index_keys[index] = scores.keys.shape[1], scores.keys.dtype
         return scores.choose(scores.keys.contiguous(), self._longer(len(scores.keys), most, scores.keys.device), most)
@@ -282,7 +251,7 @@ def paged_tree_attention(
     query: Tensor,
     key: Tensor,
     value: Tensor,
-    attention_mask: Tensor | None,
+    attention_mask: Tensor | ChosenMask | None,
     scaling: float | None = None,
     **kwargs: Any,
 ) -> tuple[Tensor, None]:
@@ -297,6 +266,9 @@ def paged_tree_attention(
     context: Context | None = current()
     if context is None:
         raise RuntimeError(f"{NAME} attention was called outside of an engine's step")
+    chosen: Tensor | None = kwargs.get("indices")
+    if isinstance(attention_mask, ChosenMask):
+        chosen, attention_mask = attention_mask.indices, attention_mask.mask
     masked = attention_mask is not None and attention_mask is not UNSEEN
     if masked or kwargs.get("is_causal") is False or getattr(module, "is_causal", True) is False:
         raise UnsupportedModelError("attention that is not causal")
@@ -318,9 +290,9 @@ def paged_tree_attention(
     query, key, value = _widened(query, key, value, _current.room)
     if sinks is not None and len(sinks) < query.shape[1]:
         score = score._replace(sinks=pad(sinks, (0, query.shape[1] - len(sinks))))
-    chosen: Tensor | None = kwargs.get("indices")
-    chosen = None if chosen is None else chosen[0]
-    output = context.attend(LayerCall(layer, query[0], key[0], value[0], score, tables, chosen))
+    output = context.attend(
+        LayerCall(layer, query[0], key[0], value[0], score, tables, None if chosen is None else chosen[0])
+    )
     if isinstance(context, ProbeContext):
         context.indices.add(getattr(module, "layer_idx", None))
     output = output[None, :, :heads, :width]

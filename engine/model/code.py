@@ -36,17 +36,22 @@ def leave_read_weights(module: nn.Module) -> None:
             linear.plain = True  # type: ignore[assignment]
 
 
-def numbered(model: nn.Module, kind: Callable[[nn.Module, int], F], belongs: Callable[[nn.Module], bool]) -> list[F]:
-    """The forward functions of a kind (a class, made of a module and its number) in `model`, in order.
+def numbered(
+    model: nn.Module, kind: type[F], belongs: Callable[[nn.Module], bool], make: Callable[[nn.Module, int], F]
+) -> list[F]:
+    """The forward functions of a kind in `model`, in order.
 
-    A module that `belongs`, and has none of that kind yet, is given one.
+    A module that `belongs`, and has none of that kind yet, is given one, made of itself and its number. What is inside
+    of such a module goes with it.
     """
     found: list[F] = []
+    inside: set[nn.Module] = set()
     for module in model.modules():
+        if module in inside or not belongs(module):
+            continue
+        inside.update(module.modules())
         own: Any = module.forward
-        if isinstance(own, kind):  # type: ignore[arg-type]
-            found.append(own)
-        elif belongs(module):
-            vars(module)["forward"] = own = kind(module, len(found))
-            found.append(own)
+        if not isinstance(own, kind):
+            vars(module)["forward"] = own = make(module, len(found))
+        found.append(own)
     return found

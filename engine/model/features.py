@@ -55,8 +55,6 @@ def check_config(config: Any, longest: int | None = None) -> None:
     kinds = field(config, "layer_types") or field(config, "layers_block_type") or ()
     for kind in sorted(set(kinds) - _ATTENTION_KINDS - _OTHER_KINDS):
         raise UnsupportedModelError(f"{kind.replace('_', ' ')} layers")
-    if hasattr(config, "indexer_compress_ratio"):
-        raise UnsupportedModelError("an index of blocks of tokens")
     _check_rope(config, longest)
     alibi = field(config, "alibi") or field(config, "model_type") in ("bloom", "mpt")
     if alibi:

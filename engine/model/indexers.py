@@ -6,10 +6,12 @@ a cache that returns `Asked` in their place, which records what all keys are mul
 the new keys and chooses (`kernels.sparse_attention`). What it chose reaches our attention as `indices`, which some
 kinds of models hand on to layers without an indexer.
 
-An indexer is known by its code: it calls a cache's `update_indexer`.
+An indexer is known by its code: it calls a cache's `update_indexer`. One that chooses blocks of tokens (Qwen4) does so
+text by text in Python; it is computed here from its parts, and returns a mask.
 """
 
 import inspect
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,9 +21,13 @@ import torch
 from torch import Tensor, nn
 
 from engine.errors import UnsupportedModelError
-from engine.model.attention import NAME, UNSEEN, Chooser, IndexScores, current
+from engine.model.attention import NAME, current
+from engine.model.chosen import UNSEEN, BlockScores, Chooser, ChosenMask, IndexScores
 from engine.model.code import leave_read_weights, names_any, numbered
 from engine.model.features import INDEXED, field
+from engine.model.rotary import NAME as ROTATE
+from engine.model.rotary import undeferred
+from kernels.sparse_attention.blocks import Blocks
 
 _UPDATES = frozenset({"update_indexer"})
 
@@ -116,7 +122,7 @@ class _Cache:
 
 
 class Indexer:
-    """The forward function of an indexer."""
+    """The forward function of an indexer of tokens."""
 
     def __init__(self, module: nn.Module, index: int) -> None:
         """`index`: its number among those of a model."""
@@ -130,13 +136,68 @@ class Indexer:
         context: Chooser | None = current()
         if context is None:
             return self._forward(*args, **kwargs)
-        given = self._signature.bind(*args, **kwargs).arguments
+        return self.ask(context, self._signature.bind(*args, **kwargs).arguments)
+
+    def ask(self, context: Chooser, given: dict[str, Any]) -> Any:
+        """What the forward function returns for these arguments, with the choice of `context`."""
         return self._forward(**given | {"cache": _Cache(context, self.index)})
+
+    @property
+    def most(self) -> int:
+        """Tokens that it chooses for each token, at most."""
+        return int(self.module.index_topk)
+
+    @most.setter
+    def most(self, most: int) -> None:
+        self.module.index_topk = most
+
+
+class BlockIndexer(Indexer):
+    """The forward function of an indexer of blocks."""
+
+    def __init__(self, module: nn.Module, index: int, rotary: Callable[..., tuple[Tensor, Tensor]]) -> None:
+        """`rotary`: the model's tables of cosines and sines, of numbers in some dtype, at positions `[1, n]`."""
+        super().__init__(module, index)
+        self._rotary = rotary
+        self._rotate = undeferred(getattr(sys.modules[type(module).__module__], ROTATE))
+
+    def ask(self, context: Chooser, given: dict[str, Any]) -> ChosenMask:
+        """See `Indexer`."""
+        own, rows = self.module, given["hidden_states"].shape[1]
+        heads, dim = own.index_n_heads, own.index_head_dim
+        query, keys = own.index_qk_proj(given["hidden_states"]).split([heads * dim, dim], dim=-1)
+        cos, sin = (table[:, -rows:] for table in given["position_embeddings"])
+        query = self._rotate(own.q_layernorm(query.view(1, rows, heads, dim)), cos=cos, sin=sin, unsqueeze_dim=2)
+        scores = BlockScores(query[0], keys[0], Blocks(own.compress_ratio, self._pool))
+        return ChosenMask(context.choose(self.index, scores, self.most)[None])
+
+    def _pool(self, keys: Tensor, firsts: Tensor) -> Tensor:
+        """See `Blocks`: the mean, as at the place of the first token."""
+        mean = self.module.k_layernorm(keys.float().mean(dim=1).to(keys.dtype))
+        cos, sin = self._rotary(mean, firsts[None])
+        found: Tensor = self._rotate(mean[None, :, None], cos=cos, sin=sin, unsqueeze_dim=2)
+        return found[0, :, 0]
+
+    @property
+    def most(self) -> int:
+        """Those of the chosen blocks, and one less than another block has."""
+        return int((self.module.block_topk + 1) * self.module.compress_ratio - 1)
+
+    @most.setter
+    def most(self, most: int) -> None:
+        self.module.block_topk = max(1, (most + 1) // self.module.compress_ratio - 1)
 
 
 def keep_indexers(model: nn.Module) -> list[Indexer]:
     """Let the indexers of `model` ask the step's context; return them in order, none where there are none."""
-    return numbered(model, Indexer, is_indexer)
+    rotary = next((part for name, part in model.named_modules() if name.endswith("rotary_emb")), None)
+
+    def made(module: nn.Module, index: int) -> Indexer:
+        if rotary is not None and hasattr(module, "block_topk"):
+            return BlockIndexer(module, index, rotary)
+        return Indexer(module, index)
+
+    return numbered(model, Indexer, is_indexer, made)
 
 
 def is_indexer(module: nn.Module) -> bool:
@@ -150,14 +211,14 @@ def is_indexer(module: nn.Module) -> bool:
 @contextmanager
 def few_chosen(indexers: Sequence[Indexer], most: int) -> Iterator[None]:
     """Inside, indexers choose at most so many tokens: in a trial on a text that is shorter than what they choose."""
-    before = [indexer.module.index_topk for indexer in indexers]
+    before = [indexer.most for indexer in indexers]
     for indexer, own in zip(indexers, before, strict=True):
-        indexer.module.index_topk = min(own, most)
+        indexer.most = min(own, most)
     try:
         yield
     finally:
         for indexer, own in zip(indexers, before, strict=True):
-            indexer.module.index_topk = own
+            indexer.most = own
 
 
 def masks_for(config: Any) -> dict[str, Tensor | None] | None:

@@ -18,7 +18,7 @@ from transformers import AttentionInterface
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
 from engine.errors import UnsupportedModelError
-from engine.model.attention import IndexScores
+from engine.model.chosen import ChosenMask, Scores
 from kernels.tree_attention.reach import FULL, Reach
 
 HOLLOW = "troop_hollow"  # the name of that attention
@@ -163,17 +163,17 @@ def looking(longest: int) -> Iterator[Masks]:
 class HollowChoices:
     """A context that chooses nothing in particular."""
 
-    def choose(self, index: int, scores: IndexScores, most: int) -> Tensor:
-        """See `engine.model.attention.Chooser`."""
+    def choose(self, index: int, scores: Scores, most: int) -> Tensor:
+        """See `engine.model.chosen.Chooser`."""
         return scores.keys.new_zeros((), dtype=torch.int32).expand(len(scores.keys), most)
 
 
-def _hollow(
-    module: Any, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, **kwargs: Any
-) -> Any:
+def _hollow(module: Any, query: Tensor, key: Tensor, value: Tensor, attention_mask: Any, **kwargs: Any) -> Any:
     masks: Masks | None = getattr(_looking, "masks", None)
     if masks is not None:
         chosen: Tensor | None = kwargs.get("indices")
+        if isinstance(attention_mask, ChosenMask):
+            chosen, attention_mask = attention_mask.indices, attention_mask.mask
         masks.look_at(attention_mask, 0 if chosen is None else chosen.shape[-1])
     return value.new_zeros((query.shape[0], query.shape[2], query.shape[1], value.shape[-1])), None
 

@@ -35,6 +35,7 @@ STYLES = {
     "rowwise_split_input",
     "rowwise_rep",
     "embedding_rowwise",
+    "embedding_colwise",
     "replicated_with_grad_allreduce",
     # Of experts, and of their stacked weights: gate and up side by side, in rows or in columns.
     "moe_tp_experts",

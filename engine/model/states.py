@@ -181,7 +181,7 @@ class Recurrent:
 
 def keep_states_apart(model: nn.Module) -> list[Recurrent]:
     """Let the recurrent layers of `model` go through `keeping`; return them in order, none where there are none."""
-    return numbered(model, Recurrent, is_recurrent)
+    return numbered(model, Recurrent, is_recurrent, Recurrent)
 
 
 def is_recurrent(module: nn.Module) -> bool:

@@ -30,7 +30,7 @@ def float32_weights(model: nn.Module) -> Iterator[None]:
     open_calls: list[list[tuple[nn.Module, _Saved]]] = []
 
     def widen(module: nn.Module, arguments: Any) -> None:
-        inside = [each for each in module.modules() if _opaque(each) is None] if _reads(module) else [module]
+        inside = [each for each in module.modules() if _widens(each)] if _reads(module) else [module]
         widened = []
         for each in inside:
             saved: _Saved = {}
@@ -50,7 +50,7 @@ def float32_weights(model: nn.Module) -> Iterator[None]:
 
     handles = []
     for module in model.modules():
-        if type(module) is nn.Embedding or _opaque(module) is not None:
+        if not _widens(module):
             handles.append(module.register_forward_pre_hook(_rounded))
             handles.append(module.register_forward_hook(_widened))
         elif _reads(module) or any(True for _ in _own(module)):
@@ -63,6 +63,11 @@ def float32_weights(model: nn.Module) -> Iterator[None]:
             handle.remove()
         for module, saved in (each for widened in reversed(open_calls) for each in widened):  # calls that raised
             _restore(module, saved)
+
+
+def _widens(module: nn.Module) -> bool:
+    """Whether float32 copies of a module's weights can be made, and are worth their memory."""
+    return type(module) is not nn.Embedding and _opaque(module) is None
 
 
 def _reads(module: nn.Module) -> bool:

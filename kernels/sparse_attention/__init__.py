@@ -1,1 +1,1 @@
-"""Attention to those earlier tokens that an index of small keys scores highest."""
+"""Attention to those earlier tokens, or blocks of them, that an index of small keys scores highest."""

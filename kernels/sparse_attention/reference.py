@@ -63,7 +63,7 @@ def choose(query: Tensor, weights: Tensor, keys: Tensor, texts: Texts, most: int
     for tile in texts.tiles(NUMBERS // texts.length):
         rows = texts.rows[tile]
         scores = _scores(query[rows].float(), weights[rows].float(), keys, (texts, tile), scale)
-        found[tile] = _highest(scores, texts.positions[tile], most)
+        found[tile] = highest(scores, texts.positions[tile], most)
     return found
 
 
@@ -86,8 +86,8 @@ def _scores(
     return torch.cat(pieces, dim=-1)
 
 
-def _highest(scores: Tensor, positions: Tensor, most: int) -> Tensor:
-    """As `choose`, from `[texts, new, length]` scores, which are overwritten."""
+def highest(scores: Tensor, positions: Tensor, most: int) -> Tensor:
+    """As `choose`, from `[texts, new, length]` scores, which are overwritten, of rows at `positions` `[texts, new]`."""
     length = scores.shape[-1]
     at = torch.arange(length, device=scores.device, dtype=torch.int32)
     scores.masked_fill_(at > positions[..., None], -torch.inf)
@@ -111,7 +111,8 @@ def attend_chosen(
         query: `[rows, heads, head_dim]`, of the whole batch.
         key_cache, value_cache: `[kv_heads, slots, head_dim]`, see `kernels.tree_attention.reference`.
         texts: whose rows attend.
-        chosen: `[texts, new, most]` int64, as `choose` returns it.
+        chosen: `[texts, new, most]` int64, as `choose` returns it; a row does not see those behind its own, and
+            `texts.length` is no token.
         score: scale, cap and sinks.
 
     Returns:
@@ -161,15 +162,16 @@ def _all_keys(texts: Texts, chosen: Tensor, tile: tuple[slice, slice]) -> tuple[
     at = torch.arange(texts.length, device=chosen.device)
     slots = texts.blocks[tile[0], at // texts.block_size] * texts.block_size + at % texts.block_size
     own = texts.positions[tile]
-    bias = torch.full((*own.shape, texts.length), -torch.inf, device=chosen.device)
-    return slots, bias.scatter_(-1, chosen[tile], 0.0).masked_fill_(at > own[..., None], -torch.inf)
+    bias = torch.full((*own.shape, texts.length + 1), -torch.inf, device=chosen.device)
+    bias = bias.scatter_(-1, chosen[tile], 0.0)[..., :-1]
+    return slots, bias.masked_fill(at > own[..., None], -torch.inf)
 
 
 def _chosen_keys(texts: Texts, chosen: Tensor, tile: tuple[slice, slice]) -> tuple[Tensor, Tensor]:
     """Slots `[rows, most]` and bias `[rows, 1, most]` of 0 and -inf: every row reads the keys chosen for it."""
-    picked = chosen[tile]
+    picked = chosen[tile].clamp(max=texts.length - 1)
     blocks = texts.blocks[tile[0]].gather(1, (picked // texts.block_size).flatten(1)).view(picked.shape)
     slots = blocks * texts.block_size + picked % texts.block_size
     bias = torch.zeros(picked.shape, device=chosen.device)
-    bias.masked_fill_(picked > texts.positions[tile][..., None], -torch.inf)
+    bias.masked_fill_(chosen[tile] > texts.positions[tile][..., None], -torch.inf)
     return slots.flatten(0, 1), bias.flatten(0, 1)[:, None]

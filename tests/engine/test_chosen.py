@@ -18,17 +18,29 @@ from engine.schedule.limits import Limits
 from engine.text.tokenizer import Tokenizer
 from kernels.tree_attention.reach import FULL, Reach
 from tests.engine.conftest import copy_into_engine, make_weights
-from tests.engine.kinds.tiny import INDEXED, config_of, make
+from tests.engine.kinds.tiny import INDEXED, QWEN4, SIZES, config_of, make
 from tests.engine.test_greedy import SHARING, check, check_at_once, greedy, prompts
 
-MOST = 40  # tokens that are chosen: more than some prompts below have, fewer than others
-SIZES: dict[str, Any] = INDEXED | {"index_topk": MOST, "mlp_layer_types": ["dense"] * 2, "max_position_embeddings": 256}
+MOST = 39  # tokens that are chosen: more than some prompts below have, fewer than others
+CHANGES: dict[str, Any] = INDEXED | {
+    "index_topk": MOST,
+    "mlp_layer_types": ["dense"] * 2,
+    "max_position_embeddings": 256,
+}
 SHARED = {"indexer_types": ["full", "shared"]}
 
 
 @pytest.fixture(scope="module")
 def deepseek() -> Any:
-    return make_weights("DeepseekV32", attention="eager", **SIZES)
+    return make_weights("DeepseekV32", attention="eager", **CHANGES)
+
+
+@pytest.fixture(scope="module", params=["tokens", "blocks"])
+def sparse(request: pytest.FixtureRequest, deepseek: Any) -> Any:
+    """Weights of a model whose indexers choose tokens, or blocks of four."""
+    if request.param == "tokens":
+        return deepseek
+    return make_weights("Qwen4ExpText", attention="eager", **SIZES | QWEN4 | {"indexer_budget": MOST - 3})
 
 
 def mixed() -> list[list[int]]:
@@ -39,16 +51,16 @@ def mixed() -> list[list[int]]:
 @SHARING
 @pytest.mark.parametrize("chunk", [7, 19, 200])
 def test_texts_with_more_tokens_than_are_chosen_beside_shorter_ones(
-    make_core: Callable[..., Core], deepseek: Any, chunk: int, cost: int
+    make_core: Callable[..., Core], sparse: Any, chunk: int, cost: int
 ):
     """Some grow beyond what is chosen while they decode; all answers are those of `generate`."""
-    core = make_core(other=deepseek, cost=cost, prefill_chunk=chunk)
+    core = make_core(other=sparse, cost=cost, prefill_chunk=chunk)
     assert core.model.reaches == (Reach(most=MOST),)
-    check(core, deepseek, mixed(), 14)
+    check(core, sparse, mixed(), 14)
 
 
 def test_layers_that_see_what_an_earlier_one_chose(make_core: Callable[..., Core]):
-    weights = make_weights("GlmMoeDsa", attention="eager", **SIZES | SHARED)
+    weights = make_weights("GlmMoeDsa", attention="eager", **CHANGES | SHARED)
     core = make_core(other=weights, prefill_chunk=19)
     assert len(core.model.index) == 1
     check(core, weights, mixed(), 14)
@@ -71,7 +83,7 @@ def test_scrubbed_slots_hold_no_index(make_core: Callable[..., Core], deepseek: 
     assert torch.isfinite(core.model.index).all(dim=-1).squeeze().sum(dim=-1).tolist() == [2, 2]
 
 
-@pytest.mark.parametrize("kind", ["deepseek_v32", "hy_v4", "dots3_note_text"])
+@pytest.mark.parametrize("kind", ["deepseek_v32", "hy_v4", "dots3_note_text", "qwen4_exp_text"])
 def test_checkpoints_in_bfloat16(kind: str, tokenizer: Tokenizer, tmp_path: Path):
     """Indexers keep some weights in float32 and read the dtype of others; dots3-note's keys are in float32."""
     weights = make(config_of(kind))
@@ -100,15 +112,15 @@ def test_keys_and_values_in_8_bits(make_core: Callable[..., Core], deepseek: Any
     assert sum(agree) > len(agree) // 2
 
 
-def test_a_context_of_no_more_tokens_than_are_chosen_is_plain(deepseek: Any):
-    twin = type(deepseek)._from_config(copy.deepcopy(deepseek.config), attn_implementation=NAME)
-    twin.load_state_dict(deepseek.state_dict())
+def test_a_context_of_no_more_tokens_than_are_chosen_is_plain(sparse: Any):
+    twin = type(sparse)._from_config(copy.deepcopy(sparse.config), attn_implementation=NAME)
+    twin.load_state_dict(sparse.state_dict())
     assert Model(twin, longest=MOST).reaches == (FULL,)
 
 
-def test_only_longer_texts_are_sparse_work(deepseek: Any, make_core: Callable[..., Core]):
+def test_only_longer_texts_are_sparse_work(sparse: Any, make_core: Callable[..., Core]):
     """Texts up to what is chosen share their nodes as ever, on rows of their own."""
-    core = make_core(other=deepseek, prefill_chunk=500)
+    core = make_core(other=sparse, prefill_chunk=500)
     forward, seen = core.model.forward, set()
 
     def look(step: StepInput, out: torch.Tensor | None = None) -> torch.Tensor:
@@ -126,9 +138,9 @@ def test_only_longer_texts_are_sparse_work(deepseek: Any, make_core: Callable[..
     assert (True, True) in seen
 
 
-def test_batch_invariance_is_refused_beyond_what_is_chosen(make_core: Callable[..., Core], deepseek: Any):
+def test_batch_invariance_is_refused_beyond_what_is_chosen(make_core: Callable[..., Core], sparse: Any):
     with pytest.raises(LoadError, match=f"limit the context to the {MOST} that they choose"):
-        make_core(other=deepseek, batch_invariant=True)
+        make_core(other=sparse, batch_invariant=True)
 
 
 def test_an_indexer_that_computes_something_else_is_refused(deepseek: Any, monkeypatch: pytest.MonkeyPatch):
@@ -138,6 +150,6 @@ def test_an_indexer_that_computes_something_else_is_refused(deepseek: Any, monke
         copy_into_engine(deepseek)
 
 
-def test_many_at_once(make_core: Callable[..., Core], deepseek: Any):
-    core = make_core(blocks=1200, other=deepseek, prefill_chunk=150)
-    check_at_once(core, deepseek, prompts(40, 30, 20, seed=6), 6)
+def test_many_at_once(make_core: Callable[..., Core], sparse: Any):
+    core = make_core(blocks=1200, other=sparse, prefill_chunk=150)
+    check_at_once(core, sparse, prompts(40, 30, 20, seed=6), 6)

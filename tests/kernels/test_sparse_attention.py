@@ -5,7 +5,8 @@ import torch
 from torch import Tensor
 
 from kernels.attention.reference import plain
-from kernels.sparse_attention import reference
+from kernels.sparse_attention import blocks, reference
+from kernels.sparse_attention.blocks import Blocks, choose_blocks
 from kernels.sparse_attention.reference import Texts, attend_chosen, choose
 
 SIZE, MOST = 4, 6  # tokens of a block; tokens that are chosen
@@ -26,7 +27,8 @@ def slots_of(texts: Texts, text: int) -> Tensor:
 
 @pytest.fixture(params=[1 << 24, 64], ids=["one-tile", "many-tiles"])
 def _tiles(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reference, "NUMBERS", request.param)
+    for module in (reference, blocks):
+        monkeypatch.setattr(module, "NUMBERS", request.param)
 
 
 SHAPES = pytest.mark.parametrize(("lengths", "new"), [([9], 1), ([7, 30, 12], 1), ([23], 17), ([20, 33], 5)])
@@ -85,3 +87,44 @@ def test_only_chosen_tokens_are_attended_to(lengths: list[int], new: int, sinks:
             if sink is not None:
                 wanted = wanted * torch.sigmoid(lse - sink)[..., None]
             torch.testing.assert_close(found[text, at][None], wanted)
+
+
+PAIR = 2  # tokens of a block that is chosen as one
+
+
+def pooled(keys: Tensor, firsts: Tensor) -> Tensor:
+    """Blocks' keys: those of their tokens, and where they begin."""
+    return keys.sum(dim=1) * (1 + firsts[:, None] / 10)
+
+
+@pytest.mark.usefixtures("_tiles")
+@SHAPES
+def test_the_blocks_with_the_highest_scores_are_chosen_and_what_is_behind_the_last(lengths: list[int], new: int):
+    most = 5
+    texts = texts_of(lengths, new)
+    rows, slots = texts.rows.numel(), texts.blocks.numel() * SIZE
+    query, keys = torch.randn(rows, 3, 5), torch.randn(slots + 1, 5)
+    found = choose_blocks(query, keys, texts, most, Blocks(PAIR, pooled))
+    for text in range(len(lengths)):
+        for at in range(new):
+            row, own = int(texts.rows[text, at]), int(texts.positions[text, at])
+            whole = (own + 1) // PAIR
+            read = keys[slots_of(texts, text)[: whole * PAIR]].view(whole, PAIR, 5)
+            scores = (pooled(read, torch.arange(whole) * PAIR) @ query[row].T).relu().sum(dim=-1)
+            best = scores.sort(descending=True, stable=True).indices[: most // PAIR].tolist()
+            wanted = [block * PAIR + place for block in sorted(best) for place in range(PAIR)]
+            picked = found[text, at]
+            assert picked[picked != texts.length].tolist() == [*wanted, *range(whole * PAIR, own + 1)]
+
+
+def test_no_token_is_attended_to_twice_at_the_end_of_a_cache():
+    """A text whose last token fills its last block: nothing is behind that, and nothing stands for it."""
+    texts = texts_of([12], 1)
+    query, caches = torch.randn(1, HEADS, DIM), torch.randn(2, KV_HEADS, 12, DIM)
+    chosen = torch.tensor([[[2, 3, 10, 11, texts.length]]])
+    found = attend_chosen(query, *caches, texts, chosen, (0.3, None, None))
+    wanted = attend_chosen(query, *caches, texts, chosen[..., :-1], (0.3, None, None))
+    torch.testing.assert_close(found, wanted)
+    many = Texts(texts.rows.expand(1, 9), texts.positions.expand(1, 9), texts.blocks, SIZE)  # they read all keys
+    found = attend_chosen(query, *caches, many, chosen.expand(1, 9, -1), (0.3, None, None))
+    torch.testing.assert_close(found, wanted.expand(1, 9, -1, -1))

@@ -36,12 +36,12 @@ Limits that the tables do not show:
 - Layers with a window keep the keys of what their window may still see, in a pool of their own. A prompt goes on from a
   cached prefix where the window before it is kept: behind an earlier prompt or answer, where prompts branched, and
   elsewhere as long as the pool has room. Layers where an index chooses within a window keep all tokens.
-- Where an index chooses the tokens that each token attends to (DeepSeek V3.2, GLM-5), all keys and values stay in the
-  cache, and the index's own keys beside them. Texts no longer than what is chosen, 2,048 tokens most often, are
-  computed as full attention is. Longer ones share blocks of the cache, but each row reads the keys chosen for it on its
-  own, in torch and without CUDA graphs. Of tokens with equal scores the earlier are chosen, as `torch.topk` does on a
-  GPU; on a CPU its choice depends on the length of the text. `--batch-invariant` is refused for contexts longer than
-  what is chosen.
+- Where an index chooses the tokens that each token attends to (DeepSeek V3.2, GLM-5), or blocks of them (Qwen4), all
+  keys and values stay in the cache, and the index's own keys beside them. Texts no longer than what is chosen, 2,048
+  tokens most often, are computed as full attention is. Longer ones share blocks of the cache, but each row reads the
+  keys chosen for it on its own, in torch and without CUDA graphs. Of tokens with equal scores the earlier are chosen,
+  as `torch.topk` does on a GPU; on a CPU its choice depends on the length of the text. `--batch-invariant` is refused
+  for contexts longer than what is chosen.
 - Latent attention (DeepSeek, Kimi K2, GLM-4.7-Flash, Mistral 4, MiniCPM 3) caches latents alone, and all heads attend
   over them. Each process of `--tensor-parallel` has them whole.
 - Layers with a recurrent state (linear attention, state spaces, short convolutions) are computed by `transformers`' own

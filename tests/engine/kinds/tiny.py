@@ -80,6 +80,26 @@ def mrope(*sections: int) -> dict[str, Any]:
     return plain | {"mrope_section": list(sections)}
 
 
+# Blocks of four tokens, of which an indexer chooses three; and embeddings of two and three tokens in the first layer.
+QWEN4 = {
+    "layer_types": ["linear_attention", "indexed_attention"],
+    "indexer_n_heads": 16,
+    "indexer_kv_heads": 1,
+    "indexer_head_dim": 16,
+    "indexer_budget": 12,
+    "indexer_compress_ratio": 4,
+    "hc_count": 2,
+    "hc_lowrank": 8,
+    "ple_layer_ids": [1],
+    "ple_embed_dim": 32,
+    "heads_per_ngram": 2,
+    "ngram_vocab_size_base": 50,
+    "make_ngram_vocab_size_divisible_by": 8,
+    "split_ngram_parts": 2,
+    "shared_expert_intermediate_size": 32,
+    "rope_parameters": mrope(4, 2, 2),
+}
+
 # What a kind needs beside or instead of `SIZES`; `...` leaves a size out.
 CHANGES: dict[str, dict[str, Any]] = {
     **dict.fromkeys(("axk1", "deepseek_v2", "deepseek_v3", "minicpm3", "sarvam_mla", "youtu"), LATENT),
@@ -103,6 +123,7 @@ CHANGES: dict[str, dict[str, Any]] = {
     },
     "glm4v_text": {"rope_parameters": mrope(2, 3, 3)},
     "glm4v_moe_text": {"rope_parameters": mrope(2, 3, 3)},
+    "qwen4_exp_text": QWEN4,
     "mistral_large4_text": INDEXED | {"pad_token_id": 1},
     "hy_v4_vl_text": INDEXED | {"indexer_types": ["full", "shared"], "rope_parameters": mrope(2, 1, 1)},
     "hy_v4": INDEXED | {"indexer_types": ["full", "shared"]},

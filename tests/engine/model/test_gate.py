@@ -20,6 +20,7 @@ from engine.model.upcast import float32_weights
 from kernels.expert_linear.weight import ExpertWeight
 from kernels.tree_attention.reach import FULL, Reach
 from tests.engine.conftest import make_weights
+from tests.engine.kinds.tiny import QWEN4, SIZES
 
 LENGTH = 512  # of the test model's context
 
@@ -219,6 +220,17 @@ def test_float32_weights_are_computed_with_and_given_back(kind: str, dtype: torc
         torch.testing.assert_close(found, expected, rtol=0, atol=0.05 * expected.std().item())
     else:
         torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4 * expected.std().item())
+
+
+def test_float32_weights_widen_no_table_within_a_layer_with_a_state():
+    """Qwen4's embeddings of several tokens are most of the model: what is looked up is widened."""
+    narrow = make_weights("Qwen4ExpText", attention="eager", **SIZES | QWEN4).to(torch.bfloat16)
+    table = narrow.model.layers[0].ple.ple_embedding.ngram_embedding
+    seen: list[torch.dtype] = []
+    table.register_forward_hook(lambda module, given, found: seen.append(module.weight.dtype))
+    with torch.inference_mode(), float32_weights(narrow):
+        assert narrow(torch.arange(40)[None]).logits.dtype == torch.float32
+    assert seen == [torch.bfloat16]
 
 
 def test_weights_of_few_bits_count_as_those_that_they_stand_for():

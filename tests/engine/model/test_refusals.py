@@ -17,11 +17,6 @@ from engine.model.model import Model
 from tests.engine.conftest import copy_into_engine, make_config
 
 CONFIGS: dict[str, tuple[str, dict[str, Any], str]] = {
-    "blocks-by-an-index": (
-        "Qwen4ExpText",
-        {"layer_types": ["linear_attention", "indexed_attention"]},
-        "an index of blocks of tokens",
-    ),
     "alibi": ("Falcon", {"alibi": True}, "ALiBi"),
     "encoder": ("T5", {}, "an encoder"),
     "longrope": (

@@ -18,7 +18,7 @@ from engine.schedule.limits import Limits
 from engine.text.tokenizer import Tokenizer
 from kernels.tree_attention.cut import CutCost
 from tests.engine.conftest import SIZES, make_tokenizer
-from tests.engine.kinds.tiny import INDEXED, LATENT, mrope
+from tests.engine.kinds.tiny import INDEXED, LATENT, QWEN4, mrope
 from tests.engine.test_greedy import check_at_once, prompts
 
 SIGHT = {"hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "depth": 1}
@@ -52,6 +52,12 @@ WRAPPERS: dict[str, tuple[str, dict[str, Any], dict[str, Any], str]] = {
     "step3.7": ("Step3p7", ROUTED | {"pad_token_id": 1, "sliding_window": 24}, SIGHT, "step3p5"),
     "muse-spark": ("MuseSpark", ROUTED, SIGHT, "muse_spark_text"),
     "muse-glimmer": ("MuseGlimmer", ROUTED, SIGHT, "muse_glimmer_text"),
+    "qwen4": (
+        "Qwen4Exp",
+        QWEN4 | EXPERTS,
+        SEEING | {"deepstack_visual_indexes": [0]},
+        "qwen4_exp_text",
+    ),
     "llava": ("Llava", {"model_type": "llama"}, SIGHT, "llama"),
 }
 
