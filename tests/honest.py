@@ -38,7 +38,7 @@ from bot.solver.comparison import regressions, told
 
 _TESTS = ("test", "tests", "testing")  # folders
 _ASIDE = (*_TESTS, "doc", "docs", "examples", "benchmarks", "bench", "tools", "scripts", "conftest.py", "setup.py")
-_TIMEOUT = 60.0  # seconds that a file of tests has
+_TIMEOUT = 120.0  # seconds that a file of tests has
 _MOST_LOST = 6  # of a file's tests that are looked for one by one
 _PLAIN, _PYTEST = "plain", "pytest"
 _TRIED = """{text}

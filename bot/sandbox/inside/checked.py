@@ -53,8 +53,8 @@ def _kind(node: Any) -> str:
 
 
 def _at(node: Any, like: Any) -> Any:
-    for name in ("lineno", "col_offset", "end_lineno", "end_col_offset"):
-        setattr(node, name, getattr(like, name))
+    node.lineno, node.col_offset = like.lineno, like.col_offset
+    node.end_lineno, node.end_col_offset = like.end_lineno, like.end_col_offset
     return node
 
 

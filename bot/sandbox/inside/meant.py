@@ -29,14 +29,25 @@ _WILD = frozenset(
 )
 
 
-def nodes(node: Any) -> Iterator[Any]:
-    """The node of a syntax tree and all below it."""
-    yield node
-    for field in getattr(node, "_fields", ()):
-        inner = getattr(node, field, None)
-        for one in inner if isinstance(inner, list) else [inner]:
-            if hasattr(one, "_fields"):
-                yield from nodes(one)
+def nodes(node: Any) -> list[Any]:
+    """The node of a syntax tree and all below it, in the order of the text; of a module as they were at first, since a
+    script of thousands of lines takes a while."""
+    known: list[Any] | None = getattr(node, "every", None)
+    if known is not None:
+        return known
+    found, waiting = [], [node]
+    while waiting:
+        one = waiting.pop()
+        found.append(one)
+        for field in reversed(one._fields):
+            inner = getattr(one, field, None)
+            if inner.__class__ is list:
+                waiting += [part for part in reversed(inner) if hasattr(part, "_fields")]
+            elif hasattr(inner, "_fields"):
+                waiting.append(inner)
+    if type(node).__name__ == "Module":
+        node.every = found
+    return found
 
 
 def _fails(test: Any, known: dict[str, Any]) -> bool:
@@ -73,7 +84,7 @@ def _lines(body: list[Any], local: bool) -> Iterator[int]:
 
 def meant_to_fail(tree: Any) -> frozenset[int]:
     """Lines of assertions that fail whatever the tree's code does."""
-    every = list(nodes(tree))
+    every = nodes(tree)
     called = {getattr(node.func, "id", "") or getattr(node.func, "attr", "") for node in every if hasattr(node, "func")}
     found = set(_lines(tree.body, False))
     for node in every:

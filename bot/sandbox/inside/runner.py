@@ -22,6 +22,7 @@ A script's proof is withdrawn as well where a candidate replaced what it judges 
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from itertools import count
@@ -287,7 +288,9 @@ def _execute(
         if changed:
             guarded = _beside(*_GUARD)["guarded"]
             by = (changed, before["set"])
+            gc.disable()  # or it would look at each node of a long script's tree again and again
             guard = guarded(source, script, main.__dict__, sign, by, lambda name: _provided(entries, name))
+            gc.enable()
         sys.path[:0] = [""]
     sys.path[:1] = [first, *[entry for entry in path.split(os.pathsep) if entry]]
     keep = sys.modules["__main__"]  # noqa: F841 - this module must outlive its place in `sys.modules`

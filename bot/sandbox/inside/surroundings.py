@@ -36,16 +36,13 @@ def uses_mocks(source: bytes) -> bool:
     return b"mock" in source.lower() or b"monkeypatch" in source
 
 
-def _stored(node: Any) -> Iterator[str]:
+def _stored(tree: Any) -> Iterator[str]:
     """Names that the program binds by anything but an import."""
-    if type(getattr(node, "ctx", None)).__name__ in ("Store", "Del"):
-        yield getattr(node, "id", "")
-    yield getattr(node, "name", None) or ""
-    for field in getattr(node, "_fields", ()):
-        inner = getattr(node, field, None)
-        for one in inner if isinstance(inner, list) else [inner]:
-            if hasattr(one, "_fields") and type(one).__name__ != "alias":
-                yield from _stored(one)
+    for node in nodes(tree):
+        if type(node).__name__ != "alias":
+            if type(getattr(node, "ctx", None)).__name__ in ("Store", "Del"):
+                yield getattr(node, "id", "")
+            yield getattr(node, "name", None) or ""
 
 
 def _own_constants(tree: Any) -> Iterator[tuple[str, object]]:
