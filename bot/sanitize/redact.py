@@ -3,6 +3,7 @@
 import base64
 import binascii
 import functools
+import itertools
 import json
 import re
 from collections.abc import Collection, Iterable, Iterator
@@ -12,14 +13,15 @@ from urllib.parse import quote
 REDACTED = "[redacted]"
 _SHORTEST = 8  # characters; shorter secrets would match ordinary words
 
-_IN_ADDRESS = re.compile(r"(?<=://)[^\s/@:]{0,200}:[^\s/@]{1,200}(?=@)")  # user and password
+_IN_ADDRESS = re.compile(r"(?<=//)[^\s/@:]{0,200}:[^\s/@]{1,200}(?=@)")  # user and password
 _KEY = r"[A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----"
 _KEY_BLOCK = re.compile(rf"-----BEGIN {_KEY}.*?(?:-----END {_KEY}|\Z)", re.DOTALL)
+_HEX = r"[a-fA-F0-9]{32,}(?:-[A-Za-z0-9]{16})?"
 # By what each begins with, which is in every text that holds one; to look for these takes a hundredth of the time.
 _TOKENS = {
     **dict.fromkeys(("ghp_", "gho_", "ghu_", "ghs_", "ghr_"), r"[A-Za-z0-9._-]{16,}"),
     **dict.fromkeys(("github_pat_", "sk_live_", "sk_test_", "rk_live_", "rk_test_"), r"[A-Za-z0-9_]{16,}"),
-    **dict.fromkeys(("sk-", "glpat-", "gldt-", "glrt-", "glcbt-", "glptt-", "glagent-"), r"[A-Za-z0-9_-]{16,}"),
+    **dict.fromkeys(("sk-", "gldt-", "glrt-", "glcbt-", "glptt-", "glagent-"), r"[A-Za-z0-9_-]{16,}"),
     **dict.fromkeys(("xoxa-", "xoxb-", "xoxe-", "xoxo-", "xoxp-", "xoxr-", "xoxs-", "xapp-"), r"[A-Za-z0-9-]{10,}"),
     **dict.fromkeys(("AKIA", "ASIA"), r"[A-Z0-9]{16}\b"),
     **dict.fromkeys(("hf_", "npm_", "gsk_", "xai-", "r8_", "lin_api_", "sbp_"), r"[A-Za-z0-9]{30,}"),
@@ -31,8 +33,27 @@ _TOKENS = {
     "AIza": r"[A-Za-z0-9_-]{35}",
     "AGE-SECRET-KEY-1": r"[A-Z0-9]{40,}",
     "SG.": r"[A-Za-z0-9_-]{16,}\.[A-Za-z0-9_-]{16,}",
-    "eyJ": r"[A-Za-z0-9_-]{8,}\.eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]*",
+    "eyJ": r"[A-Za-z0-9_-]{8,}\.(?:eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]*|(?:[A-Za-z0-9_-]{8,}\.){3}[A-Za-z0-9_-]{8,})",
+    **dict.fromkeys(("doo_v1_", "dor_v1_", "squ_", "sqp_", "sqa_", "sntryu_", "bkua_", "gloas-", "pul-", "e2b_"), _HEX),
+    **dict.fromkeys(
+        ("dp.pt.", "dp.st.", "dp.sa.", "dp.ct.", ".atlasv1.", "snyk_uat.", "glpat-"), r"[A-Za-z0-9_.-]{16,}"
+    ),
+    **dict.fromkeys(("CLOJARS_", "xkeysib-", "fc-"), _HEX),
+    **dict.fromkeys(("ABIA", "ACCA", "A3T"), r"[A-Z0-9]{16,17}\b"),
+    **dict.fromkeys(("/services/T", "/api/webhooks/"), r"[A-Za-z0-9]{6,}/(?:[A-Za-z0-9]{6,}/)?[A-Za-z0-9_-]{20,}"),
 }
+# What is random by itself, after a prefix (`whsec_`), or as the value of what is named for it.
+_RUN = re.compile(r"[A-Za-z0-9]{20,}+")
+_PREFIX = re.compile(r"[A-Za-z][A-Za-z0-9]{0,15}(?:[_.-][A-Za-z0-9]{1,10}){0,2}[_-]\Z")
+_NO_PREFIX = re.compile(r"(?:\A|[^A-Za-z])(?:sha\d{1,3}|md5|blake\w{0,4})-\Z", re.IGNORECASE)
+_NAMED = re.compile(
+    r"(?:passw(?:or)?d|passphrase|session(?:id)?|\bpwd|secret|token|credential|auth(?:orization)?|signature|\bsig"
+    r"|(?:api|access|account|admin|private)[_-]?key)[\w.-]{0,20}[\"']?\s{0,3}(?:=>|:=|[=:\s])\s{0,3}"
+    r"(?:[\"']|(?:basic|bearer|token)\s)?\s{0,3}([A-Za-z0-9+/=_~.%-]{12,}+)(?![(\[])",
+    re.IGNORECASE,
+)
+_AS_ADDRESS = re.compile(r"(?<=//)([A-Za-z0-9_-]{20,200})(?=@)")
+_HASH = re.compile(r"[0-9a-f]{32,}|[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 
 
 @functools.lru_cache(maxsize=256)
@@ -47,7 +68,32 @@ def _without_tokens(text: str) -> str:
     if "-----BEGIN " in text:
         text = _KEY_BLOCK.sub(REDACTED, text)
     marks = tuple(mark for mark in _TOKENS if mark in text)
-    return _shapes(marks).sub(REDACTED, text) if marks else text
+    return _without_random(_shapes(marks).sub(REDACTED, text) if marks else text)
+
+
+def _without_random(text: str) -> str:
+    """Without random characters after a prefix, after a name that says that they are secret, or before an `@`."""
+
+    def after_prefix(found: re.Match[str]) -> str:
+        before = found.string[max(0, found.start() - 40) : found.start()]
+        if not _PREFIX.search(before) or _NO_PREFIX.search(before) or not _is_random(found[0]):
+            return found[0]
+        return REDACTED
+
+    def value(found: re.Match[str]) -> str:
+        secret = _is_random(found[1], kinds=2) or _HASH.fullmatch(found[1])
+        return found[0].removesuffix(found[1]) + REDACTED if secret else found[0]
+
+    for pattern, shown in ((_NAMED, value), (_AS_ADDRESS, value), (_RUN, after_prefix)):
+        text = pattern.sub(shown, text)
+    return text
+
+
+def _is_random(text: str, kinds: int = 3) -> bool:
+    """Whether so many kinds of characters, of capitals, small letters and digits, follow each other as in no word."""
+    found = ["a" if c.islower() else "A" if c.isupper() else "0" for c in text if c.isalnum()]
+    changes = sum(one != next_one for one, next_one in itertools.pairwise(found))
+    return len(set(found)) >= kinds and changes >= 0.4 * len(found)
 
 
 def redact(text: str, secrets: Iterable[str]) -> str:

@@ -27,6 +27,7 @@ from bot.worker.worker import Worker
 from tests.bot.queueing import again, queue_command, queue_run
 from tests.bot.webhook.deliveries import delivery
 from tests.bot.worker.working import Fake, failing, info
+from tests.growth import grows_evenly
 
 PASSWORD = "hunter2secretpw"
 # As people write them, who forget that some characters have to be %XX.
@@ -166,9 +167,58 @@ def test_attack_20_what_has_the_form_of_a_token_is_redacted(token: str, around: 
     assert token.strip("@") not in redact(text, ())
 
 
+RANDOM = "u8jzPde0IgxLd6GnQ4vT2wYb"
+NAMED = [
+    "AWS_SECRET_ACCESS_KEY={}",
+    '"client_secret": "{}"',
+    "export MY_TOKEN='{}'",
+    "password: {}",
+    "--api-key {}",
+    "jdbc:postgresql://h/db?user=u&password={}",
+    "//registry.example/:_authToken={}",
+    "AccountKey={};EndpointSuffix=x",
+    "Authorization: Basic {}",
+    "authorization: Bearer {}",
+    "machine h login u password {}",
+    "https://{}@h.example/o/r.git",
+    "pip install --index-url https://{}@h.example/simple",
+    *(f"{prefix}{{}}" for prefix in ("whsec_", "GOCSPX-", "pplx-", "ntn_", "nfp_", "tvly-", "lsv2_pt_", "sb_secret_")),
+    *(f"{prefix}{{}}" for prefix in ("phx_", "rpa_", "jina_", "CFPAT-", "vcp_", "sgp_v1_", "new_kind_of_2027_")),
+    "https://hooks.slack.com/services/T00000000/B00000000/{}",
+    "https://discord.com/api/webhooks/123456789012345678/{}",
+]
+
+
+@pytest.mark.parametrize("form", NAMED)
+def test_attack_20_what_is_random_and_named_or_marked_as_a_secret_is_redacted(form: str):
+    text = redact(f"x\n{form.format(RANDOM)}\ny", ())
+    assert REDACTED in text
+    assert RANDOM not in text
+
+
+@pytest.mark.parametrize("name", ["DD_API_KEY", "CODECOV_TOKEN", "wandb_api_key", "session"])
+@pytest.mark.parametrize("value", [HEX, "7f1e9c1e-1c1f-41ee-be56-0242ac120002"])
+def test_attack_20_a_number_that_is_named_a_secret_is_redacted(name: str, value: str):
+    assert redact(f"{name}={value}", ()) == f"{name}={REDACTED}"
+
+
+def test_redaction_takes_linear_time():
+    for part in ("token=", "aA0", "token: aA0", "//aA0", "a-", "a_aA0"):
+        assert grows_evenly(lambda text: redact(text, ()), part, 200_000)
+
+
 @pytest.mark.parametrize(
     "text",
     [
+        f"sha512-{RANDOM}",
+        f"the digest {HEX}",
+        "run 7f1e9c1e-1c1f-41ee-be56-0242ac120002",
+        "config = torchao.Float8DynamicActivationInt8WeightConfig(x)",
+        "token = GithubIntegrationAuthOfApp(app.id)",
+        "token = self.tokens_of_the_tests[0]",
+        "class Test2HTTPServerReturnsXMLOrJSON: ...",
+        "test_password_validator_rejects_1234567890",
+        "token: the_name_of_a_variable_2",
         "task-force-of-the-day-and-night",
         "hf_home = 1",
         "npm_config_registry",
