@@ -44,6 +44,8 @@ _PROCESSES = 4096
 _LOGGED = "2m"  # of a layer's output that the daemon keeps
 _TAIL = 80  # lines of it that are told
 _TAIL_CHARACTERS = 6000
+_TICK = 15.0  # seconds between two words on a layer that is built
+_LAST_LINE = 100  # characters of its log's last line that they hold
 _SILENT = 60.0  # seconds without output that are told: it may hang
 _NO_PROGRAM = 97  # exit code of build.sh
 _HERE = Path(__file__).parent
@@ -227,7 +229,7 @@ class Builder:
 
         try:
             images.put_tree(self._client, container, self._base, self._folder(layer, mended), changed=changed)
-            code, ended = self._run(container)
+            code, ended = self._run(container, layer)
             said = self._log_of(container)
             if ended is None and code == 0:
                 keep(said, "")
@@ -286,18 +288,27 @@ class Builder:
             "build/files": b"".join(b"./" + path.encode("utf-8", "surrogateescape") + b"\0" for path in self._files),
         }
 
-    def _run(self, container: str) -> tuple[int, str | None]:
-        """The exit code, and why the layer was stopped, if it was. Raises what the SDK raises."""
+    def _run(self, container: str, layer: Layer) -> tuple[int, str | None]:
+        """The exit code, and why the layer was stopped, if it was. Tells how far it is. Raises what the SDK raises."""
         self._client.start(container)
-        seconds = max(1.0, self._deadline - time.monotonic())
-        try:
-            return int(self._client.wait(container, timeout=seconds)["StatusCode"]), None
-        except docker_engine.TROUBLE:
-            if time.monotonic() < self._deadline or not self._client.inspect_container(container)["State"]["Running"]:
-                raise
+        started = time.monotonic()
+        end = max(self._deadline, started + 1.0)
+        while (now := time.monotonic()) < end:
+            tick = min(_TICK, end - now)
+            try:
+                return int(self._client.wait(container, timeout=tick)["StatusCode"]), None
+            except docker_engine.TROUBLE:
+                if time.monotonic() < now + tick:
+                    raise
+            last = self._log_of(container, 1)[-_LAST_LINE:]
+            said = f"building the image: {layer.name} ({layer.source}), for {time.monotonic() - started:,.0f} s"
+            self._tell(f"{said}: {last}" if last else said)
+        state = self._client.inspect_container(container)["State"]
+        if not state["Running"]:
+            return int(state["ExitCode"]), None
         self._client.kill(container)
         stopped = f"it was stopped after {self._settings.setup_timeout:,.0f} s (TROOP_SANDBOX_SETUP_TIMEOUT)"
-        silent = self._silent(container, seconds)
+        silent = self._silent(container, end - started)
         return -1, f"{stopped}, and had printed nothing for {silent:,.0f} s" if silent > _SILENT else stopped
 
     def _silent(self, container: str, seconds: float) -> float:
@@ -308,9 +319,9 @@ class Builder:
         except ValueError:  # nothing was printed at all
             return seconds
 
-    def _log_of(self, container: str) -> str:
+    def _log_of(self, container: str, lines: int = _TAIL) -> str:
         """The end of its output, for logs and comments: without control characters and what looks like a secret."""
-        text = self._client.logs(container, tail=_TAIL).decode("utf-8", "replace")
+        text = self._client.logs(container, tail=lines).decode("utf-8", "replace")
         return cleaned(text, given_secrets(self._settings.build_environment))
 
     def _trouble(

@@ -128,6 +128,8 @@ class DockerSandbox:
         image = plan.recipe.image or self._settings.image
         tried: list[str] = []
         while True:
+            if not await self._in_thread(docker_engine.has_image, self._client, image):
+                plan.tell(f"pulling the image {image}")
             image_id = await self._in_thread(docker_engine.ensure_image, self._client, image)
             if not plan.recipe.layers:
                 return image, image_id
