@@ -12,6 +12,7 @@ mocks where the script uses some, and the script's own classes, which may count 
 
 from __future__ import annotations
 
+import collections
 import functools
 import operator
 import sys
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from bot.sandbox.inside.rarely import by_lot, deepening, rarely
 
 _PLAIN = frozenset((int, float, complex, str, bytes, bytearray, bool, type(None), type(...), range, type))
-_GROUPS = (list, tuple, set, frozenset)
+_GROUPS = (list, tuple, set, frozenset, collections.deque)
 _MOST, _DEEPEST = 5_000, 6  # parts of a value that are looked at, and how deep
 _OFTEN = 100  # comparisons in one line: a loop of them must not take long
 _FEW = 20  # parts of a value that are asked several times each; more are as much as a comparison more each
@@ -126,7 +127,9 @@ def _parts(value: Any) -> list[Any]:
     for group in _GROUPS:
         if issubclass(kind, group):
             found += islice(group.__iter__(value), _MOST)
-    if kind.__name__ in ("deque", "SimpleNamespace") or _in_python(kind, ("__eq__",)):
+    if kind.__module__ == "numpy" and getattr(getattr(value, "dtype", None), "hasobject", False):
+        found += islice(value.flat, _MOST)
+    if kind.__name__ == "SimpleNamespace" or _in_python(kind, ("__eq__",)):
         found += _attributes(value)
     return found
 

@@ -42,6 +42,7 @@ _DECORATORS = frozenset((
 # Names by which the script has what is in modules of the tree; `guard.py` fills it. A candidate's decorator is no
 # reason to look away, but for one that compiles.
 OF_TREE: set[str] = set()
+HELPERS: set[str] = set()  # of these, what is in modules among tests, which no candidate changes
 EXITING: set[str] = set()  # names by which it exits: `leaving.py`
 MEANT: set[int] = set()  # lines of assertions that fail whatever happens: `meant.py`
 SUSPENDED: set[int] = set()  # lines of functions that may fail while the run ends well: `meant.py`
@@ -240,7 +241,8 @@ def _called(node: Any, judges: bool) -> None:
         node.args = [one if _kind(one) == "Starred" else _check("-", one, one, True) for one in node.args]
     test: Any = node.func.value if _kind(node.func) == "Attribute" else None
     if judges:
-        line, parts = str(node.lineno), ("Attribute", "Subscript")
+        by_tree = not (OF_TREE - HELPERS).isdisjoint(_names(node.func)[-1:])
+        line, parts = str(node.lineno), ("Attribute", "Subscript", *(() if by_tree else ("Name", "Call")))
         node.args = [_check(MADE, one, one, line) if _kind(one) in parts else one for one in node.args]
     if judges and test is not None and ("assert" in name or not hasattr(node, "is_statement")):
         node.func.value = _check(METHOD, test, test, node.func.attr)

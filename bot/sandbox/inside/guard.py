@@ -33,6 +33,7 @@ if TYPE_CHECKING:
         CALLED,
         COMPARED,
         EXITING,
+        HELPERS,
         MEANT,
         OF_TREE,
         ONLY_AST,
@@ -44,7 +45,7 @@ if TYPE_CHECKING:
     from bot.sandbox.inside.expecting import expecting
     from bot.sandbox.inside.forks import forking
     from bot.sandbox.inside.handed import beginning, handed, must_assert
-    from bot.sandbox.inside.helping import helping
+    from bot.sandbox.inside.helping import helpers, helping
     from bot.sandbox.inside.leaving import exits_of, leaving
     from bot.sandbox.inside.meant import meant_to_fail, nodes, suspended, wildcards
     from bot.sandbox.inside.methods import methods
@@ -53,6 +54,8 @@ if TYPE_CHECKING:
 
 _TOOLS = ("unittest", "_pytest", "pytest", "doctest")  # nobody but pytest's plugins replaces what is in these
 _MOCKED = frozenset(("open", "print", "input", "exit", "quit", "help", "breakpoint", "__import__", "eval", "exec"))
+_OF_FILES = frozenset(("os", "posixpath", "genericpath", "io"))  # by which modules that use `os` look at files
+_OFTEN = ("unittest.case", "_pytest.raises", "_pytest.python_api", "_pytest.outcomes")
 _RECORDED = frozenset((  # what shows warnings and failures, and decides nothing
     *(f"warnings.{name}" for name in ("showwarning", "_showwarnmsg", "_showwarnmsg_impl")),
     *("logging._loggerClass", "logging._logRecordFactory"),
@@ -129,6 +132,9 @@ def _of_tree(tree: Any, provided: Callable[[str], bool]) -> Iterator[str]:
 def _noted(named: set[str]) -> tuple[list[Any], list[Any]]:
     """What is looked at again and again, and all that is looked at in the end."""
     often, all_of_them = [], []
+    often_named = {*named, *_OFTEN}
+    if any(name == "os" or hasattr(sys.modules[name], "os") for name in named):
+        often_named |= _OF_FILES
     for name, module in list(sys.modules.items()):
         if (
             name in ("__main__", "runner", "guard")
@@ -139,7 +145,7 @@ def _noted(named: set[str]) -> tuple[list[Any], list[Any]]:
         found = [(sys.modules, name, module, f"module {name}"), *entries(module)]
         found += settings(module) if name.partition(".")[0] in _TOOLS else []
         all_of_them += found
-        if name in named or name in ("unittest.case", "_pytest.raises", "_pytest.python_api", "_pytest.outcomes"):
+        if name in often_named:
             often += found
     return often, all_of_them
 
@@ -169,7 +175,7 @@ def _judges(
 
     All names are bound here: what is judged may change this module.
     """
-    file_of, is_text, tools, recorded = _file_of, str.startswith, _TOOLS, _RECORDED
+    file_of, is_text, tools, recorded, module = _file_of, str.startswith, _TOOLS, _RECORDED, type(sys)
 
     def foreign(value: Any) -> bool:
         return of_changed(file_of(value))
@@ -178,27 +184,17 @@ def _judges(
         value = space.get(name)
         if dotted in ("module sys", "module builtins") or is_text(dotted, "constant "):
             return True
-        if is_text(dotted, "module "):
-            return not is_text(dotted, "module encodings") and (value is None or foreign_module(value))
-        if value is None:
-            return True
         if dotted.partition(".")[0] in tools:
-            return foreign(value) or not is_text(file_of(value), plugins)
-        if dotted in recorded:
-            return False
-        if fakes_time and is_text(dotted, ("time.", "datetime.")):
+            return value is None or foreign(value) or not is_text(file_of(value), plugins)
+        if dotted in recorded or (fakes_time and is_text(dotted, ("time.", "datetime."))):
             return False
         if is_text(dotted, "builtins.") and name not in _MOCKED:
             return True
-        if is_text(getattr(type(value), "__module__", ""), "unittest.mock"):
+        if value is None or is_text(getattr(type(value), "__module__", ""), "unittest.mock"):
             return not uses_mocks
+        if is_text(dotted, "module "):
+            return type(value) is not module or of_changed(getattr(value, "__file__", None) or "<frozen ")
         return foreign(value) and ".".join(dotted.split(".")[-2:]) not in set_before
-
-    def foreign_module(value: Any) -> bool:
-        place = getattr(value, "__file__", None)
-        if uses_mocks and is_text(getattr(type(value), "__module__", ""), "unittest.mock"):
-            return False
-        return type(value) is not type(sys) or (place is not None and of_changed(place))
 
     return foreign, tampered
 
@@ -308,6 +304,7 @@ def _parsing(
     def parsed() -> Any:
         tree = compile(source, script, "exec", ONLY_AST, dont_inherit=True)
         OF_TREE.update(_of_tree(tree, provided))
+        HELPERS.update(helpers(tree))
         MEANT.update(meant_to_fail(tree))
         SUSPENDED.update(suspended(tree))
         EXITING.update(exits_of(tree))
@@ -359,7 +356,7 @@ def guarded(
     fakes_time = any(word in name.lower() for name in OF_TREE for word in _FAKES_TIME)
     of_changed = _among(by_candidate[0])
     foreign, tampered = _judges(of_changed, uses_mocks(source), fakes_time, plugins, by_candidate[1])
-    surroundings = (surroundings_of(tree, named, main, foreign, source), helping(tree, script, main))
+    surroundings = (surroundings_of(tree, named, main, source), helping(tree, script, main))
     often: list[Any] = []
     failures = [0]
     text = source.decode("utf-8", "replace")
@@ -391,6 +388,6 @@ def guarded(
     look = _looking(tree, script, main, foreign, tampered, surroundings, void)
     given = _tell_pytest(source, script, parsed, complete)
     quick, everything = _noted(named)
-    often[:] = by_kind([*quick, *([] if uses_mocks(source) else constants(tree, named))])
+    often[:] = by_kind([*quick, *([] if uses_mocks(source) else constants(tree, named, source))])
     tree.body = checked(told(tree.body))
     return complete(compile(tree, script, "exec", dont_inherit=True)), last

@@ -35,11 +35,20 @@ def _named(tree: Any) -> Iterator[tuple[str, str, str]]:
                 yield f"{node.module}.{alias.name}", "", ""
 
 
+def among_tests(module: str) -> bool:
+    parts = module.split(".")
+    return not _AMONG_TESTS.isdisjoint(parts) or parts[-1].startswith("test_") or module.endswith("conftest")
+
+
+def helpers(tree: Any) -> set[str]:
+    """Names that the script has of modules among tests."""
+    return {local or module.partition(".")[0] for module, _, local in _named(tree) if among_tests(module)}
+
+
 def _file_of_helper(name: str, script: str) -> str:
     """The file of a module of the tree that is among tests; "" for another."""
     folders = [os.getcwd(), os.path.dirname(script), *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
-    among = not _AMONG_TESTS.isdisjoint(name.split(".")) or name.split(".")[-1].startswith("test_")
-    for folder in filter(None, folders) if among or name.endswith("conftest") else ():
+    for folder in filter(None, folders) if among_tests(name) else ():
         for ending in (".py", os.sep + "__init__.py"):
             path = os.path.join(folder, *name.split(".")) + ending
             if os.path.isfile(path):

@@ -43,6 +43,7 @@ def _of_leaf(value: Any) -> list[list[Any]]:
         letter = _LETTERS[_random(len(_LETTERS)) - 1]
         place = _random(len(value) + 1) - 1
         near = [value + letter, value[:place] + letter + value[place:], letter * (len(value) + 1)]
+        near = [sys.intern(one) for one in near]  # as a name in the script's text is
         return [near, [*near, value[:-1] + "~q"]]
     if kind is bytes:
         alike = [value[:at] + bytes([one ^ _random(3)]) + value[at + 1 :] for at, one in enumerate(value[:8])]

@@ -55,9 +55,7 @@ def _own_constants(tree: Any) -> Iterator[tuple[str, object]]:
             yield name, node.value.value
 
 
-def surroundings_of(
-    tree: Any, named: set[str], main: dict[str, Any], foreign: Callable[[Any], bool], source: bytes
-) -> Callable[[], str]:
+def surroundings_of(tree: Any, named: set[str], main: dict[str, Any], source: bytes) -> Callable[[], str]:
     """What of the script's surroundings is not what it was: its module, the names that it imports, variables.
 
     Where the script itself uses mocks, or sets such variables, it is not asked for.
@@ -67,7 +65,6 @@ def surroundings_of(
     if any(word in source for word in _STARTING):
         variables_of += [name for name in _FOR_CHILDREN if name.encode() not in source]
     planted = _planted() if "re" in named else lambda: False
-    kind = type(sys)
     bound: list[tuple[str, object]] = []
     for node in [] if uses_mocks(source) else tree.body:
         for alias in getattr(node, "names", ()) if type(node).__name__ in ("Import", "ImportFrom") else ():
@@ -91,7 +88,7 @@ def surroundings_of(
             return "the script"
         for name, value in bound:
             now = main.get(name, value)
-            if now is not value and (now.__class__ is kind or foreign(now)):
+            if now is not value:
                 return name
         for name, value in own:
             now = main.get(name, value)
@@ -123,8 +120,18 @@ def _planted() -> Callable[[], bool]:
     return planted
 
 
-def constants(tree: Any, named: set[str]) -> Iterator[tuple[Any, str, object, str]]:
+def _profile(source: bytes) -> Iterator[tuple[Any, str, object, str]]:
+    """Entries of the profile by which hypothesis tries examples, where the script says nothing of profiles."""
+    settings = getattr(sys.modules.get("hypothesis"), "settings", None)
+    profiles, current = getattr(settings, "_profiles", None), getattr(settings, "_current_profile", None)
+    if type(profiles) is dict and current in profiles and b"profile" not in source:
+        yield vars(settings), "_current_profile", current, "constant hypothesis.settings._current_profile"
+        yield profiles, current, profiles[current], "constant hypothesis.settings._profiles"
+
+
+def constants(tree: Any, named: set[str], source: bytes) -> Iterator[tuple[Any, str, object, str]]:
     """Entries of numbers and texts that modules of the script's imports have and nobody sets, but maybe the script."""
+    yield from _profile(source)
     stored = {getattr(one, "attr", "") for one in nodes(tree) if type(getattr(one, "ctx", None)).__name__ == "Store"}
     for module in named & set(_CONSTANT):
         space = vars(sys.modules[module])

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
 _COLLECTOR = ("gc.get_objects", "gc.get_referrers", "gc.get_referents", "sys._current_frames")
 _POINTERS = ("string_at", "wstring_at", "cdata", "cdata/buffer", "addressof", "call_function")
-_WATCHED = frozenset((*_COLLECTOR, *(f"ctypes.{name}" for name in _POINTERS)))
+_NEW_INTERPRETER = "cpython.PyInterpreterState_New"  # in it there is no audit hook
+_WATCHED = frozenset((*_COLLECTOR, _NEW_INTERPRETER, *(f"ctypes.{name}" for name in _POINTERS)))
 _INTO_OTHERS = frozenset((  # functions of libc that open this process to others, or lead into others
     *("prctl", "syscall", "ptrace", "process_vm_readv", "process_vm_writev"),
 ))  # fmt: skip
@@ -94,7 +95,7 @@ def _looking(untrusted: set[str], excused: frozenset[str]) -> Callable[[FrameTyp
 
     `excused`: those that did so before.
     """
-    handing = frozenset(_of_library("inspect.py", "traceback.py", "asyncio/base_tasks.py"))
+    handing = frozenset(_of_library("inspect.py", "traceback.py", "asyncio/base_tasks.py", "dis.py", "string.py"))
     logging = os.path.join(_library, "logging", "__init__.py")
     (inspect, tracebacks), shapes, showing = _of_library("inspect.py", "traceback.py"), _SHAPES, _SHOWING
 
@@ -270,7 +271,7 @@ def watch(
     """
     untrusted, watched, steering, main = set(changed), _WATCHED, _STEERING, sys._getframe(2)
     excused, tracing = before["f"], before["t"]
-    of_before: dict[str, frozenset[str]] = {"gc": before["c"], "ctypes": before["p"], "sys": frozenset()}
+    of_before: dict[str, frozenset[str]] = {"gc": before["c"], "ctypes": before["p"]}
     putting = _PUTTING
     frames, starting, functions, function, kind = _FRAMES, _STARTING, _INTO_OTHERS, _function, type
     leads_to_memory, shown = _to_memory(), _showing(untrusted, excused, main)
@@ -290,7 +291,7 @@ def watch(
         if event == "ctypes.dlsym":
             return arguments[1] in functions and suspicious(caller, of_before["ctypes"])
         if event in watched:
-            return suspicious(caller, of_before[event.partition(".")[0]])
+            return suspicious(caller, of_before.get(event.partition(".")[0], frozenset()))
         if event in steering:  # threads of a coverage tool trace themselves
             return named(caller, tracing) and not (event == "sys.settrace" and restores(caller))
         if event == "object.__setattr__":
