@@ -203,9 +203,9 @@ async def test_what_a_build_may_do(
             assert row[7] == "FFFFFFFF", "only single name servers are reachable besides"
 
 
-async def test_the_options_of_a_builds_containers(
-    sandbox_image: str, tmp_path: Path, client: docker.APIClient, repository: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def made(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+    """What the daemon says of each container that the test has made: others use the same daemon."""
     made: list[dict[str, Any]] = []
     create = docker.APIClient.create_container
 
@@ -215,6 +215,17 @@ async def test_the_options_of_a_builds_containers(
         return answer
 
     monkeypatch.setattr(docker.APIClient, "create_container", watched)
+    return made
+
+
+def left(client: docker.APIClient, made: list[dict[str, Any]]) -> set[str]:
+    """Which of them are still there."""
+    return {one["Id"] for one in client.containers(all=True)} & {one["Id"] for one in made}
+
+
+async def test_the_options_of_a_builds_containers(
+    sandbox_image: str, tmp_path: Path, client: docker.APIClient, repository: str, made: list[dict[str, Any]]
+) -> None:
     await seen(sandbox_image, make_tree(tmp_path / "tree"), setup(UNIQUE), repository, build_memory="300m")
     (host,) = [one["HostConfig"] for one in made if "/opt/troop/build/build.sh" in (one["Config"]["Entrypoint"] or [])]
     wanted = {
@@ -234,11 +245,11 @@ async def test_the_options_of_a_builds_containers(
     assert host["NetworkMode"].startswith("container:")
     (guard,) = [one["HostConfig"] for one in made if one["HostConfig"]["CapAdd"] in (["NET_ADMIN"], ["CAP_NET_ADMIN"])]
     assert guard["ReadonlyRootfs"]
-    assert not client.containers(all=True, filters={"label": "troop=build"})
+    assert not left(client, made)
 
 
 async def test_a_build_that_fails_is_the_repositorys_with_the_end_of_its_log(
-    sandbox_image: str, tmp_path: Path, client: docker.APIClient, repository: str
+    sandbox_image: str, tmp_path: Path, client: docker.APIClient, repository: str, made: list[dict[str, Any]]
 ) -> None:
     source = make_tree(tmp_path / "tree")
     with pytest.raises(BuildFailed) as caught:
@@ -260,7 +271,8 @@ async def test_a_build_that_fails_is_the_repositorys_with_the_end_of_its_log(
     eat = "python3 -c 'kept = [bytearray(b\"x\" * (1 << 22)) for _ in range(1000)]'"
     with pytest.raises(BuildFailed, match="took more memory"):
         await seen(sandbox_image, source, setup(eat), repository, build_memory="100m")
-    assert not client.containers(all=True, filters={"label": "troop=build"})
+    assert made
+    assert not left(client, made)
 
 
 async def test_what_a_layer_lacks_of_the_system_is_installed_once(
