@@ -80,70 +80,15 @@ _FORGE_FILES = {
 }
 _GIT_FILES = {".gitmodules", ".gitattributes", ".lfsconfig", ".mailmap"}
 # What runs on the machine of whoever opens, installs or enters the repository.
-_DEVELOPER_FOLDERS = {
-    ".husky",
-    ".githooks",
-    ".devcontainer",
-    ".vscode",
-    ".idea",
-    ".zed",
-    ".lefthook",
-    ".fleet",
-    ".run",
-    ".helix",
-    ".emacs.d",
-    ".direnv",
-    ".devbox",
-    ".mise",
-    ".cargo",
-    ".bundle",
-    ".yarn",
-    ".mvn",
-    ".ipython",
-    ".jupyter",
-}
 _DEVELOPER_FILES = {
-    ".envrc",
-    ".env",
-    ".npmrc",
-    ".yarnrc",
-    ".yarnrc.yml",
-    ".pnpmfile.cjs",
-    ".pypirc",
-    ".bazelrc",
-    ".gdbinit",
-    ".lldbinit",
-    ".vimrc",
-    ".exrc",
-    ".nvimrc",
-    ".dir-locals.el",
-    ".gitpod.yml",
-    ".devcontainer.json",
     "devcontainer.json",
     "lefthook.yml",
-    ".lefthook.yml",
-    ".tool-versions",
     "mise.toml",
-    ".rtx.toml",
-    ".sdkmanrc",
     "devbox.json",
     "flake.nix",
     "shell.nix",
     "default.nix",
     "pnpmfile.js",
-    ".gemrc",
-    ".nvim.lua",
-    ".buckconfig",
-    ".ycm_extra_conf.py",
-    ".clangd",
-    ".pythonrc",
-    ".pdbrc",
-    ".rprofile",
-    ".renviron",
-    ".irbrc",
-    ".pryrc",
-    ".byebugrc",
-    ".gitconfig",
     "vagrantfile",
     "docker-compose.yml",
     "docker-compose.yaml",
@@ -162,13 +107,9 @@ _DEVELOPER_FILES = {
     "wrangler.json",
     "serverless.yml",
     "amplify.yml",
-    ".mise.toml",
-    ".lintstagedrc",
-    ".huskyrc",
     "action.yml",
     "action.yaml",
     "pip.conf",
-    ".condarc",
 }
 _AGENT_FILES = {
     "agents.md",
@@ -317,14 +258,20 @@ _CHECKER_NAME = re.compile(
     r"|\.?(?:huskyrc|lefthook(?:-local)?|overcommit|simple-git-hooks|lint-staged(?:rc)?|mise(?:\.\w+)?|devfile|devenv|railway"
     r"|samconfig|apprunner|vercel|now|codesandbox|snapcraft|sonar-project|dangerfile|gruntfile|gulpfile|nuget)"
     r"\.(?:ya?ml|json5?|toml|[cm]?[jt]s|nix|config|properties|coffee)"
-    r"|\.(?:bash|zsh|fish|curl|wget|screen|lvim|asdf|terraform|input|ctags|node_repl_|stackblitz|firebase|bazelisk)rc"
-    r"|\.(?:profile|bash_profile|zprofile|zshenv|netrc|ctags|tmux\.conf|watchmanconfig|projectile|local\.vimrc|envrc\.\w+)"
-    r"|bunfig\.toml|\.pnp\.c?js|\.(?:direnvrc|autoenv|hgrc|rspec|pylintrc)|\.crush\.json|(?:site|user)customize\.py|.*\.pth"
-    r"|\.env\.(?!dist|example|sample|template)\w+|crontab|.*\.(?:service|timer)"
-    r"|_(?:netrc|vimrc)|containerfile(?:\..*)?|\.gitpod\.dockerfile|replit\.nix|dotnet-tools\.json|\.platform\.app\.ya?ml"
-    r"|(?:rake|guard|danger|fast|thor|brew|pod|cap|justfile|task)file|\.?justfile|(?:taskfile|\.?ci|pipeline)\.ya?ml"
+    r"|bunfig\.toml|(?:site|user)customize\.py|.*\.pth|crontab|.*\.(?:service|timer|desktop|nuspec|iss|wxs)"
+    r"|[\w-]+\.config\.[cm]?[jt]s|(?:auth|biome|bower|component|captainhook|northflank|caprover|greptile|firebender)\.json"
+    r"|(?:jupyter_\w+_config|ipython_config)\.py|(?:pylint|.*_)rc|postbuild|autorun\.inf|desktop\.ini|chocolatey\w*\.ps1|pipfile"
+    r"|skill\.md|package\.(?:json5|ya?ml)|bugbot\.md|procfile\..*|_(?:netrc|vimrc)|containerfile(?:\..*)?|replit\.nix|dotnet-tools\.json"
+    r"|(?:rake|guard|danger|fast|thor|brew|pod|cap|mint|justfile|task)file|\.?justfile|(?:taskfile|\.?ci|pipeline)\.ya?ml"
 )
-_OTHER_FOLDERS = frozenset(".nvim .vim .atom .idx .codesandbox .coder .upsun .platform fastlane debian".split())
+_OTHER_FOLDERS = frozenset("fastlane debian binder kamal formula".split())
+_HARMLESS = re.compile(
+    r"\.(?:\w+ignore|(?:git)?keep|editorconfig|env[\w.-]*\.(?:dist|example|sample|template)|env\.\w+\.template)"
+)
+_AT_ROOT = re.compile(  # and a few that tools look for in a folder of theirs
+    r"[^/]*\.(?:toml|ya?ml|ini|cfg|conf|hcl|pkl|star|neon|inf|config)|(?:docs?/(?:source/)?)?conf\.py|tasks\.py|start"
+    r"|(?:runtime|apt)\.txt|config/deploy[\w.-]*\.ya?ml|renv/activate\.r|psalm\.xml|rector\.php|gatsby-\w+\.[cm]?[jt]s"
+)
 
 
 def refusal(path: str) -> str:
@@ -343,10 +290,13 @@ def refusal(path: str) -> str:
 
 
 def _is_run_elsewhere(path: str) -> bool:
+    """A hidden file or folder is some tool's, whichever tool comes next; so is a configuration at the root."""
     parts = [part.lower() for part in path.split("/")]
     return (
-        parts[-1] in _DEVELOPER_FILES
-        or not _DEVELOPER_FOLDERS.isdisjoint(parts)
+        any(part.startswith(".") for part in parts[:-1])
+        or (parts[-1].startswith(".") and _HARMLESS.fullmatch(parts[-1]) is None)
+        or _AT_ROOT.fullmatch(path.lower()) is not None
+        or parts[-1] in _DEVELOPER_FILES
         or not _OTHER_FOLDERS.isdisjoint(parts[:-1])
         or _CHECKER_NAME.fullmatch(parts[-1]) is not None
     )

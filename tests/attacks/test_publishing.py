@@ -18,6 +18,14 @@ from tests.github.server import GitHubServer
         *(".appveyor.yml", ".drone.yml", ".husky/pre-commit", "web/.husky/pre-push", ".envrc", ".npmrc", "a/.npmrc"),
         *(".vscode/tasks.json", ".devcontainer/devcontainer.json", "action.yml", "tools/action.yaml", ".Husky/x"),
         *(".kiro/steering.md", "AGENT.md", ".junie/guidelines.md", ".cirrus.yml", ".woodpecker/a.yml"),
+        *(
+            ".of-a-tool-of-2027/hooks/x",
+            "web/.newtoolrc",
+            ".config/mise/config.toml",
+            ".git-hooks/pre-commit",
+            "x.toml",
+        ),
+        *("SKILL.md", "pkg/.php-cs-fixer.php", "atlantis.yaml", "docs/conf.py", "next.config.ts", "Procfile.dev"),
         *("bunfig.toml", "sitecustomize.py", "lib/x.pth", ".pnp.cjs", ".env.local", ".pylintrc", ".rspec", "x.service"),
     ],
 )
@@ -26,7 +34,21 @@ def test_attack_16_what_runs_elsewhere_is_refused_or_flagged(path: str):
     assert len(judgement.refused + judgement.flagged) == 1
 
 
-@pytest.mark.parametrize("path", ["src/action.py", "docs/envrc.md", "vscode/tasks.json", "husky.py", ".env.example"])
+@pytest.mark.parametrize(
+    "path",
+    [
+        *("src/action.py", "docs/envrc.md", "vscode/tasks.json", "husky.py", ".env.example", ".prettierignore"),
+        *(
+            "src/tasks.py",
+            "pkg/conf.py",
+            "src/data.toml",
+            "tests/data/a.yaml",
+            "pkg/.gitkeep",
+            ".editorconfig",
+            "x.json",
+        ),
+    ],
+)
 def test_other_files_are_not(path: str):
     assert judge(patch({path: "x\n"})) == judge(patch({"a.py": "x\n"}))
 

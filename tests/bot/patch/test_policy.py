@@ -211,7 +211,7 @@ def test_what_runs_on_other_machines_is_flagged(path: str) -> None:
         "src/workspace.ts",
         "src/targets.rs",
         "build/x.py",
-        "policy.yml",
+        "src/policy.yml",
         "src/package.py",
         "legit.git.py",
         ".gitignore",
