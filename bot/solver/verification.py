@@ -14,6 +14,7 @@ from bot.repo_config import FILE_NAME, RepoConfig, honour
 from bot.retrieval.source_files import find_tests
 from bot.sandbox import open_sandbox
 from bot.sandbox.build import Plan
+from bot.sanitize import REDACTED
 from bot.settings import Settings
 from bot.solver.ballot import Count, count
 from bot.solver.harness import Harness
@@ -58,7 +59,7 @@ async def verify(
         settings.sandbox, root, config=config, plan=plan, venv_of=venv_of, notice=audience.notice
     )
     try:
-        for words in other_environment(bundle.environment, sandbox.environment):
+        for words in (*other_environment(bundle.environment, sandbox.environment), *redacted_tests(bundle)):
             audience.notice(words)
         solver, commands = solver_settings(settings.solver, config), own_test_commands(checkout, config, recipe)
         timeout = bundle.environment.test_timeout or solver.test_timeout
@@ -101,6 +102,14 @@ def other_environment(claimed: Environment, here: Environment) -> tuple[str, ...
     elif claimed.steps != here.steps:
         found.append("other commands make the image for the tests here than did then")
     return tuple(found)
+
+
+def redacted_tests(bundle: Bundle) -> tuple[str, ...]:
+    """Which tests are not the ones that ran, in words: a bundle has no credentials, nor what looks like one."""
+    held = [f"T{number}" for number, test in enumerate(bundle.verdict.ballot.tests, 1) if REDACTED in test.text]
+    if not held:
+        return ()
+    return (f"what looks like a credential was taken out of {', '.join(held)}, which may end otherwise here",)
 
 
 class _Again:

@@ -13,6 +13,7 @@ from bot.cli.main import cli
 from bot.errors import BundleError
 from bot.publish.bundle import MAX_BYTES, read, written
 from bot.records import Environment, Report, TestConfig
+from bot.solver.verification import redacted_tests
 from tests.bot.sample import report
 from tests.github.repository import run_git
 
@@ -69,7 +70,12 @@ def test_secrets_are_not_in_it() -> None:
     leaky = made().model_copy(update={"verdict": made().verdict.model_copy(update={"ballot": told})})
     text = written(leaky, ("hunter2-hunter2",))
     assert "hunter2" not in text
-    assert read(text.encode()).verdict.ballot.tests[0].text == "key = '[redacted]'"
+    bundle = read(text.encode())
+    assert bundle.verdict.ballot.tests[0].text == "key = '[redacted]'"
+    assert [words.split(",")[0] for words in redacted_tests(bundle)] == [
+        "what looks like a credential was taken out of T1"
+    ]
+    assert redacted_tests(read(written(made(), ()).encode())) == ()
 
 
 CHANGE = "verdict__ballot__candidates__0__patch__changes__0"
