@@ -11,6 +11,7 @@ from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
 from bot.records import NOT_WRITTEN, Command, CommandName, Record
+from bot.sanitize import clean
 from bot.webhook.slash_command import MAX_COMMENT, blocks, command_of, parse, written_after
 
 _COMMANDS = frozenset(CommandName) - NOT_WRITTEN
@@ -27,7 +28,23 @@ class Mention(Record):
 
 
 def find(body: str, login: str) -> Mention | None:
-    """The first mention that begins a line, else one within a line, else None. `login`: without `[bot]`."""
+    """The first mention that begins a line, else one within a line, else None; one that GitHub shows.
+
+    `login`: without `[bot]`.
+    """
+    body = body[:MAX_COMMENT]
+    found = _find(body, login)
+    if found is not None and (shown := clean(body).text) != body:
+        seen = _find(shown, login)
+        return found if seen is not None and _name(seen) == _name(found) else None
+    return found
+
+
+def _name(found: Mention) -> tuple[bool, CommandName | None]:
+    return found.addressed, found.command.name if found.command else None
+
+
+def _find(body: str, login: str) -> Mention | None:
     name = rf"@(?ai:{re.escape(login)}(?:\[bot\])?)"
     # More strictly than GitHub: what only looks like the login, or an address, is none.
     within = re.compile(rf"(?<![^\s(\"']){name}(?=[\s,:;!?)\"']|\.(?:\s|$)|$)")
@@ -35,7 +52,6 @@ def find(body: str, login: str) -> Mention | None:
     begins = re.compile(rf"^[ \t]*{name}{ends}")
     written_begins = re.compile(rf"^[ \t]*[*_]{{0,3}}{name}[*_]{{0,3}}{ends}", re.MULTILINE)
     written = f"@{login}".lower()
-    body = body[:MAX_COMMENT]
     if written not in body.lower():
         return None
     in_passing = None

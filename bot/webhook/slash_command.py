@@ -12,6 +12,7 @@ from markdown_it.token import Token
 
 from bot.records import NOT_WRITTEN, Command, CommandName, Option
 from bot.repo_config import is_base
+from bot.sanitize import clean
 
 MAX_MISREAD = 100  # characters of what is no command that are kept for the answer
 MAX_WORDS = 8_000  # characters of what a fix is asked to do otherwise
@@ -34,9 +35,18 @@ _inline = MarkdownIt("commonmark", {"html": True})
 def parse(body: str) -> Command | None:
     """The first command of a comment; `help` for unknown words, which it keeps; None where there is no command.
 
-    A comment is one wish and has one answer: how many commands follow is said in it.
+    A comment is one wish and has one answer: how many commands follow is said in it. A command that GitHub does not
+    show, in a footnote that nothing refers to, say, is none.
     """
     body = body[:MAX_COMMENT]
+    command = _parse(body)
+    if command is not None and (shown := clean(body).text) != body:
+        seen = _parse(shown)
+        return command if seen is not None and seen.name is command.name else None
+    return command
+
+
+def _parse(body: str) -> Command | None:
     if not _LINE.search(body):
         return None
     tokens = blocks.parse(body)

@@ -4,6 +4,8 @@ import pytest
 
 from bot.sanitize import clean, clean_issue
 from bot.sanitize.clean import Cleaned
+from bot.webhook.mention import find
+from bot.webhook.slash_command import parse
 from tests.growth import grows_evenly
 
 DIAGRAM = "what a diagram does not draw"
@@ -191,6 +193,28 @@ def test_attack_39_what_may_be_honest_is_kept_and_flagged(text: str, flag: str) 
 )
 def test_what_people_see_is_kept(text: str) -> None:
     assert clean(text) == clean(text).model_copy(update={"text": text, "flags": ()})
+
+
+HIDES = [
+    "x\n\n[^1]: a\n{}",
+    "a <template>\n{}\n</template>",
+    "a <svg>\n{}\n</svg>",
+    "a <picture>\n{}\n</picture>",
+    "a <video>\n{}\n</video>",
+    "<sup><sup><sup><sup>\n\n{}",
+]
+
+
+@pytest.mark.parametrize("around", HIDES)
+def test_attack_10_a_command_that_nobody_sees_is_none(around: str) -> None:
+    assert parse(around.format("/troop stop")) is None
+    assert find(around.format("@troop stop"), "troop") is None
+
+
+@pytest.mark.parametrize("around", ["x[^1]\n\n[^1]: a\n{}", "<details>\n\n{}\n\n</details>", "<!-- x -->\n\n{}"])
+def test_a_command_that_people_see_is_one(around: str) -> None:
+    assert parse(around.format("/troop stop")) is not None
+    assert find(around.format("@troop stop"), "troop") is not None
 
 
 def test_a_title_is_no_markdown() -> None:
