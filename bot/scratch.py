@@ -14,7 +14,9 @@ from pathlib import Path
 
 PREFIX = "troop-sandbox-"
 _UNLOCKED = ("troop-git-", "troop-index-")
+_LOCK = "lock"
 _OLD = 86_400.0  # seconds; no run takes as long
+_UNLOCKED_SECONDS = 600.0  # after which a folder without a lock is no one's: it is made, and goes last, within far less
 
 
 class ScratchFolder:
@@ -25,7 +27,7 @@ class ScratchFolder:
         sweep(Path(tempfile.gettempdir()))
         while True:
             self.path = Path(tempfile.mkdtemp(prefix=PREFIX))
-            self._lock: int | None = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            self._lock: int | None = os.open(self.path / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             fcntl.flock(self._lock, fcntl.LOCK_EX)
             if os.fstat(self._lock).st_nlink:  # else another process removed it before we had the lock
                 return
@@ -39,7 +41,7 @@ class ScratchFolder:
 
     def close(self) -> None:
         """Remove it. Safe to call twice, never raises."""
-        remove_tree(self.path)
+        _remove(self.path)
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
@@ -60,20 +62,31 @@ def sweep(parent: Path, control_groups: Path = Path("/sys/fs/cgroup")) -> int:
     swept = _sweep_unlocked(parent)
     for folder in parent.glob(f"{PREFIX}*"):
         with contextlib.suppress(OSError):
-            if folder.is_symlink() or folder.stat().st_uid != os.geteuid():
+            if folder.is_symlink() or folder.stat().st_uid != os.geteuid() or not _remove_left(folder):
                 continue
-            lock = os.open(folder / "lock", os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # fails while the owner lives
-                remove_tree(folder)
-                swept += 1
-            finally:
-                os.close(lock)
+            swept += 1
             for pattern in (f"{folder.name}-*", f"memory/{folder.name}-*", f"pids/{folder.name}-*"):
                 for group in control_groups.glob(pattern):
                     with contextlib.suppress(OSError):
                         os.rmdir(group)
     return swept
+
+
+def _remove_left(folder: Path) -> bool:
+    """Remove a folder whose owner is gone; False where it lives. Raises `OSError`."""
+    try:
+        lock = os.open(folder / _LOCK, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except FileNotFoundError:  # the owner was killed as it made the folder, or as it removed it
+        left = time.time() - folder.stat().st_mtime > _UNLOCKED_SECONDS
+        if left:
+            remove_tree(folder)
+        return left
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # fails while the owner lives
+        _remove(folder)
+    finally:
+        os.close(lock)
+    return True
 
 
 def _sweep_unlocked(parent: Path) -> int:
@@ -87,6 +100,16 @@ def _sweep_unlocked(parent: Path) -> int:
                     remove_tree(folder)
                     swept += 1
     return swept
+
+
+def _remove(folder: Path) -> None:
+    """As `remove_tree`; the lock goes last, so that what a killed removal leaves is found by the next start."""
+    with contextlib.suppress(OSError):
+        os.chmod(folder, 0o700)
+        for name in os.listdir(folder):
+            if name != _LOCK:
+                remove_tree(folder / name)
+    remove_tree(folder)
 
 
 def remove_tree(path: Path) -> None:

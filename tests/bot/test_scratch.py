@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+import bot.scratch
 from bot.scratch import ScratchFolder, remove_tree, sweep
 
 
@@ -35,6 +36,32 @@ def test_what_a_killed_process_left_is_swept_and_what_lives_is_not(
     alive.close()
     alive.close()
     assert not alive.path.exists()
+
+
+def test_what_a_killed_removal_left_is_swept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Eight such folders lay on a machine for days: the lock had gone first."""
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    scratch = ScratchFolder()
+    for name in ("a", "z"):
+        (scratch.path / name / "in").mkdir(parents=True)
+    whole = bot.scratch.remove_tree
+
+    def killed(path: Path) -> None:
+        if path.name == "z":
+            raise KeyboardInterrupt
+        whole(path)
+
+    monkeypatch.setattr("bot.scratch.remove_tree", killed)
+    with pytest.raises(KeyboardInterrupt):
+        scratch.close()
+    monkeypatch.undo()
+    assert (scratch.path / "lock").exists()
+    os.close(scratch._lock)
+    for name in ("troop-sandbox-old", "troop-sandbox-new"):
+        (tmp_path / name / "base").mkdir(parents=True)
+    os.utime(tmp_path / "troop-sandbox-old", (1, 1))
+    assert sweep(tmp_path, tmp_path / "groups") == 2
+    assert [path.name for path in tmp_path.iterdir()] == ["troop-sandbox-new"]
 
 
 def test_what_earlier_versions_left_is_swept_once_it_is_old(tmp_path: Path) -> None:
