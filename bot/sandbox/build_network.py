@@ -15,7 +15,7 @@ from collections.abc import Sequence
 
 import docker
 
-from bot.errors import SandboxUnavailable
+from bot.errors import SandboxError, SandboxUnavailable
 from bot.sandbox import docker_engine
 from bot.settings import SandboxSettings
 
@@ -124,6 +124,8 @@ _UNICAST, _UNREACHABLE = 1, 7
 _DESTINATION, _DEVICE, _GATEWAY = 1, 4, 5
 _ONLINK = 4
 
+_TRIES = 5  # to be told what a command printed
+
 
 class BuildNetwork:
     """What containers of one build join: `mode` is theirs."""
@@ -171,10 +173,8 @@ class BuildNetwork:
         if not gateway:
             raise SandboxUnavailable("the Docker network `bridge` has no gateway, so builds have no network")
         subnet = str(ipaddress.IPv4Network(f"{address}/{length}", strict=False))
-        asked = self._client.exec_create(self._holder, ["cat", "/sys/class/net/eth0/ifindex", "/etc/resolv.conf"])
-        told = self._client.exec_start(asked["Id"]).decode("utf-8", "replace")
-        index = int(told.split("\n", 1)[0])
-        servers = re.findall(r"^[ \t]*nameserver[ \t]+(\d+\.\d+\.\d+\.\d+)\s*$", told, re.MULTILINE)
+        index, resolvers = self._seen_inside()
+        servers = re.findall(r"^[ \t]*nameserver[ \t]+(\d+\.\d+\.\d+\.\d+)\s*$", resolvers, re.MULTILINE)
         wanted = routes(subnet, [*servers, *settings.build_allowed_networks])
         guard = self._client.create_container(
             image_id,
@@ -204,6 +204,16 @@ class BuildNetwork:
                 "python3 or ip in the image, and a runtime that lets routes be changed; "
                 "TROOP_SANDBOX_BUILD_NETWORK=open builds without the block, TROOP_SANDBOX_BUILD=never builds nothing"
             )
+
+    def _seen_inside(self) -> tuple[int, str]:
+        """The index of eth0, and resolv.conf. A busy daemon may lose what a command printed."""
+        for _ in range(_TRIES):
+            asked = self._client.exec_create(self._holder, ["cat", "/sys/class/net/eth0/ifindex", "/etc/resolv.conf"])
+            told = self._client.exec_start(asked["Id"]).decode("utf-8", "replace")
+            index, _, resolvers = told.partition("\n")
+            if index.isdigit():
+                return int(index), resolvers
+        raise SandboxError("the Docker daemon does not tell what network a build has; it may be busy")
 
     def close(self) -> None:
         """Never raises."""

@@ -18,6 +18,7 @@ from bot.records import Build
 from bot.repo_config import RepoConfig
 from bot.sandbox import build, containers, docker_engine, images, owner
 from bot.sandbox.build import Plan, cleaned, given_secrets
+from bot.sandbox.build_network import BuildNetwork
 from bot.sandbox.pool import DockerSandbox
 from bot.settings import SandboxSettings
 from tests.bot.sandbox.behaviour import LONG, command, make_tree, running
@@ -381,6 +382,18 @@ async def test_attack_34_a_build_that_removes_what_every_job_needs_is_the_reposi
 ) -> None:
     with pytest.raises(BuildFailed, match=r"build leaves can't be tested: .* timeout"):
         await seen(sandbox_image, make_tree(tmp_path / "tree"), setup("rm /usr/bin/timeout"), repository)
+
+
+def test_a_daemon_that_loses_what_a_command_printed_is_asked_again(
+    sandbox_image: str, client: docker.APIClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = (client, sandbox_image, settings(sandbox_image), docker_engine.labels("build", 600))
+    whole, lost = client.exec_start, [b""]
+    monkeypatch.setattr(client, "exec_start", lambda name: lost.pop() if lost else whole(name))
+    BuildNetwork(*given).close()
+    monkeypatch.setattr(client, "exec_start", lambda name: b"")
+    with pytest.raises(SandboxError, match="it may be busy"):
+        BuildNetwork(*given)
 
 
 def begun(told: list[str]) -> list[str]:
