@@ -108,13 +108,20 @@ def broken_tests(own: OwnTestsReport | None, candidate: int, paths: Collection[s
 
 
 def mended(own: OwnTestsReport | None, candidate: int) -> tuple[str, ...]:
-    """The repository's tests that failed on the base commit and pass on the candidate, where the runner names both."""
+    """The repository's tests that failed on the base commit and pass on the candidate.
+
+    Of a runner that proves nothing, and may name tests that pass otherwise or not at all, those that it does not name
+    again, if as many tests ran.
+    """
     after = own.on(candidate) if own is not None else None
     base = own.base_of(candidate) if own is not None else None
     if base is None or after is None or not base.failures:
         return ()
-    passed = set(after.passed) - set(after.flaky)
-    return tuple(name for name in base.failures if name in passed)[:MOST]
+    gone = set(after.passed)
+    whole = after.failures is not None and after.count is not None and not after.stopped
+    if whole and not (base.proved or _cut_short(base, after) or _left_out(base, after)):
+        gone |= set(base.failures) - set(after.failures or ())
+    return tuple(name for name in base.failures if name in gone and name not in after.flaky)[:MOST]
 
 
 def _worse(base: OwnTests, after: OwnTests) -> bool:

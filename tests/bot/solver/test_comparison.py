@@ -81,6 +81,31 @@ def test_what_failed_before_and_passes_is_mended() -> None:
     assert mended(None, 0) == mended(OwnTestsReport(command=("make", "test"), base=base), 0) == ()
 
 
+DOTS = "  {} passing (9ms)\n  {} failing\n\n  1) isLatLong\n       should validate:\n     Error: boo\n"
+
+
+@pytest.mark.parametrize(
+    ("after", "expected"),
+    [
+        (exited(0, "  3 passing (9ms)\n"), ("isLatLong should validate",)),
+        (exited(0, "  2 passing (9ms)\n  1 pending\n"), ()),
+        (exited(1, DOTS.format(2, 1)), ()),
+        (exited(1, "boo"), ()),
+        (Execution(ending=Ending.TIMED_OUT, output="  3 passing (9ms)\n"), ()),
+        (Execution(ending=Ending.UNAVAILABLE, exit_code=127, output="  3 passing (9ms)\n"), ()),
+    ],
+    ids=["passes", "is skipped", "still fails", "nothing ran", "stopped", "not run"],
+)
+def test_where_passing_tests_have_no_names_those_are_mended_that_are_named_no_more(
+    after: Execution, expected: tuple[str, ...]
+) -> None:
+    base = told(exited(1, DOTS.format(2, 1)))
+    report = OwnTestsReport(command=("npm", "test"), base=base, candidates=((0, told(after)),))
+    assert base.failures
+    assert not base.passed
+    assert mended(report, 0) == expected
+
+
 def test_of_the_changed_file_what_passed_before_counts_and_how_it_is_written_does_not() -> None:
     names = (
         "a.py::a.half",
