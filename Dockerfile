@@ -56,7 +56,7 @@ CMD ["serve", "--host", "0.0.0.0"]
 # -- engine: with PyTorch's CPU build, or --build-arg TORCH=cuda with PyPI's, gigabytes larger
 FROM libraries-bot AS libraries-engine
 ARG TORCH=cpu
-# `cluster`: with Ray, for --replicas.
+# `cluster`: with Ray, for --replicas. `recurrent`: with kernels for layers with a state, on a GPU.
 ARG LOCKS=
 RUN python3 deploy/install.py --venv /opt/troop --torch "$TORCH" --compile run $LOCKS
 

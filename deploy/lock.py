@@ -9,8 +9,9 @@ then split, so that nobody downloads what they don't need:
 
 - `run.txt`: what the command needs, with the extras `postgres` and `gpu`; all but torch.
 - `bot.txt`: what of it the GitHub side and the solver need, without the engine: the image `bot`.
-- `dev.txt`: what every other extra but `bench` adds to it.
+- `dev.txt`: what every other extra but `bench` and `recurrent` adds to it.
 - `cluster.txt`: what the extra of that name adds to run.txt; dev.txt has it, too.
+- `recurrent.txt`: the same of kernels that run on a GPU alone.
 - `build.txt`, `bench.txt`: the tools that build llama.cpp, and llama.cpp.
 - `torch.txt`: torch as PyPI has it, with the CUDA libraries that it demands on Linux.
 - `torch-cpu.txt`: the CPU builds of the same torch, from PyTorch's own index.
@@ -99,17 +100,18 @@ def lock_all(folder: Path, upgrade: bool) -> dict[str, str]:
     bot = part("\n".join(without_engine()))
     run = {name: text for name, text in part(project(*RUN_EXTRAS) + torch).items() if not CUDA.match(name)}
     build = part("\n".join(BUILD_TOOLS))
-    extras = [name for name in optional_extras() if name != "bench"]
+    extras = [name for name in optional_extras() if name not in ("bench", "recurrent")]
     dev = {name: text for name, text in part(project(*extras)).items() if name not in run and not is_torch(name)}
-    bench, cluster = (
+    bench, cluster, recurrent = (
         {name: text for name, text in part(project(extra)).items() if name not in run and not CUDA.match(name)}
-        for extra in ("bench", "cluster")
+        for extra in ("bench", "cluster", "recurrent")
     )
     parts = {
         "run.txt": run,
         "bot.txt": bot,
         "dev.txt": dev,
         "cluster.txt": cluster,
+        "recurrent.txt": recurrent,
         "build.txt": build,
         "bench.txt": bench,
         "torch.txt": {name: text for name, text in with_torch.items() if CUDA.match(name)},

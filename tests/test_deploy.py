@@ -112,6 +112,7 @@ def test_every_target_is_a_stage_that_is_not_root() -> None:
     assert targets == {"bot", "engine"}
     for name, kind in (("engine-cpu", "cpu"), ("engine-cuda", "cuda")):
         assert SERVICES[name]["build"]["args"]["TORCH"] == kind
+    assert SERVICES["engine-cuda"]["build"]["args"]["LOCKS"] == "recurrent"
     install = 'RUN python3 deploy/install.py --venv /opt/troop --torch "$TORCH" --compile run $LOCKS\n'
     assert "ARG TORCH=cpu\n" in STAGES["libraries-engine"][1]
     assert f"ARG LOCKS=\n{install}" in STAGES["libraries-engine"][1]

@@ -18,7 +18,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 EXTRAS: dict[str, list[str]] = PROJECT["optional-dependencies"]
 LOCKS = {path.stem: lock.blocks(path.read_text()) for path in sorted(lock.LOCKS.glob("*.txt"))}
 # The others: run.txt, torch.txt and dev.txt.
-OF_EXTRA = {"bench": ["run", "torch", "bench"], "gpu": ["run", "torch"], "cluster": ["run", "torch", "cluster"]}
+OF_EXTRA = {"gpu": ["run", "torch"]} | {name: ["run", "torch", name] for name in ("bench", "cluster", "recurrent")}
 
 
 def versions(*names: str) -> dict[str, set[str]]:

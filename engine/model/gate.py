@@ -43,7 +43,7 @@ from engine.model.positions import at_positions
 from engine.model.quantized_linear import quantized_linears
 from engine.model.rotary import RotaryError, can_put_off, putting_off
 from engine.model.shards import alone
-from engine.model.state_trials import HollowStates, TrialStates
+from engine.model.state_trials import HollowStates, TrialStates, try_packages
 from engine.model.states import StateShape, keep_states_apart, keeping
 from engine.model.upcast import float32_weights
 from kernels.tree_attention.reach import Reach
@@ -167,6 +167,8 @@ def _try_numbers(
         _check_function(_in_float32(inner, lambda: run(NAME)), reference, inner.config)
     inner.set_attn_implementation(NAME)
     _in_float32(inner, lambda: _try_packed(inner, vocabulary, reaches))
+    if tokens.is_cuda:
+        try_packages(keep_states_apart(inner), dtype, lambda: run(NAME))
     merge_linears(inner)
     with alone():
         fuse(inner)

@@ -1,14 +1,23 @@
-"""Recurrent layers in the gate's runs: what they keep, and whether they go on where a text ended."""
+"""Recurrent layers in the gate's runs: what they keep, whether they go on where a text ended, and whether functions of
+other packages compute them, too.
+"""
 
+import logging
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from engine.errors import UnsupportedModelError
-from engine.model.states import Call, Key, Recurrent, StateCache, StateShape, joined, mapped
+from engine.errors import UnsupportedModelError, one_line
+from engine.model.packages import DISTRIBUTIONS, Either
+from engine.model.states import Call, Key, Recurrent, StateCache, StateShape, joined, keeping, mapped
+
+# Largest error, in standard deviations, of a layer that packages compute: in float32, and where numbers are rounded to
+# 16 bits. One that does not go on where a text ended errs by about one.
+AGREED, ROUNDED = {torch.float32: 0.02}, 0.3
+_log = logging.getLogger(__name__)
 
 
 class TrialStates:
@@ -78,6 +87,57 @@ def _error(found: Any, whole: Any) -> float:
     if isinstance(whole, tuple):
         return max(_error(one, other) for one, other in zip(found, whole, strict=True))
     return 0.0
+
+
+class PackageTrial:
+    """Recurrent layers computed in torch, and then by other packages' functions, which are taken where they agree."""
+
+    def __init__(self, error: float) -> None:
+        """`error`: in standard deviations, up to which two results agree."""
+        self.refused: dict[str, str] = {}  # of the packages of a layer's functions, why they are not taken
+        self._error = error
+
+    def mix(self, layer: Recurrent, call: Call) -> Any:
+        """See `StateContext`. A whole text, and the same by parts."""
+        device = next(x.device for x in call.arguments.values() if isinstance(x, Tensor))
+        rows = torch.arange(call.rows, device=device)[None]
+        whole = layer.advance(call, rows, StateCache(), True)
+        packages = _names(each for each in layer.functions if each.installed)
+        if not packages or packages in self.refused:
+            return whole
+        layer.by_packages = True
+        try:
+            again = layer.advance(call, rows, StateCache(), True)
+            worst = max(_error(again, whole), _error(_by_parts(layer, call, rows), whole))
+            why = "" if worst < self._error else f"they err by {worst:.2g} standard deviations"
+        except Exception as error:  # code of any package
+            why = f"{type(error).__name__}: {one_line(error)}"
+        if why:
+            layer.by_packages = False
+            self.refused[packages] = why
+        return whole
+
+
+def _names(functions: Iterable[Either]) -> str:
+    """The packages that may compute them, as people install them."""
+    return " ".join(sorted({DISTRIBUTIONS.get(each.package, each.package) for each in functions}))
+
+
+def try_packages(layers: Sequence[Recurrent], dtype: torch.dtype, run: Callable[[], Any]) -> None:
+    """Let installed packages compute layers where they agree with torch; tell where they do not, and what is missing.
+
+    Args:
+        layers: of the model that `run` passes a text of hundreds of tokens through.
+        dtype: in which it computes.
+        run: inside of `engine.model.attention.attending`.
+    """
+    trial = PackageTrial(AGREED.get(dtype, ROUNDED))
+    with keeping(trial):
+        run()
+    for packages, why in trial.refused.items():
+        _log.warning("layers with a state are computed in torch, not by %s: %s", packages, why)
+    if missing := _names(each for layer in layers for each in layer.functions if not each.installed):
+        _log.warning("layers with a state are computed in torch, in part: faster may be: pip install %s", missing)
 
 
 class HollowStates:

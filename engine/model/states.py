@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from engine.errors import UnsupportedModelError
 from engine.model.code import leave_read_weights, names_any, numbered
 from engine.model.memory import zeros
+from engine.model.packages import by_packages, keep_both
 
 _UPDATES = frozenset({"update_conv_state", "update_recurrent_state", "set_linear_cache"})
 _CACHES = ("cache", "cache_params", "past_key_values", "past_key_value")
@@ -157,6 +158,8 @@ class Recurrent:
         self._signature = inspect.signature(module.forward)
         self.cache = next(name for name in _CACHES if name in self._signature.parameters)
         self.by_parts = True  # goes on with several tokens at once; else token by token
+        self.by_packages = False  # computed by other packages' functions, see `engine.model.packages`
+        self.functions = keep_both(module)
         leave_read_weights(module)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
@@ -172,7 +175,8 @@ class Recurrent:
     def advance(self, call: Call, rows: Tensor, cache: StateCache, begins: bool) -> Any:
         """Outputs `[texts, length, ...]` of some rows `[texts, length]`; the cache holds their states afterwards."""
         if begins or self.by_parts or rows.shape[1] == 1:
-            found = call.run(lambda x: x[0, rows], cache)
+            with by_packages(self.by_packages):
+                found = call.run(lambda x: x[0, rows], cache)
             kept = {id(state) for state in cache.states.values()}  # some layers return their state, too
             return mapped(found, lambda x: None if id(x) in kept else x)
         parts = [self.advance(call, rows[:, at : at + 1], cache, False) for at in range(rows.shape[1])]

@@ -45,12 +45,12 @@ Limits that the tables do not show:
 - Latent attention (DeepSeek, Kimi K2, GLM-4.7-Flash, Mistral 4, MiniCPM 3) caches latents alone, and all heads attend
   over them. Each process of `--tensor-parallel` has them whole.
 - Layers with a recurrent state (linear attention, state spaces, short convolutions) are computed by `transformers`' own
-  code, with the kernels of flash-linear-attention, causal-conv1d and mamba-ssm where those are installed. A prompt goes
-  on only from a snapshot of the state: behind an earlier prompt, where prompts branched, or after as many tokens as
-  have keys and values of a snapshot's size. Guessed tokens that were right are computed a second time.
-  `--batch-invariant` computes a prompt token by token there, and guesses nothing. A checkpoint of the Mamba 2 kind with
-  time steps below its `time_step_min` is refused where `transformers` itself computes single tokens otherwise than
-  texts (Nemotron-H, Zamba 2).
+  code: in torch, and on a GPU by the kernels of flash-linear-attention (extra `recurrent`), causal-conv1d and mamba-ssm
+  where those are installed and agree with torch at load; the log says which. A prompt goes on only from a snapshot of
+  the state: behind an earlier prompt, where prompts branched, or after as many tokens as have keys and values of a
+  snapshot's size. Guessed tokens that were right are computed a second time. `--batch-invariant` computes a prompt
+  token by token there, and guesses nothing. A checkpoint of the Mamba 2 kind with time steps below its `time_step_min`
+  is refused where `transformers` itself computes single tokens otherwise than texts (Nemotron-H, Zamba 2).
 - `--tensor-parallel` goes by the plans of `transformers`. Of experts each process has some of the features of each;
   layers with a recurrent state, their states, and attention that a plan does not split (Granite MoE, OLMoE) are whole
   in each. Refused are plans that split the embedding alone (Bamba, Falcon-H1, LFM2), kinds without a
