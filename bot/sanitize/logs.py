@@ -9,7 +9,7 @@ import structlog
 from structlog.typing import EventDict
 
 from bot.sanitize.characters import visible
-from bot.sanitize.redact import plain_forms, redact
+from bot.sanitize.redact import plain_forms, redact, redact_strings
 from bot.settings import Settings
 
 
@@ -62,7 +62,7 @@ def json_formatter(secrets: Sequence[str]) -> logging.Formatter:
 
     def redacted(_logger: Any, _method: str, event: EventDict) -> EventDict:
         # Before it is JSON, in which a key of several lines looks different.
-        return {name: redact(value, secrets) if isinstance(value, str) else value for name, value in event.items()}
+        return {name: redact_strings(value, secrets) for name, value in event.items()}
 
     return structlog.stdlib.ProcessorFormatter(
         foreign_pre_chain=[

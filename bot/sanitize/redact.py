@@ -172,7 +172,8 @@ def plain_forms(secret: str) -> set[str]:
     forms = set()
     for part in _parts(secret):
         raw = part.encode()
-        forms |= {part, quote(part), quote(part, safe=""), raw.hex(), raw.hex().upper()}
+        percent = "".join(f"%{byte:02x}" for byte in raw)
+        forms |= {part, quote(part), quote(part, safe=""), percent, percent.upper(), raw.hex(), raw.hex().upper()}
         forms |= set(_base64_forms(raw))
     return forms
 

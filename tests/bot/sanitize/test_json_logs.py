@@ -37,6 +37,12 @@ def test_a_line_has_what_is_bound(lines: io.StringIO) -> None:
     assert not {"run", "delivery"} & set(second)
 
 
+def test_attack_35_no_secret_is_told_in_what_is_bound(lines: io.StringIO) -> None:
+    with bound_contextvars(run=["the-secret", {"key": "the-secret"}], delivery="the-secret"):
+        log.info("x")
+    assert "the-secret" not in lines.getvalue()
+
+
 def test_an_exception_is_one_line_and_no_secret_is_told(lines: io.StringIO) -> None:
     try:
         raise ValueError(f"the-secret and {KEY}")

@@ -47,7 +47,14 @@ def test_records_arguments_and_tracebacks_are_redacted() -> None:
 
 
 @pytest.mark.parametrize(
-    "form", ["a known+secret", "a%20known%2Bsecret", b"a known+secret".hex(), "eGEga25vd24rc2VjcmV0"]
+    "form",
+    [
+        "a known+secret",
+        "%61%20%6b%6e%6f%77%6e%2b%73%65%63%72%65%74",
+        "a%20known%2Bsecret",
+        b"a known+secret".hex(),
+        "eGEga25vd24rc2VjcmV0",
+    ],
 )
 def test_encoded_secrets_are_redacted_in_logs_too(form: str) -> None:
     formatter = RedactingFormatter(logging.Formatter(), ["a known+secret"])
