@@ -14,7 +14,7 @@ from typing import Any
 import click
 from pydantic import ValidationError
 
-from engine.errors import LoadError, one_line
+from engine.errors import LoadError, ending, one_line
 from engine.logs import LEVEL
 from engine.settings import REASONING_PARSERS, TOOL_PARSERS, Settings
 from engine.weights.checkpoint import look
@@ -32,7 +32,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         look(settings.model)
     except LoadError as error:
-        print(f"troop engine: {one_line(error)}", file=sys.stderr)
+        print(ending(error), file=sys.stderr)
         return 1
 
     if settings.replicas > 1 or settings.ray_address is not None:

@@ -128,6 +128,14 @@ def one_line(error: object) -> str:
     return text if len(text) <= 500 else f"{text[:497]}..."
 
 
+def ending(error: Exception) -> str:
+    """The line that tells why the engine does not start, with a way out where the model is the reason."""
+    if not isinstance(error, UnsupportedModelError):
+        return f"troop engine: {one_line(error)}"
+    way = "A server that knows this model, as vLLM may, can be named to Troop instead (--base-url, TROOP_MAIN_BASE_URL)"
+    return f"troop engine: {one_line(error)}. {way}"
+
+
 def reason(error: BaseException) -> str:
     """Why something failed, without the path that the system's message repeats: `Permission denied`."""
     return error.strerror if isinstance(error, OSError) and error.strerror else one_line(error)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import uvicorn
 
 from engine import logs
-from engine.errors import LoadError, one_line
+from engine.errors import LoadError, ending
 from engine.server.body import MAX_BODY, BodyLimit
 from engine.server.machine import Server, available_cores, follow_stdin, listen, model_name
 from engine.settings import Settings
@@ -40,7 +40,7 @@ def serve(settings: Settings) -> int:
             raise LoadError(MISSING)
         _serve(for_replicas(settings), listener)
     except LoadError as error:
-        print(f"troop engine: {one_line(error)}", file=sys.stderr)
+        print(ending(error), file=sys.stderr)
         return 1
     except (SystemExit, KeyboardInterrupt):  # a signal
         return 0

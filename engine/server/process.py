@@ -13,7 +13,7 @@ from transformers.utils.logging import disable_progress_bar
 from engine import logs
 from engine.choices import WeightNumbers
 from engine.core import Core
-from engine.errors import LoadError, RankError, one_line
+from engine.errors import LoadError, RankError, ending, one_line
 from engine.loop import EngineLoop
 from engine.model.backends import calibrate, use_tiles
 from engine.model.cache_shape import CacheSize, Needs
@@ -62,7 +62,7 @@ def serve(settings: Settings) -> int:
         listener.close()
         if ranks is not None:
             ranks.close()
-        print(f"troop engine: {one_line(error)}", file=sys.stderr)
+        print(ending(error), file=sys.stderr)
         return 1
     config = uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=5)
     server = Server(config, listener)

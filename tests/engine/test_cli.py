@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -64,6 +65,17 @@ def test_a_calibration_that_is_asked_for_is_kept(model_folder: Path, tmp_path: P
 def test_a_model_that_is_not_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     assert main(["--model", str(tmp_path / "nothing"), "--port", "0"]) == 1
     assert capsys.readouterr().err == f"troop engine: no model '{tmp_path}/nothing': there is no such file or folder\n"
+
+
+def test_a_model_that_is_not_served_is_told_with_another_way(
+    model_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    folder = Path(shutil.copytree(model_folder, tmp_path / "bloom"))
+    (folder / "config.json").write_text(json.dumps({"model_type": "bloom"}))
+    assert main(["--model", str(folder), "--port", "0"]) == 1
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last.startswith("troop engine: the model uses ALiBi biases, which this engine does not implement. A server ")
+    assert "--base-url" in last
 
 
 HEAVY = """
