@@ -11,7 +11,7 @@ from bot.errors import Refused
 from bot.patch.carried_out import builds, deploys
 from bot.patch.paths import path_problem
 from bot.records import Patch, Record
-from bot.sanitize import redact
+from bot.sanitize.redact import holds_secret
 
 _FORGE_FOLDERS = {
     ".github",
@@ -230,8 +230,7 @@ def check_patch(patch: Patch, secrets: Sequence[str] = ()) -> tuple[str, ...]:
     judgement = judge(patch)
     if judgement.refused:
         raise Refused(f"this patch may not be published: {'; '.join(judgement.refused)}")
-    texts = "\n".join(change.text or "" for change in patch.changes)
-    if redact(texts, secrets) != redact(texts, ()):
+    if holds_secret([[change.path, change.text] for change in patch.changes], secrets):
         raise Refused("this patch may not be published: it holds a secret of this server")
     return judgement.flagged
 

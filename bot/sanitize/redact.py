@@ -112,6 +112,22 @@ def redact(text: str, secrets: Iterable[str]) -> str:
     return _without_tokens(text)
 
 
+def holds_secret(value: Any, secrets: Collection[str]) -> bool:
+    """Whether a text, or a string of parsed JSON, has one of the secrets, in any form in which `redact` finds it.
+
+    To compare what `redact` makes of the text with and without the secrets would not do: what has the form of a token
+    is gone from both.
+    """
+    known = _all_known(frozenset(secrets))
+    if not known:
+        return False
+    return any(
+        one.may_be_in(bare) and any(pattern.search(text) for pattern in one.patterns)
+        for text, bare in ((text, _bare(text)) for text in _strings([value]))
+        for one in known
+    )
+
+
 def redact_strings(value: Any, secrets: Collection[str]) -> Any:
     """Parsed JSON with `redact` of each string in it; keys stay."""
     known = _all_known(frozenset(secrets))
@@ -140,7 +156,7 @@ def _strings(value: Any) -> Iterator[str]:
 
 def redact_known(text: str, secrets: Collection[str]) -> str:
     """`redact` of a text that holds a known secret. Others stay: what has the form of a token may be an example."""
-    return text if _has_none(text, secrets) else redact(text, secrets)
+    return redact(text, secrets) if holds_secret(text, secrets) else text
 
 
 def redact_report(report: str, secrets: Collection[str]) -> str:
@@ -154,16 +170,12 @@ def redact_report(report: str, secrets: Collection[str]) -> str:
 def _but_patches(value: Any, secrets: Collection[str]) -> Any:
     if isinstance(value, dict):
         return {
-            key: one if key == "patch" and _has_none(one, secrets) else _but_patches(one, secrets)
+            key: one if key == "patch" and not holds_secret(one, secrets) else _but_patches(one, secrets)
             for key, one in value.items()
         }
     if isinstance(value, list):
         return [_but_patches(one, secrets) for one in value]
     return redact_strings(value, secrets)
-
-
-def _has_none(patch: Any, secrets: Collection[str]) -> bool:
-    return bool(redact_strings(patch, secrets) == redact_strings(patch, ()))
 
 
 def plain_forms(secret: str) -> set[str]:

@@ -1,6 +1,7 @@
 """Credentials wherever they are set, and keys wherever a model writes them: attacks 20 and 35."""
 
 import base64
+import json
 import secrets as random
 from datetime import UTC, datetime
 from pathlib import Path
@@ -8,12 +9,14 @@ from pathlib import Path
 import pytest
 
 from bot.dispatch import open_dispatcher
-from bot.errors import EndpointError, SettingsError, StoreUnavailable
+from bot.errors import EndpointError, Refused, SettingsError, StoreUnavailable
 from bot.evaluation.samples import About, Sample, SampleFile
 from bot.lifecycle import RunState
+from bot.patch.policy import check_patch
 from bot.preflight.services import database, queue
 from bot.records import Cause, Feedback, Remark, Revision
 from bot.sanitize import REDACTED, redact
+from bot.sanitize.redact import redact_known, redact_report
 from bot.settings import Settings, read_settings
 from bot.settings.credentials import credentials_in, masked_address
 from bot.settings.sources import origins
@@ -25,6 +28,7 @@ from bot.webhook.rules import Rules
 from bot.worker.callbacks import Callbacks, Executed, Finished
 from bot.worker.worker import Worker
 from tests.bot.queueing import again, queue_command, queue_run
+from tests.bot.sample import patch
 from tests.bot.webhook.deliveries import delivery
 from tests.bot.worker.working import Fake, failing, info
 from tests.growth import grows_evenly
@@ -229,6 +233,23 @@ def test_redaction_takes_linear_time():
 )
 def test_what_only_begins_like_a_token_stays(text: str):
     assert redact(text, ()) == text
+
+
+@pytest.mark.parametrize("secret", [f"ghp_{LONG}", f"sk-{LONG}", RANDOM, "hunter2-hunter2"])
+@pytest.mark.parametrize("form", ["{}", "TOKEN={}", "https://u:{}@h.example"])
+def test_attack_20_no_patch_with_a_secret_of_the_server_is_published_or_kept(secret: str, form: str):
+    """Whatever `redact` makes of it without knowing the secret: that was taken for none, and published."""
+    text = f"x = '{form.format(secret)}'\n"
+    leaky = patch({"a.py": text})
+    with pytest.raises(Refused, match="holds a secret"):
+        check_patch(leaky, (secret,))
+    with pytest.raises(Refused, match="holds a secret"):
+        check_patch(patch({f"{secret}.py": "x\n"}), (secret,))
+    kept = json.dumps({"patch": {"diff": leaky.diff, "text": text}})
+    assert secret not in redact_report(kept, (secret,))
+    assert redact_report(kept, ("another-secret",)) == kept
+    assert secret not in redact_known(text, (secret,))
+    assert check_patch(leaky, ("another-secret",)) == ()
 
 
 # -- what is stored of a run
