@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from bot.sandbox.outcome import proof_of
-from tests.attacks.test_forged_results import proves
+from tests.attacks.test_forged_results import ATTACKS, SCRIPTS, proves
 from tests.bot.sandbox.test_runner import SECRET, run
 
 YES = "class Yes:\n    def __eq__(self, other): return True\n    __hash__ = None\n"
@@ -61,6 +61,20 @@ WAYS = {
     "data of the main module": (
         "from pkg.core import add\nexpected = [4]\nassert add(2, 2) == expected[0]\n",
         "import __main__\ndef add(a, b):\n    __main__.expected = [5]\n    return 5\n",
+    ),
+    "data of the main module that is read": (
+        "from pkg.core import add\nexpected = [4]\nassert add(2, 2) == expected[0]\n",
+        "import __main__\ndef add(a, b): return __main__.expected[0]\n",
+    ),
+    "a method of a test, by another one": (
+        "import unittest\nfrom pkg.core import call\nclass T(unittest.TestCase):\n"
+        "    def test(self): call(self.check)\n    def check(self, found): self.assertEqual(found, 4)\n"
+        "unittest.main()\n",
+        "def call(f):\n    f.__self__.assertEqual = lambda *_: None\n    f(5)\n",
+    ),
+    "another module of tests, where the script may skip some": (
+        f"# nothing to skip\n{textwrap.dedent(SCRIPTS['pytest'])}",
+        ATTACKS["another module of tests"][1],
     ),
     "a function of os.path for a moment": (
         "import os\nfrom pkg.core import save\nsave('out')\nassert os.path.exists('out')\n",
