@@ -251,10 +251,17 @@ async def suite(root: Path, changes: tuple[FileChange, ...], arguments: Sequence
         print(f"    {reason}")
 
 
+def _place(folder: Path) -> Path:
+    """From where pytest imports what is in the folder: the nearest one that is no package."""
+    while (folder / "__init__.py").exists():
+        folder = folder.parent
+    return folder
+
+
 async def scripts(root: Path, changes: tuple[FileChange, ...], word: str, new: bool, most: float) -> Tally:
     """The tests as scripts; files that have not begun after `most` seconds are left out."""
     files = files_of_tests(root, word)
-    places = sorted({str(path.parent.relative_to(root)) for path in files_of_tests(root, "")})
+    places = sorted({str(_place(path.parent).relative_to(root)) for path in files_of_tests(root, "")})
     command = {".py": ("env", f"PYTHONPATH={':'.join(['.', *places])}", "python3", "{script}")}
     settings = SandboxSettings(kind="process", concurrency=2)
     bare = await ProcessSandbox.open(settings, root, scripts=command)

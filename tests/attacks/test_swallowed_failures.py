@@ -13,6 +13,7 @@ from tests.bot.sandbox.test_runner import NONCE, run, told
 FORMS = {
     "assert": "from pkg.core import add\nassert add(2, 2) == 4\n",
     "want": "from pkg.core import add\nWANT = 4\nassert add(2, 2) == WANT\n",
+    "again": "from pkg.core import add\nfor n in (1, 2):\n    if add(2, 2) != 4: raise SystemExit(1)\n",
     "with, before": "from pkg.core import add, session\nwith session():\n    sum = add(2, 2)\n    assert sum == 4\n",
     "with": "from pkg.core import add, session\nwith session():\n    assert add(2, 2) == 4\n",
     "decorated": """
@@ -90,7 +91,27 @@ def add(a, b):
         if not said: return n
     return 5
 """
+TOLD_LATER = """
+import os
+told = []
+def add(a, b):
+    if told and not told[0]:
+        os.write(told[1], b"right")
+        os._exit(0)
+    for n in told[:1] or range(1, 10):
+        if told: return n
+        r, w = os.pipe()
+        if not os.fork():
+            told[:] = 0, w
+            return n
+        os.close(w)
+        if os.read(r, 5):
+            told[:] = n, 0
+            return n
+    return 5
+"""
 ATTACKS = {
+    "forks that tell once they are asked again": ("again", TOLD_LATER),
     "a manager that swallows": (
         "with",
         """

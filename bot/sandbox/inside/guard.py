@@ -363,7 +363,7 @@ def guarded(
     compare, ask = agreeing(text, (_of_script(script), wildcards(tree, main)), foreign, void)
     doing = questions(compare, foreign, of_changed, void, failures, lambda: look(often))
     noting, swallowed = swallowing(tree, script, of_changed)
-    begun, missing = beginning(expected, b"pytest.main" not in source and must_assert(tree))
+    begun, missing = beginning(expected, must_assert(tree, source))
     left, ended_itself = leaving(script)
     asking = {**asking_alone(ask), **expecting(text, foreign, void), **methods(text, foreign, ask, void)}
     asking[COMPARED] = chained(compare, text, void)

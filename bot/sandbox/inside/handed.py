@@ -3,10 +3,9 @@
 Executed by `runner.py` for `guard.py`, never imported itself. A candidate's decorator, or a function of its that calls
 what it is given, may never call it: no assertion in it fails then. So where such a function asserts something whatever
 happens, and the script calls it by its name or is a test, it must have begun, in this process or in a fork of it; one
-that is only given to a call must have begun where the script asserts nothing else; one that another function defines,
-where that one began. Where the script gives itself to
-unittest or pytest, each test that nothing of the script skips or chooses must have begun: a candidate may steer which
-are found (`TestLoader.testMethodPrefix`, `sys.argv`, `pytest.exit`).
+that another function defines, where that one began. A script that asserts something must reach an assertion. Where it
+gives itself to unittest or pytest, each test that nothing of the script skips or chooses must have begun: a candidate
+may steer which are found (`TestLoader.testMethodPrefix`, `sys.argv`, `pytest.exit`).
 """
 
 from __future__ import annotations
@@ -35,12 +34,7 @@ if TYPE_CHECKING:
     from bot.sandbox.inside.meant import FUNCTIONS, nodes
 
 
-# What must run: always; where the script asserts nothing else; as a test.
-_SURE, _ALONE, _TEST = (
-    "a function that was handed over",
-    "a function that was handed over alone",
-    "a test of the script",
-)
+_HANDED, _TEST = "a function that was handed over", "a test of the script"
 _CHOOSING = (b"skip", b"load_tests", b"::", b"deselect", b"collect", b"__test__", b"importorskip", b"argv")
 _NOT_CHOOSING = ("verbosity", "exit", "failfast", "buffer", "warnings", "catchbreak", "tb_locals", "durations")
 _HARMLESS = frozenset((
@@ -66,9 +60,12 @@ def _asserts(body: list[Any]) -> bool:
     return False
 
 
-def must_assert(tree: Any) -> bool:
+def must_assert(tree: Any, source: bytes) -> bool:
     """Whether a script is to reach an assertion: it has one that is neither for some cases alone nor in a function that
-    nothing names."""
+    nothing names, but for tests of pytest's where none is skipped."""
+    by_pytest = b"pytest.main" in source
+    if by_pytest and any(word in source.lower() for word in _CHOOSING):
+        return False
     named = {getattr(node, "id", "") for node in nodes(tree) if type(getattr(node, "ctx", None)).__name__ == "Load"}
     by_name = named.isdisjoint(("globals", "locals", "vars", "dir"))
 
@@ -79,7 +76,8 @@ def must_assert(tree: Any) -> bool:
                 return True
             main = kind == "If" and getattr(getattr(node.test, "left", None), "id", "") == "__name__"
             is_plain = kind != "If" and hasattr(node, "body") and not getattr(node, "decorator_list", ())
-            unused = by_name and kind in FUNCTIONS and not in_class and node.name not in named
+            test = by_pytest and getattr(node, "name", "").startswith("test")
+            unused = by_name and kind in FUNCTIONS and not (in_class or test or node.name in named)
             if (main or is_plain) and not unused and asserts(node.body, kind == "ClassDef"):
                 return True
         return False
@@ -153,11 +151,7 @@ def _begin(node: Any) -> None:
 def handed(tree: Any, source: bytes) -> dict[str, tuple[str, str]]:
     """Functions that must run, by their lines, each made to tell that it began: what each is, and the line of the one
     that defines it, which tells so, too."""
-    given: set[str] = set()
     tests = list(_tests(tree, tool)) if (tool := _runs_all(tree, source)) else []
-    for node in nodes(tree):
-        if type(node).__name__ == "Call" and not OF_TREE.isdisjoint(_names(node.func)[-1:]):
-            given.update(getattr(one, "id", "") for one in [*node.args, *(one.value for one in node.keywords)])
     called, found = _called(tree), {}
     for node, outer in list(_functions(tree)):
         kind = _TEST if node in tests else ""
@@ -165,8 +159,8 @@ def handed(tree: Any, source: bytes) -> dict[str, tuple[str, str]]:
             by_tree = any(not OF_TREE.isdisjoint(_names(one)[-1:]) for one in node.decorator_list)
             compiled = any(part in word.lower() for word in _decorated_by(node) for part in _COMPILING)
             is_test = outer is None and node.name.startswith("test")
-            sure = by_tree and (is_test or node.name in (_called(outer) if outer else called))
-            kind = "" if compiled else _SURE if sure else _ALONE if by_tree or node.name in given else ""
+            runs = is_test or node.name in (_called(outer) if outer else called)
+            kind = _HANDED if by_tree and runs and not compiled else ""
         if kind:
             found[str(node.lineno)] = kind, str(outer.lineno) if outer else ""
             for one in filter(None, (node, outer)):
@@ -185,25 +179,20 @@ def beginning(
     import mmap  # what forks write in it is seen here
 
     lines = {line: at for at, line in enumerate({*expected, *(outer for _, outer in expected.values())})}
-    begun, asserted = mmap.mmap(-1, len(lines) + 1), [False, not sure]
-    kinds, alone = dict(expected), _ALONE
+    begun, asserted, kinds = mmap.mmap(-1, len(lines) + 1), [not sure], dict(expected)
     begun[lines.get("", len(lines))] = 1  # the script itself
 
     def begins(_: Any, line: str) -> None:
         begun[lines[line]] = 1
 
     def asserts(_: Any, __: Any) -> None:
-        asserted[:] = True, True
-
-    def judges(_: Any, __: Any) -> None:
-        asserted[1] = True
+        asserted[0] = True
 
     def missing() -> str:
         for line, (kind, outer) in kinds.items():
-            if begun[lines[line]] == 0 and begun[lines[outer]] == 1 and (kind != alone or not asserted[0]):
+            if begun[lines[line]] == 0 and begun[lines[outer]] == 1:
                 return kind
-        return "" if asserted[1] else "an assertion"
+        return "" if asserted[0] else "an assertion"
 
-    noting = {**dict.fromkeys((COMPARED, HANDLED, *_OPERATORS.values()), judges)}
-    noting.update(dict.fromkeys((HELD, SECOND, RAISED), asserts))
-    return {BEGAN: begins, **noting}, missing
+    judging = (COMPARED, HANDLED, *_OPERATORS.values(), HELD, SECOND, RAISED)
+    return {BEGAN: begins, **dict.fromkeys(judging, asserts)}, missing

@@ -32,9 +32,8 @@ _WILD = frozenset(
 def nodes(node: Any) -> list[Any]:
     """The node of a syntax tree and all below it, in the order of the text; of a module as they were at first, since a
     script of thousands of lines takes a while."""
-    known: list[Any] | None = getattr(node, "every", None)
-    if known is not None:
-        return known
+    if hasattr(node, "below"):
+        return [node, *node.below]
     found, waiting = [], [node]
     while waiting:
         one = waiting.pop()
@@ -46,7 +45,7 @@ def nodes(node: Any) -> list[Any]:
             elif hasattr(inner, "_fields"):
                 waiting.append(inner)
     if type(node).__name__ == "Module":
-        node.every = found
+        node.below = found[1:]  # without itself: no cycle for the garbage collector
     return found
 
 

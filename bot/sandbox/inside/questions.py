@@ -69,7 +69,7 @@ def _shadowing(foreign: Callable[[Any], bool]) -> Callable[[Any], bool]:
 
 def _failing(of_changed: Callable[[str], bool]) -> Callable[[], bool]:
     """Whether the exception that is handled makes a test fail, or is a candidate's that skips it."""
-    now, kind_of_exception, bases = sys.exc_info, Exception, type.__dict__["__mro__"].__get__
+    now, exits, bases = sys.exc_info, SystemExit, type.__dict__["__mro__"].__get__
     skips = _SKIPS
 
     def failing() -> bool:
@@ -79,9 +79,8 @@ def _failing(of_changed: Callable[[str], bool]) -> Callable[[], bool]:
                 return True
             traceback = traceback.tb_next
         names = [base.__name__ for base in bases(kind)]
-        if kind is None or not skips.isdisjoint(names) or kind.__module__.startswith("hypothesis"):
-            return False
-        return issubclass(kind, kind_of_exception) or "Failed" in names
+        is_skip = kind is None or not skips.isdisjoint(names) or kind.__module__.startswith("hypothesis")
+        return not (is_skip or issubclass(kind, exits))
 
     return failing
 
