@@ -90,6 +90,29 @@ KINDS = {
         for test in (test_more,): test()
         """,
     ),
+    "assertions that pytest leaves as they are": (
+        RIGHT,
+        """
+        import pytest
+        from pkg.core import add
+        def test_sum(): assert add(2, 2) == 4
+        if __name__ == "__main__":
+            given = ["--assert=plain", "-q", "-p", "no:cacheprovider"]
+            raise SystemExit(pytest.main([__file__, *given]))
+        """,
+    ),
+    "a test of pytest that is skipped": (
+        RIGHT,
+        """
+        import pytest
+        from pkg.core import add
+        def test_sum():
+            pytest.skip("not here")
+            assert add(2, 2) == 4
+        if __name__ == "__main__":
+            raise SystemExit(pytest.main([__file__, "-q", "-p", "no:cacheprovider"]))
+        """,
+    ),
     "attempts of which the last one succeeds": (
         """
         class Attempt:

@@ -98,6 +98,14 @@ WAYS = {
             real, os.stat, posixpath.exists = (os.stat, posixpath.exists), once, once
         """,
     ),
+    "a class of the library in a function's place": (
+        "import math\nfrom pkg.core import add\nassert math.isclose(add(2, 2), 4)\n",
+        "import fractions, math\nmath.isclose = fractions.Fraction\ndef add(a, b): return 5\n",
+    ),
+    "a builtin by a part of the library": (
+        "import math\nfrom pkg.core import add\nassert math.isclose(add(2, 2), 4)\n",
+        "import functools, math\nmath.isclose = functools.partial(max, 1)\ndef add(a, b): return 5\n",
+    ),
     "a profile of one example": (
         "from hypothesis import given, strategies\nfrom pkg.core import add\n"
         "@given(strategies.integers(5, 10**6))\ndef test(n): assert add(n, n) == 2 * n\ntest()\n",
@@ -173,6 +181,18 @@ HONEST = {
         @given(strategies.integers(5, 10))
         def test(n): assert Point(n) == Point(n)
         test()
+        """,
+    "mocks of functions, and a module that is loaded again": """
+        import importlib, json, os
+        from unittest import mock
+        from mod import Point
+        with mock.patch("os.remove", autospec=True) as remove, mock.patch.object(json, "dumps") as dumps:
+            os.remove("nothing")
+            json.dumps(1)
+            remove.assert_called_once_with("nothing")
+            assert Point(1) == Point(1) and dumps.called
+        importlib.reload(json)
+        assert json.loads("1") == 1 and Point(1) == Point(1)
         """,
     "files that are looked for": """
         import os

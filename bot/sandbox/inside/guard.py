@@ -136,11 +136,7 @@ def _noted(named: set[str]) -> tuple[list[Any], list[Any]]:
     if any(name == "os" or hasattr(sys.modules[name], "os") for name in named):
         often_named |= _OF_FILES
     for name, module in list(sys.modules.items()):
-        if (
-            name in ("__main__", "runner", "guard")
-            or not hasattr(module, "__dict__")
-            or not hasattr(module, "__name__")
-        ):
+        if name == "__main__" or not (hasattr(module, "__dict__") and hasattr(module, "__name__")):
             continue
         found = [(sys.modules, name, module, f"module {name}"), *entries(module)]
         found += settings(module) if name.partition(".")[0] in _TOOLS else []
@@ -170,17 +166,22 @@ def _judges(
     fakes_time: bool,
     plugins: tuple[str, ...],
     set_before: frozenset[str],
-) -> tuple[Callable[[Any], bool], Callable[[dict[str, Any], str, str], bool]]:
-    """Whether a value is from a changed file, or from none; whether what a namespace has in a place was tampered with.
+) -> tuple[Callable[[Any], bool], Callable[[dict[str, Any], str, str, Any], bool]]:
+    """Whether a value is from a changed file, or from none; whether what a namespace has in a place was tampered with,
+    where it had another value before.
 
     All names are bound here: what is judged may change this module.
     """
     file_of, is_text, tools, recorded, module = _file_of, str.startswith, _TOOLS, _RECORDED, type(sys)
+    library = os.path.dirname(os.__file__) + os.sep
 
     def foreign(value: Any) -> bool:
         return of_changed(file_of(value))
 
-    def tampered(space: Any, name: str, dotted: str) -> bool:
+    def is_mock(value: Any) -> bool:
+        return is_text(getattr(type(value), "__module__", ""), "unittest.mock")
+
+    def tampered(space: Any, name: str, dotted: str, before: Any) -> bool:
         value = space.get(name)
         if dotted in ("module sys", "module builtins") or is_text(dotted, "constant "):
             return True
@@ -190,11 +191,14 @@ def _judges(
             return False
         if is_text(dotted, "builtins.") and name not in _MOCKED:
             return True
-        if value is None or is_text(getattr(type(value), "__module__", ""), "unittest.mock"):
+        if value is None or is_mock(value) or (uses_mocks and is_mock(getattr(value, "mock", None))):
             return not uses_mocks
         if is_text(dotted, "module "):
             return type(value) is not module or of_changed(getattr(value, "__file__", None) or "<frozen ")
-        return foreign(value) and ".".join(dotted.split(".")[-2:]) not in set_before
+        place = file_of(value)
+        if is_text(place, library) and "-packages" not in place:  # as in `math.isclose = fractions.Fraction`
+            return place != file_of(before)
+        return of_changed(place) and ".".join(dotted.split(".")[-2:]) not in set_before
 
     return foreign, tampered
 
@@ -240,7 +244,7 @@ def _looking(
     script: str,
     main: dict[str, Any],
     foreign: Callable[[Any], bool],
-    tampered: Callable[[dict[str, Any], str, str], bool],
+    tampered: Callable[[dict[str, Any], str, str, Any], bool],
     surroundings: tuple[Callable[[], str], ...],
     void: Callable[[str], None],
 ) -> Callable[[list[Any]], None]:
@@ -254,8 +258,8 @@ def _looking(
 
     def look(groups: list[Any]) -> None:
         for ask, spaces, names, values, entries in groups:
-            for space, name, _, dotted in some(entries, of_each(differs, of_each(ask, spaces, names), values)):
-                if tampered(space, name, dotted):
+            for space, name, before, dotted in some(entries, of_each(differs, of_each(ask, spaces, names), values)):
+                if tampered(space, name, dotted, before):
                     void(f"replaced {dotted}")
         for tell in surroundings:
             other = tell()

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
 _HANDED, _TEST = "a function that was handed over", "a test of the script"
 _CHOOSING = (b"skip", b"load_tests", b"::", b"deselect", b"collect", b"__test__", b"importorskip", b"argv")
+_UNSEEN = b"assert=plain"  # by which pytest does not make anything of assertions
 _NOT_CHOOSING = ("verbosity", "exit", "failfast", "buffer", "warnings", "catchbreak", "tb_locals", "durations")
 _HARMLESS = frozenset((
     *("-q", "-qq", "-v", "-vv", "-x", "-s", "-p", "-W", "-ra", "-rA", "-rp", "-rf", "--no-header", "--maxfail=1"),
@@ -62,9 +63,9 @@ def _asserts(body: list[Any]) -> bool:
 
 def must_assert(tree: Any, source: bytes) -> bool:
     """Whether a script is to reach an assertion: it has one that is neither for some cases alone nor in a function that
-    nothing names, but for tests of pytest's where none is skipped."""
+    nothing names; of pytest's tests only where all run."""
     by_pytest = b"pytest.main" in source
-    if by_pytest and any(word in source.lower() for word in _CHOOSING):
+    if by_pytest and (b"__file__" not in source or any(word in source.lower() for word in (*_CHOOSING, _UNSEEN))):
         return False
     named = {getattr(node, "id", "") for node in nodes(tree) if type(getattr(node, "ctx", None)).__name__ == "Load"}
     by_name = named.isdisjoint(("globals", "locals", "vars", "dir"))
