@@ -158,6 +158,13 @@ def _absolute(path: Path, root: Path, text: str) -> str:
     return re.sub(r"^([^\S\n]*)from (\.+)(\w[\w.]*|) import", named, text, flags=re.MULTILINE)
 
 
+def _place(folder: Path) -> Path:
+    """From where pytest imports what is in the folder: the nearest one that is no package."""
+    while (folder / "__init__.py").exists():
+        folder = folder.parent
+    return folder
+
+
 class Trial:
     """One package's tests, without a change and with one."""
 
@@ -173,7 +180,8 @@ class Trial:
     def _script(self, path: Path, text: str, form: str, names: Sequence[str] = ()) -> str:
         above = [path.parent, *path.parent.parents]
         near = [one for one in above[: above.index(self._root)] if (one / "conftest.py").exists()][:1]
-        return script(text, form, names, fixtures=", '-p', 'conftest'" if near else "")
+        fixtures = [".".join((*one.relative_to(_place(one)).parts, "conftest")) for one in near]
+        return script(text, form, names, fixtures=f", '-p', {fixtures[0]!r}" if fixtures else "")
 
     async def _passing(self, path: Path, text: str, tally: Tally) -> list[tuple[str, list[str], float]]:
         """By the form of their script: names of the file's tests that pass without a change, and the seconds taken."""
@@ -249,13 +257,6 @@ async def suite(root: Path, changes: tuple[FileChange, ...], arguments: Sequence
     print(f"{root.name}: {len(base.passed)} tests of the suite pass, {len(found)} reasons to reject")
     for reason in found[:20]:
         print(f"    {reason}")
-
-
-def _place(folder: Path) -> Path:
-    """From where pytest imports what is in the folder: the nearest one that is no package."""
-    while (folder / "__init__.py").exists():
-        folder = folder.parent
-    return folder
 
 
 async def scripts(root: Path, changes: tuple[FileChange, ...], word: str, new: bool, most: float) -> Tally:
