@@ -15,7 +15,7 @@ from collections.abc import Sequence
 
 import docker
 
-from bot.errors import SandboxError, SandboxUnavailable
+from bot.errors import SandboxUnavailable
 from bot.sandbox import docker_engine
 from bot.settings import SandboxSettings
 
@@ -124,8 +124,6 @@ _UNICAST, _UNREACHABLE = 1, 7
 _DESTINATION, _DEVICE, _GATEWAY = 1, 4, 5
 _ONLINK = 4
 
-_TRIES = 5  # to be told what a command printed
-
 
 class BuildNetwork:
     """What containers of one build join: `mode` is theirs."""
@@ -173,19 +171,37 @@ class BuildNetwork:
         if not gateway:
             raise SandboxUnavailable("the Docker network `bridge` has no gateway, so builds have no network")
         subnet = str(ipaddress.IPv4Network(f"{address}/{length}", strict=False))
-        index, resolvers = self._seen_inside()
+        asked = ["cat", "/sys/class/net/eth0/ifindex", "/etc/resolv.conf"]
+        code, told = self._inside(image_id, labels, asked)
+        first, _, resolvers = told.partition("\n")
+        if code != 0 or not first.isdigit():
+            raise SandboxUnavailable(f"the image can't tell what network a build has: {told[-300:]}")
+        index = int(first)
         servers = re.findall(r"^[ \t]*nameserver[ \t]+(\d+\.\d+\.\d+\.\d+)\s*$", resolvers, re.MULTILINE)
         wanted = routes(subnet, [*servers, *settings.build_allowed_networks])
-        guard = self._client.create_container(
+        code, said = self._inside(image_id, labels, ["sh", "-c", script(gateway, ("eth0", index), wanted)], "NET_ADMIN")
+        if code != 0:
+            raise SandboxUnavailable(
+                f"private addresses can't be blocked for the build ({said[-300:] or f'exit code {code}'}): it needs "
+                "perl, python3 or ip in the image, and a runtime that lets routes be changed; "
+                "TROOP_SANDBOX_BUILD_NETWORK=open builds without the block, TROOP_SANDBOX_BUILD=never builds nothing"
+            )
+
+    def _inside(self, image_id: str, labels: dict[str, str], argv: list[str], *capabilities: str) -> tuple[int, str]:
+        """How a command ended that ran in the network as root, and what it printed.
+
+        That is read from a log: of a quick command in an `exec` the SDK loses what arrives with the head of the answer.
+        """
+        container = self._client.create_container(
             image_id,
-            entrypoint=["sh", "-c", script(gateway, ("eth0", index), wanted)],
+            entrypoint=argv,
             command=[],
             user="0:0",
             labels=labels,
             host_config=self._client.create_host_config(
                 network_mode=f"container:{self._holder}",
                 cap_drop=["ALL"],
-                cap_add=["NET_ADMIN"],
+                cap_add=list(capabilities),
                 security_opt=["no-new-privileges:true"],
                 read_only=True,
                 mem_limit="128m",
@@ -193,27 +209,11 @@ class BuildNetwork:
             ),
         )["Id"]
         try:
-            self._client.start(guard)
-            code = self._client.wait(guard, timeout=60)["StatusCode"]
-            said = self._client.logs(guard).decode("utf-8", "replace").strip()[-300:]
+            self._client.start(container)
+            code = int(self._client.wait(container, timeout=60)["StatusCode"])
+            return code, self._client.logs(container).decode("utf-8", "replace").strip()
         finally:
-            docker_engine.destroy(self._client, guard)
-        if code != 0:
-            raise SandboxUnavailable(
-                f"private addresses can't be blocked for the build ({said or f'exit code {code}'}): it needs perl, "
-                "python3 or ip in the image, and a runtime that lets routes be changed; "
-                "TROOP_SANDBOX_BUILD_NETWORK=open builds without the block, TROOP_SANDBOX_BUILD=never builds nothing"
-            )
-
-    def _seen_inside(self) -> tuple[int, str]:
-        """The index of eth0, and resolv.conf. A busy daemon may lose what a command printed."""
-        for _ in range(_TRIES):
-            asked = self._client.exec_create(self._holder, ["cat", "/sys/class/net/eth0/ifindex", "/etc/resolv.conf"])
-            told = self._client.exec_start(asked["Id"]).decode("utf-8", "replace")
-            index, _, resolvers = told.partition("\n")
-            if index.isdigit():
-                return int(index), resolvers
-        raise SandboxError("the Docker daemon does not tell what network a build has; it may be busy")
+            docker_engine.destroy(self._client, container)
 
     def close(self) -> None:
         """Never raises."""
