@@ -26,7 +26,7 @@ FAILURES = (
     re.compile(r"^\d+\) ([\w\\]+::\w+(?: with data set (?:#\d+|\"[^\"\n]*\"))?)", re.MULTILINE),
     re.compile(r"^\[  FAILED  \] (\S[^\n]*?) \(\d[\d.]* ms\)$", re.MULTILINE),  # GoogleTest, busted
     re.compile(r"^(?:Failure|Error) (?:->|\u2192) (\S+ @ \d+\n[^\n]+)$", re.MULTILINE),  # busted
-    re.compile(r"^(?:FAIL (?=\S)|  \u25cf (?!Console$))(\S.*?)(?: \(\d[\d.]* m?s\))?$", re.MULTILINE),
+    re.compile(r"^(?:FAIL (?=\S)|  \u25cf (?!Console$))(\S.*?)(?: \(\d[\d.]* ?m?s\))?$", re.MULTILINE),
     re.compile(r"^ FAIL  +(\S.*\S)[ \t]*$", re.MULTILINE),
     re.compile(r"^\(fail\) (\S.*?)(?: \[\d[\d.]*m?s\])?$", re.MULTILINE),  # bun
     re.compile(r"^(\S.*?) \.\.\. FAILED \(\d[\d.,]*[m\u00b5]?s\)$", re.MULTILINE),  # deno
@@ -49,7 +49,7 @@ FAILURES = (
 # How runners say of one test after the other how it ended: its name, and the word. pytest, also by pytest-xdist;
 # unittest, whose second line may be a docstring; go; cargo; TAP; minitest and GoogleTest; bun; deno, whose steps are
 # within a test; vitest, whose time is no part of the name, and which names single tests below their file where they are
-# slow; mocha and jest.
+# slow; mocha and jest; jest's files, where it runs several.
 ENDED = (
     re.compile(r"^(?P<name>(?>\S+?::).+?) (?P<word>PASSED|FAILED|ERROR)\b", re.MULTILINE),
     re.compile(r"^\[gw\d+\] \[ *\d+%\] (?P<word>PASSED|FAILED|ERROR) (?P<name>(?>\S+?::).*\S)[ \t]*$", re.MULTILINE),
@@ -72,6 +72,7 @@ ENDED = (
         r"(?: \(\d[\d.]* ?m?s\))?[ \t]*$",
         re.MULTILINE,
     ),
+    re.compile(r"^(?P<word>PASS|FAIL) (?P<name>\S+)(?: \(\d[\d.]* ?m?s\))?$", re.MULTILINE),
 )
 
 # How many tests ran, as runners sum it up: pytest, unittest, cargo, TAP, node, jest, vitest, mocha, rspec, minitest,

@@ -106,6 +106,19 @@ def test_where_passing_tests_have_no_names_those_are_mended_that_are_named_no_mo
     assert mended(report, 0) == expected
 
 
+def test_a_threshold_of_coverage_behind_jests_tests_is_no_failing_test() -> None:
+    end = 'Jest: "global" coverage threshold for lines (100%) not met: 75.5%\n\nTests: {}, 36 total\n'
+    base = exited(1, "FAIL a.test.js (5.987s)\n  \u25cf clamp\nPASS b.test.js\n" + end.format("1 failed, 35 passed"))
+    good = exited(1, "PASS a.test.js\nPASS b.test.js (6.1s)\n" + end.format("36 passed"))
+    assert broken(base, good) == broken(base, base) == broken(good, good) == ()
+    slower = exited(1, base.output.replace("5.987s", "8.6s"))
+    assert broken(base, slower) == ()
+    other = exited(1, "PASS a.test.js\nFAIL b.test.js\n  \u25cf other\n" + end.format("1 failed, 35 passed"))
+    assert broken(base, other) == ("b.test.js", "other")
+    report = OwnTestsReport(command=("npm", "test"), base=told(base), candidates=((0, told(good)),))
+    assert mended(report, 0) == ("a.test.js", "clamp")
+
+
 def test_of_the_changed_file_what_passed_before_counts_and_how_it_is_written_does_not() -> None:
     names = (
         "a.py::a.half",

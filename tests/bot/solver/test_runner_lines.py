@@ -122,7 +122,8 @@ JEST = Printed(  # 29, of several files
     "Test Suites: 1 failed, 1 passed, 2 total\n"
     "Tests:       1 failed, 2 skipped, 8 passed, 11 total\n",
     ("./a.test.js", "outer \u203a high"),
-    ran=11,
+    ("./b.test.js",),
+    11,
 )
 VITEST = Printed(  # 4
     " \x1b[31m\u276f\x1b[39m test/a.test.js \x1b[2m(\x1b[22m3 tests | 1 failed)\x1b[32m 14ms\x1b[39m\n"
