@@ -6,6 +6,7 @@ from pathlib import PurePosixPath
 
 from bot.recipe import compiled
 from bot.recipe.ci import hints
+from bot.recipe.deno import deno
 from bot.recipe.devcontainer import devcontainer
 from bot.recipe.native import native
 from bot.recipe.node import node
@@ -17,6 +18,7 @@ from bot.repo_config import FILE_NAME, RepoConfig
 _ENDINGS = {
     "Python": (".py",),
     "Node": (".js", ".mjs", ".cjs", ".ts", ".tsx", ".jsx", ".vue", ".svelte"),
+    "Deno": (".js", ".mjs", ".ts", ".tsx", ".jsx"),
     "Go": (".go",),
     "Rust": (".rs",),
     "Ruby": (".rb",),
@@ -70,6 +72,7 @@ def _of_manifests(files: Sequence[str], read: Read, told: Hints) -> Recipe:
         for part in (
             python(files, read, told),
             node(files, read),
+            deno(files),
             compiled.go(files, read),
             compiled.rust(files, read),
             compiled.ruby(files, read),

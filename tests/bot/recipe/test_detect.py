@@ -400,6 +400,22 @@ def test_bun_needs_no_npm_where_the_image_has_bun(files: dict[str, str], expecte
     assert found.notes == ()
 
 
+def test_deno_installs_by_its_lock_and_fetches_what_tests_import() -> None:
+    found = of({"deno.json": "{}", "deno.lock": "{}", "src/a.ts": "", "src/a_test.ts": "", "it's.test.tsx": ""})
+    assert found.found == "Deno (deno.json, deno.lock)"
+    (layer,) = found.layers
+    assert layer.commands == (
+        "command -v deno >/dev/null 2>&1 || npm install -g deno@2",
+        "deno install --frozen",
+        "deno install --frozen --entrypoint './it'\"'\"'s.test.tsx' ./src/a_test.ts || true",
+    )
+    assert layer.keyed_by == ("deno.json", "deno.lock")
+    assert found.setup == "npm install -g deno@2 && deno install --frozen"
+    inner = of({"web/deno.jsonc": "{}", "web/package.json": package(), "web/a.js": "", "b.test.js": ""})
+    assert "cd web/ && deno install" in commands(inner)
+    assert "entrypoint" not in commands(inner)
+
+
 def test_a_lock_of_npm_beside_one_of_bun_is_npms() -> None:
     found = of({"package.json": package(), "bun.lock": "{}", "package-lock.json": "{}", "index.js": ""})
     assert "npm ci" in commands(found)
