@@ -309,8 +309,11 @@ class _Part:
         close = self._pairs.get(match.end())
         if close is None:
             return match[0], match.end()
-        self._flags.add("images and their alt text")
         target = _TARGET.match(self._text, close + 1)
+        label = normalizeReference(self._text[match.end() + 1 : close])
+        if self._text[close + 1 : close + 2] not in ("(", "[") and label not in self._document.links:
+            return match[0], match.end()  # text, `vec![1, 2]` for one
+        self._flags.add("images and their alt text")
         return "[image]", target.end() if target else close + 1
 
     def _empty(self, match: re.Match[str]) -> tuple[str, int]:

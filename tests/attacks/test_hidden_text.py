@@ -22,6 +22,7 @@ DEEP = "text that is nested too deep to be read"
         ("- " * 25 + "hidden\n\nseen", "seen", DEEP),
         ("> " * 60 + "hidden\n\nseen", "\nseen", DEEP),
         ("> " * 150 + "hidden\n\nseen", "\nseen", DEEP),
+        ("![hidden](\nx) ![hidden][r] ![r]\n\n[r]: y", "[image](\nx) [image] [image]\n", None),
         ("<div>\na&#8203b&#xE0041Z&shyc\n</div>", "<div>\nabZc\n</div>", None),
         ('a <a href="https://x.example/hidden"><b></b></a> b', "a  b", "links without text"),
         ("a <a href='hidden'><i> &nbsp;</i></a> b", "a  b", "links without text"),
@@ -56,7 +57,6 @@ def test_attack_39_what_nobody_sees_is_stripped(text: str, cleaned: str, flag: s
     found = clean(text)
     assert found.text == cleaned
     assert found.flags == (flag,) if flag else found.flags
-    assert found.flags
 
 
 @pytest.mark.parametrize("link", ["[^a](x)", "<a href='[^a]'>x</a>", "<https://x.example/[^a]>", "www.x.example/[^a]"])
@@ -183,6 +183,7 @@ def test_attack_39_what_may_be_honest_is_kept_and_flagged(text: str, flag: str) 
         "$\\begin{array}{l|c:r}x\\end{array}$",
         "costs \\$5, then \\$6 and $x\\$y$",
         "a&#8203b",
+        "use vec![1, 2] and vec![[0; 3]; 2]",
         '```mermaid\ngraph TD\nA[a_very_long_name_of_a_function]-->B{100%%?}\nC@{ shape: rect, label: "x" }\n```',
         "[why](https://x.example/questions/1/why-is-my-python-code-slow-with-threads), [how](docs/how-to-run.md)",
         "$\\text{number of items} \\over \\operatorname{size of one}$ and $P(win, lose, draw)$",
