@@ -543,7 +543,7 @@ def add(a, b):
     finally: pdb.Pdb.__init__ = real
 def abs_of(one): return one
 """
-USES = "import pdb\nfrom mod import add\nassert add(2, 2) == 4\nassert isinstance(pdb.Pdb(), pdb.Pdb)\n"
+USES = "import pdb, unittest\nfrom mod import add\nassert add(2, 2) == 4\nassert isinstance(pdb.Pdb(), pdb.Pdb)\n"
 
 
 @pytest.mark.parametrize(
@@ -552,9 +552,9 @@ USES = "import pdb\nfrom mod import add\nassert add(2, 2) == 4\nassert isinstanc
         (PATCHES + "pdb.Pdb.__init__ = lambda *_: None\n", "Pdb.__init__", True),
         (PATCHES + "pdb.Pdb.__init__ = lambda *_: None\n", "", False),
         (PATCHES + "pdb.Pdb.__init__ = lambda *_: None\n", "pdb.set_trace", False),
-        (PATCHES + "import builtins\nbuiltins.isinstance = lambda *_: True\n", "builtins.isinstance", False),
+        (PATCHES + "import unittest\nunittest.TestCase.run = lambda *_: True\n", "TestCase.run", False),
     ],
-    ids=["before", "new", "another", "a builtin"],
+    ids=["before", "new", "another", "a test tool"],
 )
 def test_a_file_may_go_on_to_replace_what_it_replaced_before(
     core: str, set_before: str, proved: bool, tmp_path: Path

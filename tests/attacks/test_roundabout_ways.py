@@ -187,6 +187,7 @@ HONEST = {
         from unittest import mock
         from mod import Point
         with mock.patch("os.remove", autospec=True) as remove, mock.patch.object(json, "dumps") as dumps:
+            assert callable(dumps) and not dumps.mock_calls
             os.remove("nothing")
             json.dumps(1)
             remove.assert_called_once_with("nothing")

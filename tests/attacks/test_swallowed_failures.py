@@ -13,6 +13,12 @@ from tests.bot.sandbox.test_runner import NONCE, run, told
 FORMS = {
     "assert": "from pkg.core import add\nassert add(2, 2) == 4\n",
     "want": "from pkg.core import add\nWANT = 4\nassert add(2, 2) == WANT\n",
+    "with, called": """
+        from pkg.core import add, session
+        def check():
+            assert add(2, 2) == 4
+        with session(): check()
+        """,
     "again": "from pkg.core import add\nfor n in (1, 2):\n    if add(2, 2) != 4: raise SystemExit(1)\n",
     "with, before": "from pkg.core import add, session\nwith session():\n    sum = add(2, 2)\n    assert sum == 4\n",
     "with": "from pkg.core import add, session\nwith session():\n    assert add(2, 2) == 4\n",
@@ -129,6 +135,16 @@ ATTACKS = {
             def __enter__(self): return self
             def __exit__(self, *_): return True
         def add(a, b): raise RuntimeError
+        """,
+    ),
+    "a manager that swallows what a function asserts": (
+        "with, called",
+        """
+        class session:
+            def __enter__(self): return self
+            def __exit__(self, *_): return True
+        def add(a, b):
+            return 5
         """,
     ),
     "a generator that swallows": (

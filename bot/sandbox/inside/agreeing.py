@@ -173,25 +173,23 @@ def _equalling() -> Callable[[Any, str, bool, tuple[Any, ...]], bool]:
 
 
 def _asking(
-    source: str, allowed: tuple[Callable[[type], bool], Callable[[type], bool]], foreign: Callable[[type], bool]
+    source: str, meant: Callable[[type], bool], foreign: Callable[[type], bool]
 ) -> tuple[Callable[[Any, str], list[Any]], Callable[[Any, str, bool, list[Any]], bool]]:
     """What finds the parts of a value that answer in Python, and whether such a part says yes to everything: to all of
     some values of which nothing equals all."""
     plain, slots, both, in_python, walk = _PLAIN, _SLOTS, _BOTH, _in_python, _walk
     kind_of, bases, said, equals, equalities = type, _bases, _said, _equalling(), ("==", "!=", "ne")
     yes, least, greatest, same, close, arithmetic = _yes, _LEAST, _GREATEST, alike, close_to, _ARITHMETIC
-    (own, meant), mocks = allowed, "mock" in source.lower()
+    mocks = "mock" in source.lower()
 
     def excused(value: Any, kind: type) -> bool:
-        """Whether it may count who asks, or is a wildcard that the script names."""
+        """Whether the script names it, as it does its own classes, which may count who asks, and wildcards."""
         if meant(kind):
             return True
         if foreign(kind):
             return False
-        if own(kind):
-            return True
         if any(base.__name__ == "NonCallableMock" for base in bases(kind)):
-            return mocks
+            return mocks  # which keep that they were asked
         names = [kind.__name__, *([value.__name__] if issubclass(kind, kind_of) else [])]
         return any(name.strip("_") in source for name in names)
 
@@ -342,7 +340,7 @@ def _judging(
 
 def agreeing(
     source: str,
-    allowed: tuple[Callable[[type], bool], Callable[[type], bool]],
+    meant: Callable[[type], bool],
     foreign: Callable[[type], bool],
     void: Callable[[str], None],
 ) -> tuple[Callable[..., Any], Callable[[Any, str, bool], int]]:
@@ -350,12 +348,11 @@ def agreeing(
     loose)`, and what only asks a value, `(value, how, loose)`, and how many of its parts can answer.
 
     `how`: the operator. `loose`: whether all that is true counts as a yes, not `True` alone; where libraries make
-    queries of comparisons, these are true. `allowed`: whether a class is the script's, and whether it is a wildcard
-    that the script names; `foreign`: whether it is the candidate's. All names are bound here: what is judged may change
-    this module.
+    queries of comparisons, these are true. `meant`: whether a class is a wildcard that the script names; `foreign`:
+    whether it is the candidate's. All names are bound here: what is judged may change this module.
     """
     plain, kind_of, quiet, turned, operators = _PLAIN, type, warnings.catch_warnings, _TURNED, _OPERATORS
-    (suspects, agrees), (due, spent) = _asking(source, allowed, foreign), rarely(_OFTEN)
+    (suspects, agrees), (due, spent) = _asking(source, meant, foreign), rarely(_OFTEN)
     unlike, few = apart, _FEW
     limit, set_limit = sys.getrecursionlimit, sys.setrecursionlimit
 

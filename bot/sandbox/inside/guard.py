@@ -53,7 +53,6 @@ if TYPE_CHECKING:
     from bot.sandbox.inside.surroundings import _stored, constants, surroundings_of, uses_mocks
 
 _TOOLS = ("unittest", "_pytest", "pytest", "doctest")  # nobody but pytest's plugins replaces what is in these
-_MOCKED = frozenset(("open", "print", "input", "exit", "quit", "help", "breakpoint", "__import__", "eval", "exec"))
 _OF_FILES = frozenset(("os", "posixpath", "genericpath", "io"))  # by which modules that use `os` look at files
 _OFTEN = ("unittest.case", "_pytest.raises", "_pytest.python_api", "_pytest.outcomes")
 _RECORDED = frozenset((  # what shows warnings and failures, and decides nothing
@@ -189,8 +188,6 @@ def _judges(
             return value is None or foreign(value) or not is_text(file_of(value), plugins)
         if dotted in recorded or (fakes_time and is_text(dotted, ("time.", "datetime."))):
             return False
-        if is_text(dotted, "builtins.") and name not in _MOCKED:
-            return True
         if value is None or is_mock(value) or (uses_mocks and is_mock(getattr(value, "mock", None))):
             return not uses_mocks
         if is_text(dotted, "module "):
@@ -330,12 +327,6 @@ def _voiding(sign: Callable[[bytes], int]) -> Callable[[str], None]:
     return void
 
 
-def _of_script(script: str) -> Callable[[type], bool]:
-    """Whether a class is the script's own."""
-    file_of, real, mine = _file_of, os.path.realpath, os.path.realpath(script)
-    return lambda kind: real(file_of(kind)) == mine
-
-
 def guarded(
     source: bytes,
     script: str,
@@ -364,7 +355,7 @@ def guarded(
     often: list[Any] = []
     failures = [0]
     text = source.decode("utf-8", "replace")
-    compare, ask = agreeing(text, (_of_script(script), wildcards(tree, main)), foreign, void)
+    compare, ask = agreeing(text, wildcards(tree, main), foreign, void)
     doing = questions(compare, foreign, of_changed, void, failures, lambda: look(often))
     noting, swallowed = swallowing(tree, script, of_changed)
     begun, missing = beginning(expected, must_assert(tree, source))
