@@ -17,8 +17,9 @@ PYTEST: Command = (
     *("python3", "-m", "pytest", "-v", "-rfE", "--tb=line", "-p", "no:cacheprovider"),  # a line a test: see `so_far`
     "--continue-on-collection-errors",  # else one file that can't be imported keeps all others from running
 )
-# Without the options of the configuration, which may need plugins that are not there (`--cov`).
-PYTEST_ALONE: Command = (*PYTEST, "-o", "addopts=", "-o", "required_plugins=")
+# Without the options of the configuration, which may need plugins that are not there (`--cov`), or make errors of what
+# a newer pytest warns of.
+PYTEST_ALONE: Command = (*PYTEST, "-o", "addopts=", "-o", "required_plugins=", "-o", "filterwarnings=")
 UNITTEST: Command = ("python3", "-m", "unittest", "discover", "-v")
 _QUOTED = 200  # characters of what a runner printed
 

@@ -354,6 +354,21 @@ async def test_a_real_repository_in_a_real_sandbox(tmp_path: Path) -> None:
     assert broken == ["test_ticket_price"]
 
 
+async def test_where_a_warning_that_is_an_error_keeps_all_tests_from_running_they_run_with_it(tmp_path: Path) -> None:
+    files = {
+        "pyproject.toml": '[tool.pytest.ini_options]\nfilterwarnings = ["error"]\n',
+        "a.py": "ONE = 2\n",
+        "test_a.py": (
+            "import warnings\n\nimport a\n\nwarnings.warn('since 10', DeprecationWarning)\n\n\n"
+            "def test_one():\n    assert a.ONE < 3\n"
+        ),
+    }
+    b, report = await compared(tmp_path, files, "a.py", ("ONE = 1\n", "ONE = 3\n"))
+    assert report.command == PYTEST_ALONE
+    assert report.compared
+    assert [s.regressions for s in count(b, report)] == [(), ("test_a.py::test_one",)]
+
+
 async def test_examples_in_the_changed_file_are_own_tests_where_the_repository_runs_them(tmp_path: Path) -> None:
     """Their names are of the file that a candidate changes, as those of tests are that it brings."""
     text = """
