@@ -47,7 +47,7 @@ class Setup:
     ) -> None:
         """Raises `SettingsError` where the secrets could not be written."""
         check_writable(settings.secrets_dir, "TROOP_SECRETS_DIR")
-        self.token = secrets.token_urlsafe(32)
+        self.token = secrets.token_hex(32)
         self.app: NewApp | None = None
         self._settings = settings
         self._done = done
