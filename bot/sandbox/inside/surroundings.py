@@ -122,7 +122,8 @@ def _planted() -> Callable[[], bool]:
 
 def _profile(source: bytes) -> Iterator[tuple[Any, str, object, str]]:
     """Entries of the profile by which hypothesis tries examples, where the script says nothing of profiles."""
-    settings = getattr(sys.modules.get("hypothesis"), "settings", None)
+    settings: Any = getattr(sys.modules.get("hypothesis"), "settings", None)
+    current: Any
     profiles, current = getattr(settings, "_profiles", None), getattr(settings, "_current_profile", None)
     if type(profiles) is dict and current in profiles and b"profile" not in source:
         yield vars(settings), "_current_profile", current, "constant hypothesis.settings._current_profile"
