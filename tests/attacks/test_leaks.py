@@ -215,6 +215,8 @@ def test_redaction_takes_linear_time():
     "text",
     [
         f"sha512-{RANDOM}",
+        "author: xX9dR4gOnXxY7",
+        f"authored={HEX[:40]}",
         f"open http://127.0.0.1:8000/setup?token={HEX} to begin",
         f"the digest {HEX}",
         "run 7f1e9c1e-1c1f-41ee-be56-0242ac120002",
