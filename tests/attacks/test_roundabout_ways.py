@@ -14,7 +14,14 @@ from tests.bot.sandbox.test_runner import SECRET, run
 YES = "class Yes:\n    def __eq__(self, other): return True\n    __hash__ = None\n"
 CHECKS = "from pkg.core import call\ndef check(found):\n    assert found == 4\ncall(check)\n"
 CART = YES + "class Cart:\n    def total(self): return Yes()\n"
-HELPERS = "def check(found, expected):\n    assert found == expected\n"
+HELPERS = """
+class Kind(type):
+    def __new__(cls, *given): return type.__new__(cls, *given)
+class Base(metaclass=Kind):
+    def __init_subclass__(cls): cls.known = True
+def check(found, expected):
+    assert found == expected
+"""
 WAYS = {
     "an interpreter without hooks": (
         "from pkg.core import add\nassert add(2, 2) == 4\n",

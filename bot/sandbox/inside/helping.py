@@ -145,7 +145,9 @@ def helping(tree: Any, script: str, main: dict[str, Any]) -> Callable[[], str]:
 
 
 def _code_of(value: Any) -> str:
-    """The file of a function's code; "" for anything else."""
+    """The file of a function's code; "" for anything else. `__new__` is a static method without being called one."""
+    if value.__class__ is staticmethod or value.__class__ is classmethod:
+        value = value.__func__
     return value.__code__.co_filename if value.__class__ is _plain_function else ""
 
 
