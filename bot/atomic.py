@@ -19,12 +19,9 @@ def atomic_write(path: Path, mode: int = OWN) -> Iterator[BinaryIO]:
     What killed processes began is removed. Raises `OSError`, and leaves the file as it was then.
     """
     _sweep(path)
-    fresh = path.with_name(f".{path.name}.{secrets.token_hex(6)}.part")
-    handle = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+    handle, fresh = _begun(path, mode)
     try:
         with os.fdopen(handle, "wb") as file:
-            with contextlib.suppress(OSError):  # a file system without locks: there nothing is swept either
-                fcntl.flock(file, fcntl.LOCK_EX)  # as long as this process is at it
             yield file
             file.flush()
             os.fsync(file.fileno())
@@ -38,6 +35,18 @@ def write_text(path: Path, text: str, mode: int = OWN) -> None:
     """As `atomic_write`, in UTF-8. Raises `OSError`."""
     with atomic_write(path, mode) as file:
         file.write(text.encode())
+
+
+def _begun(path: Path, mode: int) -> tuple[int, Path]:
+    """A file beside it, open, and locked as long as this process is at it. Raises `OSError`."""
+    while True:
+        fresh = path.with_name(f".{path.name}.{secrets.token_hex(6)}.part")
+        handle = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+        with contextlib.suppress(OSError):  # a file system without locks: there nothing is swept either
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        if os.fstat(handle).st_nlink:
+            return handle, fresh
+        os.close(handle)  # another process took it for a killed one's before it was locked
 
 
 def _sweep(path: Path) -> None:

@@ -52,6 +52,21 @@ def test_what_a_killed_process_left_goes_and_nobody_elses(tmp_path: Path) -> Non
     assert sorted(tmp_path.iterdir()) == sorted([under_way, other, tmp_path / "about.json"])
 
 
+def test_a_sweep_that_comes_before_the_lock_costs_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lock, swept = fcntl.flock, []
+
+    def late(handle: int, how: int) -> None:
+        if not swept:
+            swept.extend(tmp_path.glob(".a.*.part"))
+            swept[0].unlink()
+        lock(handle, how)
+
+    monkeypatch.setattr(fcntl, "flock", late)
+    write_text(tmp_path / "a", "whole")
+    assert swept
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
+
+
 def test_on_a_file_system_without_locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object) -> None:
         raise OSError(errno.ENOLCK, "no locks")
