@@ -168,7 +168,7 @@ async def _run(
 ) -> bytes:
     process = await _started(words, cwd, _environment() | dict(env))
     ended = asyncio.ensure_future(_communicate(process, stdin, limits.max_output))
-    name = next(word for word in arguments if not word.startswith("-"))
+    name = next((word for word in arguments if not word.startswith("-")), arguments[0])
     try:
         await _supervise(ended, name, limits)
     finally:

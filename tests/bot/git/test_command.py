@@ -94,6 +94,10 @@ def test_the_token_travels_by_the_environment_for_one_host() -> None:
     assert Remote("https://github.example/o/r.git").environment() == {}
 
 
+async def test_a_command_that_is_an_option_alone(tmp_path: Path) -> None:
+    assert (await git("--version", cwd=tmp_path)).startswith(b"git version")
+
+
 async def test_nobodys_configuration_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / ".gitconfig").write_text("[alias]\n\tpwn = !echo pwned\n[user]\n\tname = somebody\n")
     monkeypatch.setenv("HOME", str(tmp_path))
