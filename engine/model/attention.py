@@ -20,7 +20,7 @@ from transformers import AttentionInterface
 
 from engine.errors import UnsupportedModelError
 from engine.model.backends import Backend, Score, SparseWork, Work
-from engine.model.chosen import UNSEEN, Chooser, ChosenMask, Scores
+from engine.model.chosen import UNSEEN, Chooser, ChosenMask, Scores, unpacked
 from engine.model.fused_ops import Ops
 from engine.model.latents import latents_of
 from engine.model.rotary import Tables, fetch
@@ -266,10 +266,8 @@ def paged_tree_attention(
     context: Context | None = current()
     if context is None:
         raise RuntimeError(f"{NAME} attention was called outside of an engine's step")
-    chosen: Tensor | None = kwargs.get("indices")
-    if isinstance(attention_mask, ChosenMask):
-        chosen, attention_mask = attention_mask.indices, attention_mask.mask
-    masked = attention_mask is not None and attention_mask is not UNSEEN
+    mask, chosen = unpacked(attention_mask, kwargs)
+    masked = mask is not None and mask is not UNSEEN
     if masked or kwargs.get("is_causal") is False or getattr(module, "is_causal", True) is False:
         raise UnsupportedModelError("attention that is not causal")
     for name, feature in UNSUPPORTED.items():

@@ -96,3 +96,12 @@ class ChosenMask:
         if func in (Tensor.__and__, Tensor.__rand__) and isinstance(args[1], cls):
             return cls(args[1].indices, args[0])
         raise UnsupportedModelError("indexers of another form", getattr(func, "__name__", str(func)))
+
+
+def unpacked(mask: Any, arguments: dict[str, Any]) -> tuple[Tensor | None, Tensor | None]:
+    """The layer's mask, and what is chosen for it, `[1, rows, most]` int32, `None` where nothing is: models hand it to
+    attention as a mask, or as `indices` among its arguments.
+    """
+    if isinstance(mask, ChosenMask):
+        return mask.mask, mask.indices
+    return mask, arguments.get("indices")

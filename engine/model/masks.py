@@ -18,7 +18,7 @@ from transformers import AttentionInterface
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
 from engine.errors import UnsupportedModelError
-from engine.model.chosen import ChosenMask, Scores
+from engine.model.chosen import Scores, unpacked
 from kernels.tree_attention.reach import FULL, Reach
 
 HOLLOW = "troop_hollow"  # the name of that attention
@@ -171,10 +171,8 @@ class HollowChoices:
 def _hollow(module: Any, query: Tensor, key: Tensor, value: Tensor, attention_mask: Any, **kwargs: Any) -> Any:
     masks: Masks | None = getattr(_looking, "masks", None)
     if masks is not None:
-        chosen: Tensor | None = kwargs.get("indices")
-        if isinstance(attention_mask, ChosenMask):
-            chosen, attention_mask = attention_mask.indices, attention_mask.mask
-        masks.look_at(attention_mask, 0 if chosen is None else chosen.shape[-1])
+        mask, chosen = unpacked(attention_mask, kwargs)
+        masks.look_at(mask, 0 if chosen is None else chosen.shape[-1])
     return value.new_zeros((query.shape[0], query.shape[2], query.shape[1], value.shape[-1])), None
 
 
