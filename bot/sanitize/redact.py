@@ -47,8 +47,10 @@ _RUN = re.compile(r"[A-Za-z0-9]{20,}+")
 _PREFIX = re.compile(r"[A-Za-z][A-Za-z0-9]{0,15}(?:[_.-][A-Za-z0-9]{1,10}){0,2}[_-]\Z")
 _NO_PREFIX = re.compile(r"(?:\A|[^A-Za-z])(?:sha\d{1,3}|md5|blake\w{0,4})-\Z", re.IGNORECASE)
 _NAMED = re.compile(
-    # But for the address by which the operator begins, which the log is to tell.
-    r"(?<!/setup\?)(?:passw(?:or)?d|passphrase|session(?:id)?|\bpwd|secret|token|credential|auth(?!or(?!iz))(?:orization)?|signature|\bsig"
+    # In most places of a long text its first letter is all that is looked at. But for the address by which the operator
+    # begins, which the log is to tell.
+    r"(?=[acpst])(?<!/setup\?)(?:passw(?:or)?d|passphrase|session(?:id)?|\bpwd|secret|token|credential"
+    r"|auth(?!or(?!iz))(?:orization)?|signature|\bsig"
     r"|(?:api|access|account|admin|private)[_-]?key)[\w.-]{0,20}[\"']?\s{0,3}(?:=>|:=|[=:\s])\s{0,3}"
     r"(?:[\"']|(?:basic|bearer|token)\s)?\s{0,3}([A-Za-z0-9+/=_~.%-]{12,}+)(?![(\[])",
     re.IGNORECASE,
