@@ -29,6 +29,7 @@ from bot.llm.bundled_engine import configured_engine
 from bot.llm.published_models import locate
 from bot.settings import ModelSettings, SandboxSettings, Settings, SolverSettings, read_settings
 from bot.store import Store
+from bot.web.connections import KEEP_ALIVE_SECONDS
 from bot.web.serve import build_app
 from bot.worker.process import build_worker
 
@@ -162,7 +163,14 @@ async def service(settings: Settings, progress: ConsoleProgress) -> AsyncIterato
     store = await asyncio.to_thread(Store.from_settings, settings)
     worker = build_worker(settings, store, local=True, watch=progress)
     app = build_app(settings, store, worker=worker)
-    config = uvicorn.Config(app, host=settings.host, port=settings.port, log_config=None, access_log=False)
+    config = uvicorn.Config(
+        app,
+        host=settings.host,
+        port=settings.port,
+        log_config=None,
+        access_log=False,
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
+    )
     server = uvicorn.Server(config)
     task = asyncio.create_task(server.serve())
     try:

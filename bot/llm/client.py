@@ -31,6 +31,9 @@ _TIMEOUT_RETRIES = 1  # a call that timed out is rarely answered later
 _BUSY = (429, 503, 529)  # the endpoint works but is overloaded: worth more retries
 _BUSY_PATIENCE = 3  # times as many
 _CONNECTIONS = 1000  # what `openai` has by itself
+# That a connection is kept: less than an endpoint's 5 (uvicorn's own number, so that of most), or one could close as it
+# is used.
+IDLE_SECONDS = 3.0
 _Limits = type(openai.DEFAULT_CONNECTION_LIMITS)  # of the HTTP library that it uses
 _CPU_TIMEOUT = 3600.0  # seconds for a call to an endpoint on a CPU, where it waits behind others
 _WINDOW_FIELDS = ("max_model_len", "context_length", "context_window", "max_context_length")
@@ -107,7 +110,7 @@ class OpenAIModel:
             timeout=self._settings.timeout,
             http_client=openai.DefaultAsyncHttpxClient(
                 trust_env=not local,  # no proxy to ourselves
-                limits=_Limits(max_connections=most, max_keepalive_connections=most),
+                limits=_Limits(max_connections=most, max_keepalive_connections=most, keepalive_expiry=IDLE_SECONDS),
             ),
         )
 

@@ -25,6 +25,9 @@ HEADER_BYTES = 16 * 1024  # of the headers of a request; parsing many small ones
 AHEAD_BYTES = 1024  # of further requests that come before the answer to the present one; browsers and GitHub send none
 SMALL_PARTS = 64  # of a body that may have fewer than ...
 PART_BYTES = 512  # ... these on average: each part costs as much as a large one
+# That a connection stays open behind an answer: longer than proxies keep one (nginx and AWS 60, Caddy 120, Google 600),
+# or they would send a delivery on what is being closed, and answer GitHub with a 502.
+KEEP_ALIVE_SECONDS = 620
 HEADER_SECONDS = 10.0  # for the headers of a request, from the connection or the first byte after an answer on
 MOST = 4000  # connections
 ACCEPTED_AT_ONCE = 8  # asyncio accepts that many before it looks at any of them, some 0.1 ms each
@@ -162,6 +165,7 @@ class BoundedServer(uvicorn.Server):
                 proxy_headers=False,
                 http=bounded(most=most_connections()),
                 backlog=ACCEPTED_AT_ONCE,
+                timeout_keep_alive=KEEP_ALIVE_SECONDS,
                 **options,
             )
         )

@@ -12,8 +12,6 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
 
-import uvicorn
-
 from engine import logs
 from engine.errors import LoadError, ending
 from engine.server.body import MAX_BODY, BodyLimit
@@ -90,10 +88,8 @@ async def _relay(
     await placement.all_up()
     relay = Relay(Replicas(names, placement), Router(names), None if settings.api_key else key)
     app = BodyLimit(relay, MAX_BODY)
-    config = uvicorn.Config(
-        app, log_level="warning", access_log=False, timeout_graceful_shutdown=DRAIN_SECONDS, lifespan="on"
-    )
-    await Server(config, listener).serve(sockets=[listener])
+    server = Server(app, listener, timeout_graceful_shutdown=DRAIN_SECONDS, lifespan="on")
+    await server.serve(sockets=[listener])
 
 
 def prepare_environment(local: bool) -> None:

@@ -28,7 +28,7 @@ T = TypeVar("T")
 
 ATTEMPTS = 2
 CONNECT_SECONDS = 10.0
-IDLE_SECONDS = 3.0  # that a connection is kept: less than the replicas' 5, or one could close as it is used
+IDLE_SECONDS = 60.0  # that a connection is kept: less than the replicas keep it, or one could close as it is used
 _HOP = {b"connection", b"keep-alive", b"proxy-connection", b"te", b"trailer", b"transfer-encoding", b"upgrade"}
 _OWN = _HOP | {b"host", b"content-length", b"expect"}
 _ENDING = ("shutting_down", "engine_failed")  # codes of an engine that goes away with its requests

@@ -6,8 +6,14 @@ import socket
 import threading
 from io import FileIO
 from pathlib import Path
+from typing import Any
 
 import uvicorn
+from starlette.types import ASGIApp
+
+# That a connection stays open behind an answer: longer than clients and proxies keep one (Google 600), which would
+# else send a request on what is being closed.
+KEEP_ALIVE_SECONDS = 620
 
 
 def model_name(model: str) -> str:
@@ -59,8 +65,11 @@ def listen(host: str, port: int) -> socket.socket:
 class Server(uvicorn.Server):
     """A server that prints a line to standard output when it listens."""
 
-    def __init__(self, config: uvicorn.Config, listener: socket.socket) -> None:
-        super().__init__(config)
+    def __init__(self, app: ASGIApp, listener: socket.socket, **options: Any) -> None:
+        """`options` are uvicorn's."""
+        super().__init__(
+            uvicorn.Config(app, log_level="warning", access_log=False, timeout_keep_alive=KEEP_ALIVE_SECONDS, **options)
+        )
         host, port = listener.getsockname()[:2]
         self._ready = f"troop engine ready on http://{f'[{host}]' if ':' in host else host}:{port}"
 

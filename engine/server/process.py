@@ -7,7 +7,6 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-import uvicorn
 from transformers.utils.logging import disable_progress_bar
 
 from engine import logs
@@ -64,8 +63,7 @@ def serve(settings: Settings) -> int:
             ranks.close()
         print(ending(error), file=sys.stderr)
         return 1
-    config = uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=5)
-    server = Server(config, listener)
+    server = Server(app, listener, timeout_graceful_shutdown=5)
 
     def end(error: RankError) -> None:
         loop.fail(error)

@@ -12,9 +12,11 @@ from pathlib import Path
 
 import httpx
 import pytest
+from fastapi import FastAPI
 
 from engine.cli import main, read
-from engine.server.machine import end_when_closed, model_name
+from engine.cluster.relay import IDLE_SECONDS
+from engine.server.machine import Server, end_when_closed, listen, model_name
 from engine.server.process import build_core
 from engine.settings import Settings
 from kernels.tree_attention.calibrate import Grid
@@ -43,6 +45,13 @@ def test_the_command_serves_says_so_and_ends_on_a_signal(model_folder: Path):
     finally:
         process.kill()
         process.communicate()
+
+
+def test_clients_close_a_connection_before_the_server_and_its_relay_before_a_replica():
+    with listen("127.0.0.1", 0) as listener:
+        kept = Server(FastAPI(), listener).config.timeout_keep_alive
+    assert kept > 600
+    assert kept > IDLE_SECONDS
 
 
 def test_a_calibration_that_is_asked_for_is_kept(model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -86,6 +86,7 @@ class GitHubServer(Control):
             log_level="warning",
             lifespan="off",
             timeout_graceful_shutdown=1,
+            timeout_keep_alive=600,  # clients that pause for uvicorn's 5 s would meet its end of a connection
             ws="none",
             date_header=False,  # a fault may say what time it is, so the middleware dates each answer
         )

@@ -15,6 +15,7 @@ from pydantic import SecretStr
 from bot.settings import ModelSettings, SandboxSettings, Settings, SolverSettings
 from bot.settings.pages import PagesSettings
 from bot.store import Store
+from bot.web.connections import KEEP_ALIVE_SECONDS
 from bot.web.dashboard import create_pages
 from bot.web.listeners import by_port
 from bot.web.serve import build_app
@@ -99,7 +100,7 @@ async def running_service(github: GitHubServer, folder: Path, endpoint: str, **m
     webhook = build_app(settings, store, worker=worker)
     app = by_port(settings, webhook, create_pages(settings, store, webhook.state.enqueue))
     github.world.app.callback_urls = [settings.pages.callback]
-    config = uvicorn.Config(app, log_config=None, access_log=False, ws="none")
+    config = uvicorn.Config(app, log_config=None, access_log=False, ws="none", timeout_keep_alive=KEEP_ALIVE_SECONDS)
     server = uvicorn.Server(config)
     github.set_hook(f"http://127.0.0.1:{port}/webhook", SECRET)
     with pytest.MonkeyPatch.context() as patched:

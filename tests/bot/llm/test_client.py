@@ -1,10 +1,12 @@
 import asyncio
 import gc
+import inspect
 import socket
 import threading
 from typing import Any
 
 import pytest
+import uvicorn
 from pydantic import SecretStr
 
 from bot.errors import EndpointDown, EndpointError, SettingsError
@@ -46,6 +48,11 @@ async def test_window_that_the_endpoint_does_not_tell() -> None:
         told = model_for(endpoint, context_window=77)
         await ask(told)
         assert told.context_window == 77
+
+
+def test_a_connection_is_given_up_before_an_endpoint_closes_it() -> None:
+    """Most endpoints are served by uvicorn as it comes."""
+    assert inspect.signature(uvicorn.Config).parameters["timeout_keep_alive"].default > client.IDLE_SECONDS
 
 
 async def test_v1_is_added_where_it_was_forgotten() -> None:

@@ -8,11 +8,11 @@ from collections.abc import AsyncIterator
 
 import httpx
 import pytest
-import uvicorn
 from fastapi import FastAPI, Response
 
 from bot.lifecycle import RunState
 from bot.store import Store
+from bot.web.connections import BoundedServer
 from bot.web.sessions import Sessions
 from tests.bot.web.conftest import ADMIN_TOKEN, Sender
 from tests.patience import PATIENCE
@@ -22,7 +22,7 @@ from tests.patience import PATIENCE
 async def served(app: FastAPI) -> AsyncIterator[httpx.AsyncClient]:
     """The pages on a real socket, since events stream; the owner is signed in."""
     with socket.create_server(("127.0.0.1", 0)) as listening:
-        server = uvicorn.Server(uvicorn.Config(app, log_config=None, lifespan="off", timeout_graceful_shutdown=1))
+        server = BoundedServer(app, lifespan="off", timeout_graceful_shutdown=1)
         app.state.site.ending = lambda: server.should_exit
         serving = asyncio.create_task(server.serve([listening]))
         base = f"http://127.0.0.1:{listening.getsockname()[1]}"

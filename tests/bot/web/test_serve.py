@@ -104,6 +104,11 @@ class Told:
         self.runs.put_nowait((run, state, reason))
 
 
+def test_a_proxy_closes_a_connection_before_the_service_does() -> None:
+    """Else its next delivery may meet the end of the connection, and as a POST it is not tried again."""
+    assert BoundedServer(FastAPI()).config.timeout_keep_alive > 600
+
+
 class Running:
     """The application under uvicorn, with its lifespan."""
 

@@ -6,10 +6,9 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import uvicorn
 from fastapi import FastAPI
 
-from engine.server.machine import listen
+from engine.server.machine import Server, listen
 from tests.patience import PATIENCE
 
 
@@ -19,12 +18,12 @@ def serve(app: FastAPI) -> Iterator[str]:
     listener = listen("127.0.0.1", 0)
     started = threading.Event()
 
-    class Server(uvicorn.Server):
+    class Started(Server):
         async def startup(self, sockets: list[socket.socket] | None = None) -> None:
             await super().startup(sockets)
             started.set()
 
-    server = Server(uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=1))
+    server = Started(app, listener, timeout_graceful_shutdown=1)
     thread = threading.Thread(target=lambda: asyncio.run(server.serve(sockets=[listener])), daemon=True)
     thread.start()
     assert started.wait(PATIENCE)
