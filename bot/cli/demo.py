@@ -109,6 +109,7 @@ async def run_demo(
     started = time.monotonic()
     async with contextlib.AsyncExitStack() as stack:
         stack.callback(progress.close)
+        stack.enter_context(progress.saying_warnings())
         endpoint = base_url
         if not endpoint:
             endpoint = await stack.enter_async_context(

@@ -1,8 +1,10 @@
 """The progress of `troop solve` and `troop demo`: one live line on a terminal, lines now and then elsewhere."""
 
+import contextlib
 import logging
 import sys
 import time
+from collections.abc import Iterator
 from typing import TextIO
 
 from rich.logging import RichHandler
@@ -58,6 +60,16 @@ class ConsoleProgress:
         """A line of its own."""
         self._print(text)
 
+    @contextlib.contextmanager
+    def saying_warnings(self) -> Iterator[None]:
+        """Inside, what is logged is said, without the time and place that are for a server's log."""
+        root = logging.getLogger()
+        replaced, root.handlers = root.handlers, [_Saying(self)]
+        try:
+            yield
+        finally:
+            root.handlers = replaced
+
     def close(self) -> None:
         """End the live line; the last stage's result stays visible. Safe to call twice; `say` still works."""
         if self._live is not None:
@@ -68,6 +80,15 @@ class ConsoleProgress:
 
     def _print(self, text: str) -> None:
         self._console.print(f"[{time.monotonic() - self._started:6.1f} s] {text}")
+
+
+class _Saying(logging.Handler):
+    def __init__(self, progress: ConsoleProgress) -> None:
+        super().__init__()
+        self._progress = progress
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._progress.say(self.format(record))
 
 
 class _Live:

@@ -25,3 +25,5 @@ def test_a_demo_ends_with_a_pull_request_that_passes_the_hidden_check() -> None:
     )
     assert done.returncode == 0, (done.stdout + done.stderr)[-3000:]
     assert "This is candidate" in done.stdout
+    assert "s] tests run as " in done.stdout
+    assert not done.stderr
