@@ -19,6 +19,7 @@ from engine.server.service import Service
 
 T = TypeVar("T")
 
+_STREAM = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}  # nginx, too, sends events as they come
 TOGETHER = 64  # outputs whose events are made before others have their turn: each may have 20 log-probabilities
 
 
@@ -36,7 +37,7 @@ async def deliver(
     if body.stream:
         include_usage = bool(body.stream_options and body.stream_options.include_usage)
         events = _stream(service, queue, requests, firsts, answer, include_usage)
-        return StreamingResponse(events, media_type="text/event-stream", headers={"Cache-Control": "no-cache"})
+        return StreamingResponse(events, media_type="text/event-stream", headers=_STREAM)
     try:
         choices = await _unless_disconnected(http, _collect(queue, requests, firsts))
     finally:

@@ -132,6 +132,7 @@ def check(server: tuple[Core, httpx.Client], path: str, body: Any) -> None:
     if answer.status_code == 200:
         assert "step_failed" not in answer.text
         if answer.headers["content-type"].startswith("text/event-stream"):
+            assert answer.headers["x-accel-buffering"] == "no"
             assert answer.text.endswith("data: [DONE]\n\n")
         else:
             assert answer.json()
