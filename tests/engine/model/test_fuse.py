@@ -136,6 +136,21 @@ def test_a_gate_whose_halves_are_swapped_stays():
     assert "forward" not in vars(model[0])
 
 
+class _Clipped(_Swapped):
+    """A gated MLP that clips what is more than ten, which a usual input never reaches."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        gate, up = self.gate_up_proj(x).chunk(2, dim=-1)
+        down: Tensor = self.down_proj(nn.functional.silu(gate.clamp(max=10.0)) * up.clamp(-10.0, 10.0))
+        return down
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+def test_a_gate_that_clips_stays(dtype: torch.dtype):
+    model = nn.Sequential(_Clipped()).to(DEVICE, dtype)
+    assert fuse(model, REFERENCE)["gate"] == 0
+
+
 def test_a_told_result_is_for_its_tensor_alone():
     norm = module._FusedRMSNorm(torch.ones(8), 1e-6, REFERENCE)
     x, other = torch.randn(2, 8), torch.randn(2, 8)
