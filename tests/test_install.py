@@ -2,6 +2,7 @@
 
 import ast
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -227,3 +228,34 @@ def test_nobody_is_told_to_install_a_strangers_package() -> None:
             continue
         found = wrong.search(path.read_bytes().decode(errors="ignore"))
         assert not found, f"{path.relative_to(ROOT)}: {found[0]}"
+
+
+# -- what CI installs
+
+
+def test_ci_installs_python_before_it_asks_it_on_a_bare_machine(tmp_path: Path) -> None:
+    """Programs that are missing are installed by a made-up apt-get; nothing but these and bash's own is there."""
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    for name in ("bash", "dirname", "ls", "touch", "chmod"):
+        (programs / name).symlink_to(str(shutil.which(name)))
+    said = tmp_path / "said"
+
+    def program(name: str, line: str) -> None:
+        (programs / name).write_text(f'#!{programs}/bash\necho "{name} $*" >>{said}\n{line}\n')
+        (programs / name).chmod(0o755)
+
+    program("apt-get", f'case $* in *python3-venv*) printf "#!{programs}/bash\\n" >{programs}/python3; '
+            f"chmod +x {programs}/python3;; esac")  # fmt: skip
+    program("docker", "")
+    program("make", "")
+    ran = subprocess.run(
+        [programs / "bash", ROOT / ".ci/run"], env={"PATH": str(programs)}, capture_output=True, text=True, check=False
+    )
+    assert ran.returncode == 0, ran.stderr
+    assert ran.stderr == ""
+    installed = [line.split() for line in said.read_text().splitlines() if " install " in line]
+    assert installed[0][-2:] == ["python3", "python3-venv"]
+    assert {"docker.io", "chromium", "redis-server"} <= set(installed[1])
+    assert not {"python3", "python3-venv"} & set(installed[1])
+    assert said.read_text().splitlines()[-2:] == ["make check-install", "make test"]
