@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from pathlib import PurePosixPath
 
 from bot.recipe import compiled
+from bot.recipe.asked import asked
 from bot.recipe.ci import hints
 from bot.recipe.deno import deno
 from bot.recipe.devcontainer import devcontainer
@@ -36,6 +37,10 @@ def detect(
     `files`: its paths; `read`: the text of one. `may_use`: whether the server allows an image that the repository
     names. A `setup` in `.troop.toml` is all that is done where it is given; `setup = "true"` uses the image as it is.
     """
+    return _told(files, read, config, may_use).model_copy(update={"asked": asked(files, read)})
+
+
+def _told(files: Sequence[str], read: Read, config: RepoConfig, may_use: Callable[[str], bool]) -> Recipe:
     if config.setup.strip() == "true":
         return Recipe(found=f"`setup` in {FILE_NAME}: the image as it is", image=config.image, setup=config.setup)
     if config.setup:

@@ -20,6 +20,15 @@ class Layer(Record):
     optional: bool = False  # the tests can tell something without it
 
 
+class Asked(Record):
+    """A version of a toolchain that a file asks for."""
+
+    tool: str  # the program: "node"
+    wanted: str  # as the file has it: ">=20"
+    source: str  # the file
+    least: tuple[int, ...]  # the oldest version that will do
+
+
 class Recipe(Record):
     """How the image for a repository's tests is made. Without `layers` the image will do as it is."""
 
@@ -29,6 +38,7 @@ class Recipe(Record):
     image: str = ""  # that the repository asks for; the server decides
     setup: str = ""  # a line for `.troop.toml` that does about the same, to begin from
     notes: tuple[str, ...] = ()  # what was seen and is not done, for people
+    asked: tuple[Asked, ...] = ()  # versions of toolchains
 
 
 class Hints(Record):

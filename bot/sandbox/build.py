@@ -28,6 +28,8 @@ from docker.types import LogConfig, Ulimit
 from bot.errors import BuildFailed, SandboxError
 from bot.recipe import Layer, Recipe
 from bot.recipe.advice import Mend, advise, disk_full, installing, missing, outage
+from bot.recipe.asked import TOOLS, image_of, telling, told, too_old, without, words_of
+from bot.recipe.recipe import Asked
 from bot.records import Build
 from bot.sandbox import docker_engine, images
 from bot.sandbox.build_network import BuildNetwork
@@ -230,7 +232,7 @@ class Builder:
         try:
             images.put_tree(self._client, container, self._base, self._folder(layer, mended), changed=changed)
             code, ended = self._run(container, layer)
-            said = self._log_of(container)
+            said = without(printed := self._log_of(container))
             if ended is None and code == 0:
                 keep(said, "")
                 tree = {images.TREE: self._digest if same else "several"}
@@ -240,7 +242,7 @@ class Builder:
         finally:
             docker_engine.destroy(self._client, container)
         self._check_wanted()
-        trouble = self._trouble(layer, code, ended, said, image, memory)
+        trouble = self._trouble(layer, code, ended, printed, image, memory)
         keep(said, str(trouble))
         lacking = advise(said) if isinstance(trouble, BuildFailed) and not ended and not memory else Mend("")
         if lacking.packages and lacking.packages not in mended and layer.name != "setup":
@@ -285,6 +287,7 @@ class Builder:
             "build/commands": ("\n".join((*map(installing, packages), *layer.commands)) + "\n").encode(
                 "utf-8", "surrogateescape"
             ),
+            "build/versions": telling(TOOLS[one.tool].says for one in self._recipe.asked).encode() + b"\n",
             "build/files": b"".join(b"./" + path.encode("utf-8", "surrogateescape") + b"\0" for path in self._files),
         }
 
@@ -325,8 +328,9 @@ class Builder:
         return cleaned(text, given_secrets(self._settings.build_environment))
 
     def _trouble(
-        self, layer: Layer, code: int, ended: str | None, said: str, image: str, memory: bool
+        self, layer: Layer, code: int, ended: str | None, printed: str, image: str, memory: bool
     ) -> BuildFailed | SandboxError:
+        said = without(printed)
         what = f"the repository's {layer.name} ({layer.source}) can't be installed"
         if layer.name == "setup":
             what = "the repository's `setup` command failed" + (f" with exit code {code}" if code > 0 else "")
@@ -346,13 +350,21 @@ class Builder:
         elif disk_full(said):
             return SandboxError(f"the disk of the Docker daemon was full while {layer.name} was installed: free some")
         else:
-            mend = advise(said)
+            mend = _by_version(advise(said), too_old(self._recipe.asked, told(printed)))
         # Indented, so that no line of it passes for one of the log.
         log.info("%s: %s: %s\n%s", self._repository, what, mend.why, textwrap.indent(said, "    | ", lambda _: True))
         # A `setup` of the repository's own that nothing is known about is not worth repeating.
         rest = "" if mend.instead or (layer.name == "setup" and not mend.setup) else self._recipe.setup.strip()
         setup = " && ".join(filter(None, (mend.setup, rest)))
         return BuildFailed(what, why=mend.why, log=said, setup=setup, image=mend.image, missing=code == _NO_PROGRAM)
+
+
+def _by_version(mend: Mend, old: Sequence[tuple[Asked, str]]) -> Mend:
+    """With the toolchains that are older than the repository asks for, in place of what the log tells of versions."""
+    if not old:
+        return mend
+    why = "; ".join([*(words_of(one, has) for one, has in old), *([] if mend.image or not mend.why else [mend.why])])
+    return mend._replace(why=why, image=image_of(old[0][0]) or mend.image)
 
 
 def _script() -> str:

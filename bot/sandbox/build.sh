@@ -2,8 +2,8 @@
 # One layer of a build inside its container, as root with network, in a copy of the repository at /repo/tree, where
 # tests run later: what is installed may refer to that path.
 #
-# Read from /opt/troop/build: `environment` (shell), `needs` (programs), `commands` (shell), `files` (those of the
-# repository, NUL after each). Kept are the files that the commands made, in /opt/troop/base, and none of the
+# Read from /opt/troop/build: `environment` (shell), `needs` (programs), `commands` (shell), `versions` (shell: what is
+# told where these fail), `files` (those of the repository, NUL after each). Kept are the files that the commands made, in /opt/troop/base, and none of the
 # repository: another commit brings its own. Exit code 97 and a line `troop: no PROGRAM`: a program is not in the image.
 build=/opt/troop/build
 . $build/environment
@@ -26,7 +26,7 @@ while read -r program; do
 done <$build/needs
 
 rm -rf /repo/tree && mkdir -p /repo && mv /opt/troop/base /repo/tree && cd /repo/tree || exit 1
-sh -e $build/commands </dev/null || exit
+sh -e $build/commands </dev/null || { code=$? && cd / && . $build/versions; exit $code; }
 
 cd /repo/tree || exit 1
 # Each job copies what is here. Modules of Node that are too large for that are linked, one by one, since runners of

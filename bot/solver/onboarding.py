@@ -3,14 +3,16 @@
 from pathlib import Path
 
 from bot.errors import BuildFailed
+from bot.publish.messages.obstacles import words_of
 from bot.publish.messages.onboarding import Proposal
 from bot.records import Checkout, OwnTestsReport
 from bot.repo_config import RepoConfig
 from bot.sandbox import open_sandbox
 from bot.sandbox.build import Plan
 from bot.settings import Settings
-from bot.solver.project import build_recipe, own_test_commands
+from bot.solver.project import build_recipe, declared_by, own_test_commands
 from bot.solver.stages.own_tests import on_base
+from bot.solver.stages.survey import obstacles, survey
 from bot.solver.stages.watched import Watched
 from bot.solver.workbench import NOBODY, Audience
 
@@ -54,6 +56,8 @@ async def propose(
         return proposal.model_copy(update={**why, "tests": tests, "notes": (*recipe.notes, *checkout.left_out)})
     watched, limit = Watched(sandbox), settings.solver.own_tests_timeout
     try:
+        there = await survey(checkout.files, declared_by(checkout), sandbox, recipe.asked)
+        notes += map(words_of, obstacles(there, recipe.asked))
         work = on_base(commands, watched, settings.solver)
         tests = await watched.until(work, limit, lambda said: audience.tell(f"the repository's own tests run{said}"))
     finally:

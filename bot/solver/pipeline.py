@@ -166,7 +166,7 @@ class _Run:
             raise CheckoutError("the checkout holds no file: there is nothing to solve an issue in")
         await self._advance(RunState.CONTEXT)
         there = await self._survey()
-        found = obstacles(there)
+        found = obstacles(there, self._bench.recipe.asked)
         for obstacle in found:
             self._bench.notice(words_of(obstacle))
         self._solver = self._resolved(await self._examined())
@@ -251,7 +251,8 @@ class _Run:
         If it is other than when the run began, nothing that ran in the sandbox then counts: the entries of stages and
         jobs begin anew. Replies of models stay, as far as they are asked the same.
         """
-        found = await survey(self._bench.checkout.files, self._declared, self._bench.sandbox)
+        bench = self._bench
+        found = await survey(bench.checkout.files, self._declared, bench.sandbox, bench.recipe.asked)
         before = await once(self._journal, "survey", Survey, lambda: _ready(found))
         if found.same_environment(before):
             return before  # to the letter as it was: it is part of every prompt

@@ -31,5 +31,11 @@ def words_of(obstacle: Obstacle) -> str:
                 f"{name} is not in the sandbox, so tests can't be run: name an image that holds it in .troop.toml or "
                 "TROOP_SANDBOX_IMAGE, or install it on this machine (processes)."
             )
+        case Fault.TOO_OLD:
+            newer = f'as `image = "{name}"`' if name else "that has a newer one"
+            return (
+                f"{detail}, so what fails in the sandbox may fail for that alone: name an image {newer} in .troop.toml "
+                "(or TROOP_SANDBOX_IMAGE), or install it on this machine (processes)."
+            )
         case _:
             assert_never(obstacle.fault)

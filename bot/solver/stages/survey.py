@@ -15,8 +15,10 @@ from bot.contracts import Sandbox
 from bot.errors import SandboxError
 from bot.patch.formats import of_json
 from bot.patch.protected_files import is_configuration, is_test
+from bot.recipe.asked import MARK, TOOLS, image_of, telling, told, too_old, words_of
 from bot.recipe.declared import Declared
 from bot.recipe.groups import normal
+from bot.recipe.recipe import Asked
 from bot.records import Ending, Execution, Fault, Obstacle, Record, SandboxJob
 from bot.solver.harness import attempt
 
@@ -27,21 +29,23 @@ _LEAST = 10  # of those that the repository does not mention
 _ELSEWHERE = "elsewhere: "  # what the script says of an installed copy
 _INTERPRETERS = ("node", "go", "cargo", "ruby", "php")
 
-# What a repository whose files end so may need to run, and how it tells its version.
+# What a repository whose files end so may need to run.
 _TOOLS = {
-    ".js": ("node --version", "npm --version"),
-    ".ts": ("node --version", "npm --version"),
-    ".go": ("go version",),
-    ".rs": ("cargo --version",),
-    ".rb": ("ruby --version",),
-    ".php": ("php --version",),
-    ".pl": ("perl --version",),
-    ".java": ("java --version",),
-    ".c": ("gcc --version", "make --version"),
-    ".cpp": ("g++ --version", "make --version"),
-    ".lua": ("lua -v",),
-    ".sh": ("bash --version",),
+    ".js": ("node", "npm"),
+    ".ts": ("node", "npm"),
+    ".go": ("go",),
+    ".rs": ("cargo",),
+    ".rb": ("ruby",),
+    ".php": ("php",),
+    ".pl": ("perl",),
+    ".java": ("java",),
+    ".c": ("gcc", "make"),
+    ".cpp": ("g++", "make"),
+    ".lua": ("lua",),
+    ".sh": ("bash",),
 }
+# How they tell their versions.
+_SAYING = {"lua": "lua -v", **{name: tool.says for name, tool in TOOLS.items()}}
 # Programs of a TypeScript repository's own dependencies: what runs a script, and by which command a file of tests.
 _OF_NODE = {"tsx": "", "vitest": "vitest run", "jest": "jest", "mocha": "mocha", "ava": "ava"}
 _HERE = "here"
@@ -109,23 +113,22 @@ class Survey(Record):
         return hashlib.sha256(json.dumps(usable).encode()).hexdigest()[:16]
 
 
-async def survey(files: Sequence[str], declared: Declared, sandbox: Sandbox) -> Survey:
-    """Survey the sandbox. `files`: the repository's paths; `declared`: what its manifests say.
+async def survey(files: Sequence[str], declared: Declared, sandbox: Sandbox, asked: Sequence[Asked] = ()) -> Survey:
+    """Survey the sandbox. `files`: the repository's paths; `declared`: what its manifests say; `asked`: versions.
 
     Where the sandbox fails at it, the survey is empty. Raises `SandboxUnavailable`.
     """
     endings = Counter(PurePosixPath(path).suffix for path in files)
     python = endings[".py"] > 0
     wanted = dict.fromkeys(tool for ending, tools in _TOOLS.items() if endings[ending] for tool in tools)
+    wanted |= dict.fromkeys(one.tool for one in asked if one.tool != "python3")  # tells itself
     names = own_packages(files, declared) if python else ()
     if not python and not wanted:
         return Survey()
-    asked = [f'printf "\\ntroop-tool {tool.split()[0]} "; {tool} 2>/dev/null | head -n 1' for tool in wanted]
+    lines = [telling(_SAYING.get(tool, f"{tool} --version") for tool in wanted)]
     if _in_typescript(files):
-        asked += [
-            f'printf "\\ntroop-tool {name} "; [ -e node_modules/.bin/{name} ] && echo {_HERE}' for name in _OF_NODE
-        ]
-    script = "\n".join([*asked, *(['exec python3 -c "$0" "$@"'] if python else [])])
+        lines += [f'printf "\\n{MARK} {name} "; [ -e node_modules/.bin/{name} ] && echo {_HERE}' for name in _OF_NODE]
+    script = "\n".join([*lines, *(['exec python3 -c "$0" "$@"'] if python else [])])
     job = SandboxJob(command=("sh", "-c", script, _PYTHON, *names), timeout=TIMEOUT)
     execution = await attempt(sandbox, job)
     if isinstance(execution, SandboxError):
@@ -156,13 +159,12 @@ def _read(execution: Execution, names: Sequence[str]) -> Survey:
             imports[missing] = ended
     listed = said.get("installed")
     installed = [(str(one[0]), str(one[1])) for one in listed] if isinstance(listed, list) else []
-    tools = re.findall(r"^troop-tool (\S+) ?(.*)$", execution.output, re.MULTILINE)
     imports = {name: "".join(c for c in why if c.isprintable()) for name, why in imports.items()}
     return Survey(
         python=str(said.get("version", "")),
         installed=tuple(installed),
         imports=tuple(imports.items()),
-        tools=tuple((name, " ".join(version.split())[:60]) for name, version in tools),
+        tools=tuple(told(execution.output).items()),
     )
 
 
@@ -270,7 +272,7 @@ def _typescript(tools: Mapping[str, str]) -> str:
     return f"There is no tsx, so a TypeScript script does not run as it is{instead if runner else ''}."
 
 
-def obstacles(found: Survey) -> tuple[Obstacle, ...]:
+def obstacles(found: Survey, asked: Sequence[Asked] = ()) -> tuple[Obstacle, ...]:
     """What keeps tests from showing much, for the operator and the maintainers; () where all is well."""
     wrong = []
     for name, why in found.broken:
@@ -284,6 +286,8 @@ def obstacles(found: Survey) -> tuple[Obstacle, ...]:
     if not found.python:
         gone = [name for name, version in found.tools if not version and name in _INTERPRETERS]
         wrong += [Obstacle(fault=Fault.NO_INTERPRETER, name=name) for name in gone]
+    old = too_old(asked, {**dict(found.tools), "python3": found.python})
+    wrong += [Obstacle(fault=Fault.TOO_OLD, name=image_of(one), detail=words_of(one, has)) for one, has in old]
     return tuple(wrong)
 
 

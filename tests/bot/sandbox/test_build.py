@@ -14,6 +14,7 @@ import pytest
 from bot.errors import BuildFailed, SandboxError
 from bot.preflight import prepare_sandbox
 from bot.recipe import Layer, Recipe, detect
+from bot.recipe.recipe import Asked
 from bot.records import Build
 from bot.repo_config import RepoConfig
 from bot.sandbox import build, containers, docker_engine, images, owner
@@ -274,6 +275,19 @@ async def test_a_build_that_fails_is_the_repositorys_with_the_end_of_its_log(
         await seen(sandbox_image, source, setup(eat), repository, build_memory="100m")
     assert made
     assert not left(client, made)
+
+
+async def test_a_build_that_fails_with_an_older_toolchain_than_is_asked_for_tells_of_it(
+    sandbox_image: str, tmp_path: Path, client: docker.APIClient, repository: str
+) -> None:
+    layer = Layer(name="dependencies", source="package.json", commands=("echo obscure; exit 3",))
+    asked = Asked(tool="python3", wanted=">=99.1", source="pyproject.toml", least=(99, 1))
+    recipe = Recipe(layers=(layer,), asked=(asked,))
+    with pytest.raises(BuildFailed) as caught:
+        await seen(sandbox_image, make_tree(tmp_path / "tree"), recipe, repository)
+    assert re.fullmatch(r"pyproject\.toml asks for Python >=99\.1, and 3\.\d+\.\d+ is there", caught.value.why)
+    assert caught.value.image == "python:99.1"
+    assert caught.value.log == "obscure"
 
 
 async def test_what_a_layer_lacks_of_the_system_is_installed_once(

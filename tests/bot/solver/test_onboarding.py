@@ -44,6 +44,15 @@ async def test_a_repository_is_looked_at_and_its_tests_are_run(tmp_path: Path) -
     assert "pytest" in config_text(proposal)
 
 
+async def test_what_keeps_tests_from_showing_much_is_among_the_notes(tmp_path: Path) -> None:
+    settings = Settings(_env_file=None, sandbox=SandboxSettings(kind="process"))
+    files = {**FILES, ".python-version": "3.99\n"}
+    proposal = await propose(checked_out(tmp_path, files), settings)
+    (note,) = (note for note in proposal.notes if ".python-version" in note)
+    assert note.startswith(".python-version asks for Python 3.99, and 3.")
+    assert 'name an image as `image = "python:3.99"` in .troop.toml' in note
+
+
 MILL = {
     "requirements.txt": "pip\n",  # which is there
     "package.json": '{"name": "mill", "version": "1.0.0", "scripts": {"test": "node --test"}}',

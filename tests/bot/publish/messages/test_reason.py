@@ -476,10 +476,16 @@ def test_what_was_missing_and_what_went_wrong() -> None:
         (Fault.NOT_BUILT, "a file that the repository's build writes is missing. Build it in the checkout first"),
         (Fault.INSTALLED_COPY, "`import it` in the sandbox finds an installed copy (why), not the repository's own"),
         (Fault.NO_INTERPRETER, "it is not in the sandbox, so tests can't be run: name an image"),
+        (Fault.TOO_OLD, 'why, so what fails in the sandbox may fail for that alone: name an image as `image = "it"`'),
     ],
 )
 def test_what_is_wrong_in_the_sandbox(fault: Fault, words: str) -> None:
     assert words in words_of(Obstacle(fault=fault, name="it", detail="why"))
+
+
+def test_no_image_is_named_where_none_is_known() -> None:
+    words = words_of(Obstacle(fault=Fault.TOO_OLD, name="", detail="why"))
+    assert "name an image that has a newer one in .troop.toml" in words
 
 
 def test_a_report_of_an_earlier_version_keeps_its_words_and_numbers() -> None:

@@ -6,6 +6,7 @@ import pytest
 
 from bot.errors import SandboxError
 from bot.recipe.declared import Declared, declared
+from bot.recipe.recipe import Asked
 from bot.records import Ending, Execution, Fault, Obstacle, SandboxJob, Test
 from bot.sandbox import open_sandbox
 from bot.settings import SandboxSettings
@@ -119,6 +120,26 @@ def test_a_missing_interpreter_is_said() -> None:
     found = Survey(tools=(("node", ""), ("npm", "")))
     assert "Not there: node, npm" in for_models(found, Declared())
     assert obstacles(found) == (Obstacle(fault=Fault.NO_INTERPRETER, name="node"),)
+
+
+async def test_a_toolchain_that_is_older_than_a_manifest_asks_for_is_said(tmp_path: Path) -> None:
+    wanted = [
+        Asked(tool=tool, wanted=">=99", source=source, least=(99,))
+        for tool, source in {"python3": "pyproject.toml", "cmake": "CMakeLists.txt"}.items()
+    ]
+    (tmp_path / "a.py").write_text("")
+    cmake = "cmake version 3.25.1"
+    sandbox = await open_sandbox(SandboxSettings(kind="process"), tmp_path, notice=lambda _: None)
+    try:
+        found = await survey(["a.py"], Declared(), sandbox, wanted)
+    finally:
+        await sandbox.close()
+    assert dict(found.tools).keys() == {"cmake"}, "asked though no file ends as CMake's do"
+    old = obstacles(found.model_copy(update={"tools": (("cmake", cmake),)}), wanted)
+    assert [(one.fault, one.name) for one in old] == [(Fault.TOO_OLD, "python:99"), (Fault.TOO_OLD, "")]
+    assert old[0].detail == f"pyproject.toml asks for Python >=99, and {found.python} is there"
+    assert old[1].detail == "CMakeLists.txt asks for CMake >=99, and 3.25.1 is there"
+    assert obstacles(found) == ()
 
 
 @pytest.mark.parametrize(
