@@ -27,6 +27,7 @@ _SETTLE = 10.0  # seconds until the daemon must know how a job ended whose outpu
 _OWN_TASKS = 2  # of a container at rest: Docker's init and the `sleep` that keeps it
 # Where a control group counts tasks and memory kills, in version 2 and in version 1.
 _COUNTED = {"pids": ("pids.current", "pids.current"), "memory": ("memory.events", "memory.oom_control")}
+_COUNTED_BYTES = 1 << 14
 _COUNTS = tuple(
     f"/sys/fs/cgroup/{place}" for name, (new, old) in _COUNTED.items() for place in (new, f"{name}/{old}")
 )  # as a container sees its own
@@ -202,12 +203,25 @@ class Container:
 
         Its count of tasks misses nothing; a list of processes would miss one that is born anew all the time.
         """
-        words = b" ".join(_contents(self._counts)).split()
-        if not words:
-            execution = self._client.exec_create(self.id, ["cat", *_COUNTS], stderr=False, user="0:0")["Id"]
-            words = self._client.exec_start(execution).split()
+        words = " ".join(_contents(self._counts)).split() or self._counted().split()
         tasks = int(words[0]) if words and words[0].isdigit() else len(self._client.top(self.id)["Processes"])
-        return Seen(tasks, int(words[words.index(b"oom_kill") + 1]) if b"oom_kill" in words else 0)
+        return Seen(tasks, int(words[words.index("oom_kill") + 1]) if "oom_kill" in words else 0)
+
+    def _counted(self) -> str:
+        """What the container reads of its group. Raises what the SDK raises.
+
+        It prints only once it is written to: the SDK loses what arrives with the head of the answer, as it does where
+        the daemon is far away and the command quick.
+        """
+        argv = ["sh", "-c", 'read -r go; exec cat "$@"', "sh", *_COUNTS]
+        execution = self._client.exec_create(self.id, argv, stdin=True, stderr=False, user="0:0")["Id"]
+        stream = Stream(self._client.exec_start(execution, socket=True), _COUNTED_BYTES)
+        try:
+            stream.send(b"\n", _SETTLE)
+            stream.read(time.monotonic() + _SETTLE)
+            return stream.output.text
+        finally:
+            stream.close()
 
     def _ended_with(self, result: Execution, trouble: Exception) -> Broken:
         """What to say of a job after which the daemon knows nothing of its container, or no longer answers."""
@@ -240,10 +254,10 @@ def _counts_here(pid: int, container: str) -> list[Path]:
     return [found[name] for name in _COUNTED if name in found]
 
 
-def _contents(paths: Iterable[Path]) -> list[bytes]:
+def _contents(paths: Iterable[Path]) -> list[str]:
     """What the files hold; nothing where one can't be read."""
     try:
-        return [path.read_bytes() for path in paths]
+        return [path.read_text() for path in paths]
     except OSError:
         return []
 
