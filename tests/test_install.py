@@ -245,9 +245,12 @@ def test_ci_installs_python_before_it_asks_it_on_a_bare_machine(tmp_path: Path) 
         (programs / name).write_text(f'#!{programs}/bash\necho "{name} $*" >>{said}\n{line}\n')
         (programs / name).chmod(0o755)
 
-    program("apt-get", f'case $* in *python3-venv*) printf "#!{programs}/bash\\n" >{programs}/python3; '
-            f"chmod +x {programs}/python3;; esac")  # fmt: skip
-    program("docker", "")
+    gives = {"python3-venv": "python3", "docker-cli": "docker"}  # as a Debian that has the latter apart from docker.io
+    cases = [
+        f'*{package}*) printf "#!{programs}/bash\\n" >{programs}/{name} && chmod +x {programs}/{name};;'
+        for package, name in gives.items()
+    ]
+    program("apt-get", f"case $* in {' '.join(cases)} esac")
     program("make", "")
     ran = subprocess.run(
         [programs / "bash", ROOT / ".ci/run"], env={"PATH": str(programs)}, capture_output=True, text=True, check=False
@@ -257,5 +260,6 @@ def test_ci_installs_python_before_it_asks_it_on_a_bare_machine(tmp_path: Path) 
     installed = [line.split() for line in said.read_text().splitlines() if " install " in line]
     assert installed[0][-2:] == ["python3", "python3-venv"]
     assert {"docker.io", "chromium", "redis-server"} <= set(installed[1])
+    assert installed[2][-1] == "docker-cli"
     assert not {"python3", "python3-venv"} & set(installed[1])
     assert said.read_text().splitlines()[-2:] == ["make check-install", "make test"]
