@@ -151,8 +151,8 @@ def advise(log: str) -> Mend:
         return Mend(f"the project wants Go {found[1]}", image=f"golang:{found[1]}")
     if found := re.search(r"requires rustc (\d+\.\d+)", log):
         return Mend(f"the project wants Rust {found[1]}", image=f"rust:{found[1]}")
-    if "lock file version" in log and "cargo" in log.lower():
-        return Mend("the lock file is of a newer Cargo than the image's", image="rust:1")
+    if re.search(r"lock file version|older than the `\d+` edition", log) and "cargo" in log.lower():
+        return Mend("the project is of a newer Cargo than the image's", image="rust:1")
     for words, setup in _DISAGREEING:
         if words in log:
             return Mend("package.json and its lock file do not agree", setup=setup, instead=True)

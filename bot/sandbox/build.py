@@ -364,7 +364,7 @@ def _by_version(mend: Mend, old: Sequence[tuple[Asked, str]]) -> Mend:
     if not old:
         return mend
     why = "; ".join([*(words_of(one, has) for one, has in old), *([] if mend.image or not mend.why else [mend.why])])
-    return mend._replace(why=why, image=image_of(old[0][0]) or mend.image)
+    return mend._replace(why=why, image=image_of(old[0][0]) or mend.image, instead=mend.instead or not mend.setup)
 
 
 def _script() -> str:

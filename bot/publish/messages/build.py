@@ -20,12 +20,13 @@ def build_failed(failure: BuildFailed) -> str:
     if failure.setup:
         line = fence(setup_lines(failure.setup), "toml")
         parts.append(f"To try in `{FILE_NAME}` on the default branch, with what else the build needs:\n\n{line}")
-    else:
+    elif not failure.image:
         parts.append(f"Correct `setup` in `{FILE_NAME}` on the default branch.")
     if failure.image:
+        where = "beside it" if failure.setup else f"below `[sandbox]` in `{FILE_NAME}` on the default branch"
         parts.append(
-            f"Or name an image that has it, as `image = {json.dumps(failure.image)}` beside it; the operator of this "
-            f"server must list {inline(failure.image)} in `TROOP_SANDBOX_IMAGES_ALLOWED`."
+            f"{'Or name' if failure.setup else 'Name'} an image that has it, as {_image_line(failure)} {where}; the "
+            f"operator of this server must list {inline(failure.image)} in `TROOP_SANDBOX_IMAGES_ALLOWED`."
         )
     parts.append(
         '`setup = "true"` uses the image as it is. Nothing was changed in the repository. `/troop retry` tries again.'
@@ -38,8 +39,14 @@ def told_at_console(failure: BuildFailed) -> str:
     parts = [failure.log] if failure.log else []
     if failure.setup:
         parts.append(f"to try in {FILE_NAME}, with what else the build needs:\n{setup_lines(failure.setup)}")
+    if failure.image:
+        parts.append(f"to try an image that has it: --image {failure.image}, or in {FILE_NAME} {_image_line(failure)}")
     parts.append(f"or, to use the image as it is: {setup_lines('true').splitlines()[1]}")
     return "\n\n".join(parts)
+
+
+def _image_line(failure: BuildFailed) -> str:
+    return f"`image = {json.dumps(failure.image)}`"
 
 
 def setup_lines(command: str) -> str:

@@ -39,6 +39,7 @@ def test_a_known_cause_has_a_line_to_try(log: str, why: str, setup: str) -> None
         ("ERROR: Package 'x' requires a different Python: 3.13.0 not in '<3.11,>=3.8'", "python:3.8-slim"),
         ("go: go.mod requires go >= 1.23 (running go 1.19; GOTOOLCHAIN=local)", "golang:1.23"),
         ("error: package `x v1` cannot be built because it requires rustc 1.80 or newer", "rust:1.80"),
+        ("  this version of Cargo is older than the `2024` edition, and only supports `2015`", "rust:1"),
         ("error: failed to parse lock file\ncargo: lock file version `4` was found", "rust:1"),
     ],
 )

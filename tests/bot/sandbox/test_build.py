@@ -282,12 +282,13 @@ async def test_a_build_that_fails_with_an_older_toolchain_than_is_asked_for_tell
 ) -> None:
     layer = Layer(name="dependencies", source="package.json", commands=("echo obscure; exit 3",))
     asked = Asked(tool="python3", wanted=">=99.1", source="pyproject.toml", least=(99, 1))
-    recipe = Recipe(layers=(layer,), asked=(asked,))
+    recipe = Recipe(layers=(layer,), asked=(asked,), setup="npm install")
     with pytest.raises(BuildFailed) as caught:
         await seen(sandbox_image, make_tree(tmp_path / "tree"), recipe, repository)
     assert re.fullmatch(r"pyproject\.toml asks for Python >=99\.1, and 3\.\d+\.\d+ is there", caught.value.why)
     assert caught.value.image == "python:99.1"
     assert caught.value.log == "obscure"
+    assert caught.value.setup == "", "the same would fail again"
 
 
 async def test_what_a_layer_lacks_of_the_system_is_installed_once(

@@ -40,6 +40,16 @@ def test_a_missing_toolchain_names_an_image_and_who_allows_it() -> None:
     assert "TROOP_SANDBOX_IMAGES_ALLOWED" in body
 
 
+def test_where_only_an_image_helps_no_line_is_given_that_has_failed() -> None:
+    failure = BuildFailed("x", why="package.json asks for Node >=20, and 18.19.0 is there", image="node:20")
+    body = build_failed(failure)
+    assert 'Name an image that has it, as `image = "node:20"` below `[sandbox]` in `.troop.toml`' in body
+    assert "Correct `setup`" not in body
+    assert "To try in" not in body
+    assert '--image node:20, or in .troop.toml `image = "node:20"`' in told_at_console(failure)
+    assert "--image" not in told_at_console(BuildFailed("x", setup="apt"))
+
+
 def test_a_setup_command_of_its_own_is_to_be_corrected() -> None:
     body = build_failed(BuildFailed("the repository's `setup` command failed with exit code 1", log="no"))
     assert "Correct `setup` in `.troop.toml`" in body
