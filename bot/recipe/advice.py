@@ -81,7 +81,7 @@ _DISAGREEING = (
 _NETWORK = re.compile(
     r"Temporary failure (?:in name resolution|resolving)|Could not (?:resolve|reach) host|Name or service not known"
     r"|NameResolutionError|php_network_getaddresses|failed to resolve address|Unknown host\b|no such host"
-    r"|EAI_AGAIN|ENOTFOUND|ECONNRESET|ETIMEDOUT|ESOCKETTIMEDOUT|ECONNREFUSED|socket hang up"
+    r"|UnknownHostException|EAI_AGAIN|ENOTFOUND|ECONNRESET|ETIMEDOUT|ESOCKETTIMEDOUT|ECONNREFUSED|socket hang up"
     r"|ReadTimeoutError|ConnectTimeoutError|Connection (?:refused|reset by peer|timed out|broken)"
     r"|(?:read|connect|operation) timed out|Network is unreachable|No route to host|i/o timeout"
     r"|TLS handshake timeout|RemoteDisconnected|IncompleteRead|\b50[234] (Bad Gateway|Service Unavailable|Gateway Time)"
@@ -112,11 +112,18 @@ def outage(log: str) -> str:
         return ""
     if untrusted := next(filter(_CERTIFICATE.search, lines), ""):
         return (
-            f"the image does not trust the certificate of a package registry ({untrusted[:_QUOTED]}): have an image "
-            "whose list of authorities has the one that signed it (update-ca-certificates)"
+            f"the image does not trust the certificate of a package registry ({_at(_CERTIFICATE, untrusted)}): have an "
+            "image whose list of authorities has the one that signed it (update-ca-certificates)"
         )
     failed = next(filter(_NETWORK.search, lines), "")
-    return f"a package registry can't be reached ({failed[:_QUOTED]})" if failed else ""
+    return f"a package registry can't be reached ({_at(_NETWORK, failed)})" if failed else ""
+
+
+def _at(pattern: re.Pattern[str], line: str) -> str:
+    """The part of a long line with what the pattern finds at its end."""
+    found = pattern.search(line)
+    end = max(_QUOTED, found.end() if found else 0)
+    return line[end - _QUOTED : end]
 
 
 def disk_full(log: str) -> bool:

@@ -88,12 +88,20 @@ def test_every_toolchain_that_a_recipe_wants_can_be_had(program: str) -> None:
         "dial tcp: lookup proxy.golang.org on 10.0.0.2:53: dial udp 10.0.0.2:53: connect: network is unreachable",
         "failed to resolve address for github.com: Temporary failure in name resolution; class=Net (12)",
         "Could not transfer artifact a:b:pom:1 from/to central: transfer failed: Unknown host repo.maven.apache.org",
+        'Exception in thread "main" java.net.UnknownHostException: services.gradle.org',  # Gradle's wrapper
         "> Could not GET 'https://repo.maven.apache.org/maven2/a.pom'. > Read timed out",
         "Err:1 http://deb.debian.org/debian bookworm InRelease  Temporary failure resolving 'deb.debian.org'",
     ],
 )
 def test_a_registry_that_is_down(line: str) -> None:
     assert line in outage(f"Collecting x\n{line}\nERROR: No matching distribution found for x")
+
+
+def test_of_a_long_line_the_part_is_told_that_says_what_failed() -> None:
+    asked = "[ERROR] Plugin a:b:2.6 or one of its dependencies could not be resolved: " + "because it could not, " * 20
+    said = outage(f"{asked}https://repo.maven.apache.org: Name or service not known and more")
+    assert "https://repo.maven.apache.org: Name or service not known)" in said
+    assert len(said) < 400
 
 
 @pytest.mark.parametrize(
