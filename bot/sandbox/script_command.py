@@ -29,13 +29,17 @@ _KNOWN: dict[str, tuple[str, ...]] = {
     ".r": ("Rscript", "{script}"),
     ".jl": ("julia", "{script}"),
     ".tcl": ("tclsh", "{script}"),
+    ".exs": ("elixir", "{script}"),
 }
 _PYTHON_OPTION = re.compile(r"-[bBdEIPqsSuv]+|-[XW][^-]\S*|(?P<value>-[XW])")
 # Not what makes it run something else than the script.
 _NODE_OPTION = re.compile(
     r"--(?!test\b|eval|print|check|interactive|watch|run|help|version|v8-options|build)\w[\w-]*(?:=.*)?"
 )
-_INTERPRETERS = ("sh", "bash", "dash", "ash", "ksh", "mksh", "ruby", "perl", "php", "lua", "tclsh", "Rscript", "julia")
+_INTERPRETERS = (
+    *("sh", "bash", "dash", "ash", "ksh", "mksh"),
+    *("ruby", "perl", "php", "lua", "tclsh", "Rscript", "julia", "elixir"),
+)
 _CODE = re.compile(r"-[a-zA-Z]*[ce]|-E|--eval(?:=.*)?|--run(?:=.*)?")  # options that take code
 _WITH_VALUE = ("-I", "-r", "-d", "-l", "-o", "-O")  # options that a word more belongs to
 _ASSIGNMENT = re.compile(r"[A-Za-z_][A-Za-z0-9_]*=")

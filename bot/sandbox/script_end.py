@@ -36,7 +36,10 @@ _ASSERT = r"import\s+(?:\*\s+as\s+)?(\w+)\s+from\s+[\"'](?:node:)?assert(?:/stri
 _STRICT = r"import\s+\{\s*strict\s+as\s+(\w+)\s*\}\s+from\s+[\"'](?:node:)?assert[\"']"
 _GO_MAIN = re.compile(r"^func main\(\)", re.MULTILINE)
 _GO_PACKAGE = re.compile(r"^package[ \t]+main\b.*$", re.MULTILINE)
-_USUAL = {"ruby": ".rb", "perl": ".pl", "php": ".php", "lua": ".lua", "tclsh": ".tcl", "Rscript": ".r", "julia": ".jl"}
+_USUAL = {
+    **{"ruby": ".rb", "perl": ".pl", "php": ".php", "lua": ".lua", "tclsh": ".tcl"},
+    **{"Rscript": ".r", "julia": ".jl", "elixir": ".exs"},
+}
 _SIMPLE = {  # the last statement, and what tells that the script ends itself
     ".tcl": (
         "exit [expr {{[llength [concat [info procs if] [info procs error] [info procs exit]]] ? 1 : {}}}]",
@@ -44,6 +47,8 @@ _SIMPLE = {  # the last statement, and what tells that the script ends itself
     ),
     ".r": ("quit(status = {})", r"\b(?:quit|q)\((?!.*status\s*=\s*[1-9])"),
     ".jl": ("exit({})", r"\bexit\((?!\s*[1-9])"),
+    # ExUnit runs its tests behind the last statement.
+    ".exs": ("System.halt({})", r"\b(?:System\.(?:halt|stop)\b(?![\s(]*[1-9])|ExUnit\.start)"),
 }
 
 

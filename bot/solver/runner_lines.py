@@ -76,7 +76,7 @@ ENDED = (
 )
 
 # How many tests ran, as runners sum it up: pytest, unittest, cargo, TAP, node, jest, vitest, mocha, rspec, minitest,
-# test-unit, PHPUnit, prove, CTest, automake, GoogleTest, Maven.
+# test-unit, PHPUnit, prove, CTest, automake, GoogleTest, Maven, ExUnit.
 PYTEST_SUM = re.compile(r"^=*[ \t]*((?:\d{1,9} [a-z]+(?: [a-z]+)?(?:, )?)+) in [\d.]+s", re.MULTILINE)
 SUMS = (
     re.compile(r"^Ran (\d{1,9}) tests?\b", re.MULTILINE),
@@ -93,6 +93,7 @@ SUMS = (
     re.compile(r"^# TOTAL: +(\d{1,9})$", re.MULTILINE),
     re.compile(r"^\[=+\] (\d{1,9}) tests? from .* ran\b", re.MULTILINE),
     re.compile(r"\bTests run: (\d{1,9})(?:, \w+: \d+)*[ \t]*$", re.MULTILINE),  # of each module, not of each class
+    re.compile(r"^(?:\d+ \w+, )*?(\d{1,9}) tests?, \d+ failures?\b", re.MULTILINE),
 )
 
 

@@ -68,7 +68,7 @@ def _of_bun_and_deno(files: Sequence[str], read: Callable[[str], str | None]) ->
 
 
 def _of_scripts(files: Sequence[str], read: Callable[[str], str | None]) -> Iterator[Command]:
-    """Of Ruby, PHP, Perl and Lua."""
+    """Of Ruby, PHP, Perl, Lua and Elixir."""
     names = set(files)
     bundle = [("bundle", "exec"), ()] if "Gemfile" in names else [()]
     if any(path.startswith("spec/") and path.endswith(".rb") for path in files):
@@ -85,6 +85,8 @@ def _of_scripts(files: Sequence[str], read: Callable[[str], str | None]) -> Iter
         yield ("sh", "-c", "perl Makefile.PL && make && prove -br t") if compiled else ("prove", "-lr", "t")
     if ".busted" in names or any(path.endswith("_spec.lua") for path in files):
         yield ("busted", "-o", "TAP")
+    if "mix.exs" in names and any(path.endswith("_test.exs") for path in files):
+        yield ("mix", "test")
 
 
 def failing(execution: Execution) -> tuple[str, ...] | None:
@@ -311,6 +313,8 @@ def _of_script(command: Command, names: Sequence[str], tests: Mapping[str, str])
     if command[:3] == ("prove", "-lr", "t") and (paths := of(".t")):
         return ("prove", "-l", *paths)
     if program == "busted" and (paths := of(".lua")):
+        return (*command, *paths)
+    if command[:2] == ("mix", "test") and (paths := of("_test.exs")):
         return (*command, *paths)
     return None
 

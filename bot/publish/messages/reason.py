@@ -10,6 +10,8 @@ from bot.publish.messages.own_tests import of_winner
 from bot.publish.messages.words import counted, listed, verb
 from bot.records import Abstention, Choice, Doubt, NoWinner, Option, Repeated, Report, Rule, Standing, StopRule, Verdict
 
+_QUOTED = 200  # characters of what a test printed
+
 
 def reason(report: Report) -> str:
     """Why the winner won, or why there is none. Of a report of an earlier version, the words that it stored."""
@@ -260,7 +262,9 @@ def _why_nobody(verdict: Verdict, abstention: Abstention) -> str:
             return "No candidate is credible: no attempt produced a test."
         case NoWinner.NOTHING_RAN:
             which = "the only test" if tests == 1 else f"none of the {tests:,} tests"
-            return f"No candidate is credible: {which} could {'not ' if tests == 1 else ''}be run."
+            ran = (one.tail(1, _QUOTED) for one in map(verdict.ballot.on_base, range(tests)) if one is not None)
+            why = next((f" ({said.rstrip('.')})" for said in ran if said), "")
+            return f"No candidate is credible: {which} could {'not ' if tests == 1 else ''}be run{why}."
         case NoWinner.NOT_REPRODUCED:
             which = "the only test does not reproduce" if tests == 1 else f"none of the {tests:,} tests reproduces"
             return f"No candidate is credible: {which} the bug, since {_on_base(verdict.ballot.base)}."

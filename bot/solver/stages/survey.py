@@ -27,7 +27,7 @@ _PACKAGES = 3  # of the repository's own that are imported
 _LISTED = 40  # installed packages that are named; more if the manifests require them
 _LEAST = 10  # of those that the repository does not mention
 _ELSEWHERE = "elsewhere: "  # what the script says of an installed copy
-_INTERPRETERS = ("node", "go", "cargo", "ruby", "php")
+_INTERPRETERS = ("node", "go", "cargo", "ruby", "php", "elixir")
 
 # What a repository whose files end so may need to run.
 _TOOLS = {
@@ -42,6 +42,7 @@ _TOOLS = {
     ".c": ("gcc", "make"),
     ".cpp": ("g++", "make"),
     ".lua": ("lua",),
+    ".exs": ("elixir",),
     ".sh": ("bash",),
 }
 # How they tell their versions.

@@ -9,6 +9,7 @@ from bot.sandbox.script_command import (
     script_name,
     split_environment,
 )
+from bot.sandbox.script_end import with_end
 
 
 @pytest.mark.parametrize(
@@ -23,6 +24,7 @@ from bot.sandbox.script_command import (
         ("t.rb", "x", ("ruby", "-w", "/s")),
         ("t.PY", "x", ("python3", "/s")),
         ("t.ex", "x", ("elixir", "/s")),
+        ("t.exs", "x", ("elixir", "/s")),
         ("t.spec.js", "x", ("node", "--test", "/s")),
         ("a.b/t.JS", "x", ("node", "/s")),
         ("t.what", "x", ()),
@@ -33,6 +35,23 @@ from bot.sandbox.script_command import (
 def test_how_a_script_is_started(path: str, text: str, argv: tuple[str, ...]) -> None:
     scripts = {".rb": ("ruby", "-w", "{script}"), ".ex": ("elixir",), ".spec.js": ("node", "--test", "{script}")}
     assert script_command(Test(path=path, text=text), "/s", scripts) == argv
+
+
+@pytest.mark.parametrize(
+    ("ending", "text", "ended"),
+    [
+        (".exs", "IO.puts(1)\n", "IO.puts(1)\nSystem.halt(7)\n"),
+        (".exs", "if x, do: System.halt(1)\n", "if x, do: System.halt(1)\nSystem.halt(7)\n"),
+        (".exs", "System.halt 0", None),
+        (".exs", "ExUnit.start()\n", None),
+        (".jl", "exit(2)", "exit(2)\nexit(7)\n"),
+        (".jl", "exit()", None),
+        (".r", "quit(status = 1)", "quit(status = 1)\nquit(status = 7)\n"),
+        (".r", "q()", None),
+    ],
+)
+def test_a_script_that_does_not_end_itself_ends_with_a_code(ending: str, text: str, ended: str | None) -> None:
+    assert with_end(ending, text, 7, []) == ended
 
 
 def test_what_the_runner_can_prove() -> None:

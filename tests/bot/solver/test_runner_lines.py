@@ -170,6 +170,13 @@ BUSTED = Printed(  # 2.1
     "mill fails\nspec/mill_spec.lua:3: Expected objects to be equal.\n",
     ("spec/mill_spec.lua @ 3 mill fails",),
 )
+EXUNIT = Printed(  # 1.14
+    "Running ExUnit with seed: 877850, max_cases: 4\n\n..\n\n  1) test high (MillTest)\n     test/mill_test.exs:3\n"
+    "     Assertion with == failed\n     code:  assert Mill.clamp(5, 1, 3) == 3\n     left:  1\n     right: 3\n\n\n"
+    "Finished in 0.01 seconds (0.00s async, 0.01s sync)\n1 doctest, 2 tests, 1 failure\n\nRandomized with seed 8\n",
+    ("test high (MillTest)",),
+    ran=2,
+)
 GTEST = Printed(
     "[==========] Running 2 tests from 1 test suite.\n[ RUN      ] Mill.Low\n[       OK ] Mill.Low (0 ms)\n"
     "[ RUN      ] Mill.High\n[  FAILED  ] Mill.High (1 ms)\n[==========] 2 tests from 1 test suite ran. (1 ms total)\n"

@@ -414,6 +414,16 @@ def test_own_tests_that_were_meant_to_run_and_did_not_are_said_everywhere() -> N
             "No candidate is credible: none of the 2 tests could be run.",
         ),
         (
+            ballot("??", "??").model_copy(
+                update={
+                    "executions": (Execution(ending=Ending.UNAVAILABLE, output="x\nno command is known for a.ml.\n"),),
+                    "base_executions": (None, 0),
+                }
+            ),
+            Abstention(cause=NoWinner.NOTHING_RAN),
+            "No candidate is credible: none of the 2 tests could be run (no command is known for a.ml).",
+        ),
+        (
             ballot("+", "+"),
             Abstention(cause=NoWinner.NOT_REPRODUCED),
             "No candidate is credible: the only test does not reproduce the bug, since it passes on the base commit.",

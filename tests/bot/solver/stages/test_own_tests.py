@@ -53,6 +53,7 @@ def found(files: dict[str, str]) -> list[str]:
         ({"t/a.t": "", "lib/A.pm": ""}, ["prove -lr t"]),
         ({"t/a.t": "", "A.xs": ""}, ["sh -c perl Makefile.PL && make && prove -br t"]),
         ({"spec/a_spec.lua": ""}, ["busted -o TAP"]),
+        ({"mix.exs": "", "test/a_test.exs": ""}, ["mix test"]),
         ({"bun.lock": "", "src/a.test.ts": "", "package.json": "{}"}, ["bun test"]),
         (
             {"bun.lock": "", "src/a.test.ts": "", "package.json": '{"scripts": {"test": "bun test"}}'},

@@ -249,6 +249,7 @@ PY, GO, RS = {"tests/test_a.py": ""}, {"num/a_test.go": "", "num/b_test.go": ""}
         ("phpunit --no-coverage", {"tests/ATest.php": ""}, "phpunit --no-coverage --filter \\b(ATest)::"),
         ("prove -lr t", {"t/a.t": ""}, "prove -l t/a.t"),
         ("busted -o TAP", {"spec/a_spec.lua": ""}, "busted -o TAP spec/a_spec.lua"),
+        ("mix test", {"test/a_test.exs": ""}, "mix test test/a_test.exs"),
         (
             "npm test --silent",
             {"test/a.test.js": "require('node:test')"},
