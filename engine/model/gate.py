@@ -36,6 +36,7 @@ from engine.model.attention import NAME, ProbeContext, Room, attending
 from engine.model.experts import kept_weights
 from engine.model.features import field
 from engine.model.fuse import fuse, merge_linears
+from engine.model.in_pool import advance_for
 from engine.model.indexers import few_chosen, keep_indexers, masks_for
 from engine.model.latents import Latents, keep_latents
 from engine.model.masks import HOLLOW, HollowChoices, NoProducts, looking
@@ -43,7 +44,7 @@ from engine.model.positions import at_positions
 from engine.model.quantized_linear import quantized_linears
 from engine.model.rotary import RotaryError, can_put_off, putting_off
 from engine.model.shards import alone
-from engine.model.state_trials import HollowStates, TrialStates, try_packages
+from engine.model.state_trials import HollowStates, TrialStates, try_in_pool, try_packages
 from engine.model.states import StateShape, keep_states_apart, keeping
 from engine.model.upcast import float32_weights
 from kernels.tree_attention.reach import Reach
@@ -153,10 +154,10 @@ def _try_numbers(
     _, dtype = _place(inner)
     positions = torch.arange(len(tokens), device=tokens.device)
 
-    def run(implementation: str) -> Tensor:
+    def run(implementation: str, count: int = len(tokens)) -> Tensor:
         inner.set_attn_implementation(implementation)
         with attending(ProbeContext(reaches) if implementation == NAME else None):
-            return logits_of(inner, tokens, positions, positions)
+            return logits_of(inner, tokens[:count], positions[:count], positions[:count])
 
     exact, natural = dtype == torch.float32, 0.0
     reference = _in_float32(inner, lambda: run("eager"))
@@ -167,6 +168,7 @@ def _try_numbers(
         _check_function(_in_float32(inner, lambda: run(NAME)), reference, inner.config)
     inner.set_attn_implementation(NAME)
     _in_float32(inner, lambda: _try_packed(inner, vocabulary, reaches))
+    try_in_pool(keep_states_apart(inner), advance_for(tokens.device), dtype, lambda: run(NAME, SHORTEST))
     if tokens.is_cuda:
         try_packages(keep_states_apart(inner), dtype, lambda: run(NAME))
     merge_linears(inner)

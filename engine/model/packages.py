@@ -3,7 +3,8 @@ flash-linear-attention, causal-conv1d and mamba-ssm.
 
 `transformers` binds each of them when it is imported, whatever the device, to kernels that run on GPUs alone and that
 no trial here has seen. So both are kept: torch's own, by which all is compared, and the package's, which computes a
-layer where the gate (`engine.model.state_trials`) found that it agrees with torch's.
+layer where the gate (`engine.model.state_trials`) found that it agrees with torch's. A step over states that stay in
+their pool is neither's: see `engine.model.in_pool`.
 """
 
 import inspect
@@ -14,6 +15,8 @@ from contextlib import contextmanager
 from typing import Any
 
 from torch import nn
+
+from engine.model.in_pool import InPool
 
 _chosen = threading.local()  # several engines may live in one process, each in its own thread
 
@@ -35,9 +38,12 @@ class Either:
         self.installed = installed
         self._bound, self._own = bound, own
         takes = inspect.signature(own).parameters
+        self.takes_state = "initial_state" in takes
         self._names = None if any(each.kind is each.VAR_KEYWORD for each in takes.values()) else set(takes)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if isinstance(state := kwargs.get("initial_state"), InPool):
+            return state.step(*args, **kwargs)
         if self.installed and getattr(_chosen, "packages", False):
             return self._bound(*args, **kwargs)
         if self._names is not None:

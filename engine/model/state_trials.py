@@ -1,8 +1,9 @@
 """Recurrent layers in the gate's runs: what they keep, whether they go on where a text ended, and whether functions of
-other packages compute them, too.
+other packages compute them, too, and kernels in the pool of their states.
 """
 
 import logging
+import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
@@ -11,12 +12,16 @@ import torch
 from torch import Tensor
 
 from engine.errors import UnsupportedModelError, one_line
+from engine.model.in_pool import Advance, lend
 from engine.model.packages import DISTRIBUTIONS, Either
-from engine.model.states import Call, Key, Recurrent, StateCache, StateShape, joined, keeping, mapped
+from engine.model.states import Call, Key, Recurrent, StateCache, StatePool, StateShape, joined, keeping, mapped
 
 # Largest error, in standard deviations, of a layer that packages compute: in float32, and where numbers are rounded to
 # 16 bits. One that does not go on where a text ended errs by about one.
 AGREED, ROUNDED = {torch.float32: 0.02}, 0.3
+# The same of single tokens advanced in a pool, where only roundings of the same sums differ.
+SAME, CLOSE = {torch.float32: 1e-3}, 0.1
+STEPS = 3  # that a trial advances texts by
 _log = logging.getLogger(__name__)
 
 
@@ -81,9 +86,9 @@ def _by_parts(layer: Recurrent, call: Call, rows: Tensor) -> Any:
 
 
 def _error(found: Any, whole: Any) -> float:
-    """The largest, in standard deviations."""
+    """The largest, in standard deviations; infinite where a number is none."""
     if isinstance(whole, Tensor):
-        return float((found - whole).abs().max() / whole.std().clamp_min(1e-6))
+        return float(((found - whole).abs().max() / whole.std().clamp_min(1e-6)).nan_to_num(nan=math.inf))
     if isinstance(whole, tuple):
         return max(_error(one, other) for one, other in zip(found, whole, strict=True))
     return 0.0
@@ -138,6 +143,74 @@ def try_packages(layers: Sequence[Recurrent], dtype: torch.dtype, run: Callable[
         _log.warning("layers with a state are computed in torch, not by %s: %s", packages, why)
     if missing := _names(each for layer in layers for each in layer.functions if not each.installed):
         _log.warning("layers with a state are computed in torch, in part: faster may be: pip install %s", missing)
+
+
+class PoolTrial:
+    """Recurrent layers that advance two texts by single tokens in torch, and then in a pool, where they do from then on
+    if both agree.
+    """
+
+    def __init__(self, advance: Advance, error: float) -> None:
+        """`error`: in standard deviations, up to which two results agree."""
+        self.refused = ""  # why a layer's states are copied
+        self._advance = advance
+        self._error = error
+
+    def mix(self, layer: Recurrent, call: Call) -> Any:
+        """See `StateContext`."""
+        device = next(x.device for x in call.arguments.values() if isinstance(x, Tensor))
+        rows = torch.arange(call.rows, device=device)
+        cache = StateCache()
+        whole = layer.advance(call, rows[None], cache, True)
+        if not any(each.takes_state for each in layer.functions) or ("recurrent", 0) not in cache.states:
+            return whole
+        try:
+            worst = self._worst(layer, call, rows)
+            why = "" if worst < self._error else f"it errs by {worst:.2g} standard deviations"
+        except Exception as error:  # code of any model, which may do other things with its state
+            why = f"{type(error).__name__}: {one_line(error)}"
+        layer.in_pool = None if why else self._advance
+        self.refused = self.refused or why
+        return whole
+
+    def _worst(self, layer: Recurrent, call: Call, rows: Tensor) -> float:
+        ends = torch.tensor([[call.rows - STEPS], [call.rows - STEPS - 1]], device=rows.device)
+        caches = [StateCache(), StateCache()]
+        for cache, (end,) in zip(caches, ends.tolist(), strict=True):
+            layer.advance(call, rows[None, :end], cache, True)
+        states = {key: torch.cat([cache.states[key] for cache in caches]) for key in caches[0].states}
+        pool = StatePool({(layer.index, *key): torch.cat([x, x[:1] * math.nan]) for key, x in states.items()})
+        slots = torch.tensor([1, 0], device=rows.device)
+        pool.write(layer.index, slots, states)
+        errors = []
+        for at in range(STEPS):
+            cache = StateCache(states)
+            expected, states = layer.advance(call, ends + at, cache, False), cache.states
+            for kept in (False, True):  # as a guess is computed, then as a row
+                cache = StateCache(pool.read(layer.index, slots, lend(self._advance, slots, kept)))
+                errors.append(_error(layer.advance(call, ends + at, cache, False), expected))
+            pool.write(layer.index, slots, cache.states)
+        return max(errors)
+
+
+def try_in_pool(
+    layers: Sequence[Recurrent], advance: Advance | None, dtype: torch.dtype, run: Callable[[], Any]
+) -> None:
+    """Let the states of layers stay in their pool where single tokens come out as in torch; tell where they do not.
+
+    Args:
+        layers: of the model that `run` passes a short text through.
+        advance: the kernel of the device, where there is one.
+        dtype: in which it computes.
+        run: inside of `engine.model.attention.attending`.
+    """
+    if advance is None or not any(each.takes_state for layer in layers for each in layer.functions):
+        return
+    trial = PoolTrial(advance, SAME.get(dtype, CLOSE))
+    with keeping(trial):
+        run()
+    if trial.refused:
+        _log.warning("states of layers are copied in each step, not advanced in their pool: %s", trial.refused)
 
 
 class HollowStates:

@@ -3,7 +3,8 @@
 `transformers` computes such a layer for texts of one length and keeps its state in a cache object: the last inputs of a
 convolution, and what the recurrence has summed up. A step's batch holds rows of many texts, so the layer is called once
 for each *group* of texts with equally many rows, with a cache object that holds their states, read from a pool and then
-written back. Texts that decode are one group, computed by the layer's recurrent form.
+written back. Texts that decode are one group, computed by the layer's recurrent form; states of a gated delta rule stay
+in the pool then (`engine.model.in_pool`).
 
 A layer is known by its code: it calls a cache's `update_conv_state` or another method that keeps a state. The gate
 (`engine.model.gate`) tries each: whether it continues a text where it ended, by parts of any length or token by token.
@@ -22,6 +23,7 @@ from torch import Tensor, nn
 
 from engine.errors import UnsupportedModelError
 from engine.model.code import leave_read_weights, names_any, numbered
+from engine.model.in_pool import Advance, InPool, lend
 from engine.model.memory import zeros
 from engine.model.packages import by_packages, keep_both
 
@@ -29,22 +31,23 @@ _UPDATES = frozenset({"update_conv_state", "update_recurrent_state", "set_linear
 _CACHES = ("cache", "cache_params", "past_key_values", "past_key_value")
 
 Key = tuple[int, str, int]  # of a state: its layer, `conv` or `recurrent`, and which of the layer's
+Some = dict[tuple[str, int], Any]  # states of some texts by kind and number: tensors `[texts, ...]`, or an `InPool`
 
 
 class StateCache:
     """What a layer finds in place of `transformers`' cache, for one call: the states of its texts."""
 
-    def __init__(self, states: dict[tuple[str, int], Tensor] | None = None) -> None:
+    def __init__(self, states: Some | None = None) -> None:
         """With `states`, by kind and number, the texts go on; else they begin."""
-        self.states = states or {}
+        self.states: Some = states or {}
         self._goes_on = states is not None
 
     def get_conv_state(self, layer_idx: int, state_idx: int = 0) -> Tensor | None:
         """The last inputs of a convolution, `[texts, features, width]`; `None` where texts begin."""
         return self.states.get(("conv", state_idx)) if self._goes_on else None
 
-    def get_recurrent_state(self, layer_idx: int, state_idx: int = 0) -> Tensor | None:
-        """What a recurrence has summed up, `[texts, ...]`; `None` where texts begin."""
+    def get_recurrent_state(self, layer_idx: int, state_idx: int = 0) -> Any:
+        """What a recurrence has summed up, `[texts, ...]`, or what stands in for it; `None` where texts begin."""
         return self.states.get(("recurrent", state_idx)) if self._goes_on else None
 
     def update_conv_state(
@@ -61,12 +64,12 @@ class StateCache:
         self.states["conv", state_idx] = full[..., -width:]
         return full
 
-    def update_recurrent_state(self, recurrent_states: Tensor, layer_idx: int, state_idx: int = 0, **_: Any) -> Tensor:
+    def update_recurrent_state(self, recurrent_states: Any, layer_idx: int, state_idx: int = 0, **_: Any) -> Any:
         """Keep a state."""
         self.states["recurrent", state_idx] = recurrent_states
         return recurrent_states
 
-    def get_linear_cache(self, layer_idx: int) -> Tensor | None:
+    def get_linear_cache(self, layer_idx: int) -> Any:
         """MiniMax's name for a recurrent state."""
         return self.get_recurrent_state(layer_idx)
 
@@ -99,6 +102,7 @@ class Rows(NamedTuple):
     slots: Tensor  # [texts] int64, where their states are
     goes_on: bool  # their states are read; else they begin
     kept: bool  # their states are written; else the rows are guesses
+    owned: Tensor | None = None  # [texts] int64, the slots, below 0 of rows that are nobody's; `None`: there are none
 
 
 class StateContext(Protocol):
@@ -159,6 +163,7 @@ class Recurrent:
         self.cache = next(name for name in _CACHES if name in self._signature.parameters)
         self.by_parts = True  # goes on with several tokens at once; else token by token
         self.by_packages = False  # computed by other packages' functions, see `engine.model.packages`
+        self.in_pool: Advance | None = None  # what advances texts by one token in their pool
         self.functions = keep_both(module)
         leave_read_weights(module)
 
@@ -251,17 +256,20 @@ class StatePool:
         for state in self.states.values():
             state.index_copy_(0, index[1], state.index_select(0, index[0]))
 
-    def read(self, layer: int, slots: Tensor) -> dict[tuple[str, int], Tensor]:
-        """The states of a layer, by kind and number."""
+    def read(self, layer: int, slots: Tensor, lent: Callable[[Tensor], InPool] | None = None) -> Some:
+        """The states of a layer, by kind and number; with `lent`, what it makes of the pools of recurrences."""
+        own = {(kind, at): state for (of, kind, at), state in self.states.items() if of == layer}
         return {
-            (kind, at): state.index_select(0, slots) for (of, kind, at), state in self.states.items() if of == layer
+            key: lent(state) if lent and key[0] == "recurrent" else state.index_select(0, slots)
+            for key, state in own.items()
         }
 
-    def write(self, layer: int, slots: Tensor, states: dict[tuple[str, int], Tensor]) -> None:
-        """Store what `read` gave."""
+    def write(self, layer: int, slots: Tensor, states: Some) -> None:
+        """Store what `read` gave, of the first texts where there are fewer slots."""
         for (kind, at), state in states.items():
-            stored = self.states[layer, kind, at]
-            stored.index_copy_(0, slots, state.to(stored.dtype))
+            if not isinstance(state, InPool):
+                stored = self.states[layer, kind, at]
+                stored.index_copy_(0, slots, state[: len(slots)].to(stored.dtype))
 
 
 @dataclass(frozen=True)
@@ -276,7 +284,9 @@ class StepStates:
         outputs, places = [], []
         for group in self.groups:
             rows = torch.arange(call.rows, device=group.slots.device) if group.rows is None else group.rows
-            cache = StateCache(self.pool.read(layer.index, group.slots) if group.goes_on else None)
+            owned = group.slots if group.owned is None else group.owned
+            lent = lend(layer.in_pool, owned, group.kept) if group.length == 1 else None
+            cache = StateCache(self.pool.read(layer.index, group.slots, lent) if group.goes_on else None)
             outputs.append(layer.advance(call, rows.view(-1, group.length), cache, not group.goes_on))
             places.append(rows)
             if group.kept:

@@ -112,7 +112,9 @@ class GraphCounts:
 class _Size:
     """Everything of one size of batch."""
 
-    rows: Tensor  # [4 + windows, size] int64: tokens, positions, slots, those of each window, and of recurrent states
+    # [5 + windows, size] int64: tokens, positions, slots, those of each window, and twice those of recurrent states: of
+    # padding the spare one, and -1.
+    rows: Tensor
     works: tuple[WorkBuffers, ...]  # of each of `Model.reaches`
     host: list[Staging]
     replay: Replay | None = None
@@ -204,10 +206,10 @@ class DecodeSteps:
         count, size = batch.count, target.rows.shape[1]
         values = np.zeros(target.rows.shape, dtype=np.int64)
         values[:3, :count] = batch.rows
-        values[3:-1, :count] = [batch.slots(where) for where in places] or 0
-        values[2:-1, count:] = self._spare[:, count:size]
-        values[-1] = self._spare_state
-        values[-1, : len(batch.texts)] = [text.slot for text in batch.texts]
+        values[3:-2, :count] = [batch.slots(where) for where in places] or 0
+        values[2:-2, count:] = self._spare[:, count:size]
+        values[-2], values[-1] = self._spare_state, -1
+        values[-2:, : len(batch.texts)] = [text.slot for text in batch.texts]
         if target.host:
             target.host.reverse()
             target.host[0].send([values.reshape(-1)], [target.rows.view(-1)])
@@ -239,14 +241,14 @@ class DecodeSteps:
         works = tuple(work.smaller(room) for work, room in zip(self._works, rooms, strict=True))
         for work in works:
             work.fill([], size)  # not what a larger size left there
-        rows = torch.zeros(3 + len(self._spare), size, dtype=torch.int64, device=device)
-        rows[2:-1] = torch.from_numpy(self._spare[:, :size])
-        rows[-1] = self._spare_state
+        rows = torch.zeros(4 + len(self._spare), size, dtype=torch.int64, device=device)
+        rows[2:-2] = torch.from_numpy(self._spare[:, :size])
+        rows[-2], rows[-1] = self._spare_state, -1
         host = [Staging.pinned([rows.numel()], torch.int64) for _ in range(2)] if device.type == "cuda" else []
         everyone = torch.arange(size, device=device)
         made = _Size(rows, works, host)
-        states = (Rows(None, 1, rows[-1], goes_on=True, kept=True),)
-        step = StepInput(rows[0], rows[1], rows[2], everyone, works, states, tuple(rows[3:-1]))
+        states = (Rows(None, 1, rows[-2], goes_on=True, kept=True, owned=rows[-1]),)
+        step = StepInput(rows[0], rows[1], rows[2], everyone, works, states, tuple(rows[3:-2]))
         logits = self._logits[:size]
         made.replay, self._pool = self._capture(lambda: model.forward(step, logits), self._pool)
         self._check(made, step)
@@ -259,6 +261,7 @@ class DecodeSteps:
         rows = np.arange(1, size + 1)
         made.rows[0] = torch.from_numpy(rows * 7919 % self._model.vocabulary)
         made.rows[1] = torch.from_numpy(rows % self._longest)
+        made.rows[-1, 0] = self._spare_state  # one row has a state
         for work in made.works:
             work.fill([Item(0, size, [0], 0, 1)], size)
         self._model.states.clear(self._spare_state)

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from engine.model.in_pool import lend
 from engine.model.states import Call, Recurrent, StateCache, StatePool, joined
 from engine.run.batch import Text
 
@@ -23,6 +24,7 @@ class TileRound:
 
     rows: Tensor  # [rows of a tile, 1] int64, each text's; the last one repeated
     slots: Tensor  # [rows of a tile] int64, of their states, the same way
+    owned: Tensor  # [rows of a tile] int64, the same, but -1 for those that are repeated
     texts: int  # those that are not repeated
     goes_on: bool  # they have a state; else these are their first tokens
 
@@ -55,7 +57,9 @@ class TileStates:
                     places[row - first] = place
                 padded = (found + found[-1:] * size)[:size]
                 rows, slots = torch.tensor(padded, device=device).T
-                rounds.append(TileRound((rows - first)[:, None], slots.contiguous(), len(found), goes_on))
+                slots, owned = slots.contiguous(), slots.clone()
+                owned[len(found) :] = -1
+                rounds.append(TileRound((rows - first)[:, None], slots, owned, len(found), goes_on))
         places += places[-1:] * (size - len(places))  # a tile's padding repeats its last row
         return cls(pool, rounds, torch.tensor(places, device=device))
 
@@ -63,10 +67,10 @@ class TileStates:
         """See `engine.model.states.StateContext`."""
         outputs = []
         for each in self.rounds:
-            cache = StateCache(self.pool.read(layer.index, each.slots) if each.goes_on else None)
+            lent = lend(layer.in_pool, each.owned, kept=True)
+            cache = StateCache(self.pool.read(layer.index, each.slots, lent) if each.goes_on else None)
             outputs.append(layer.advance(call, each.rows, cache, not each.goes_on))
-            states = {key: state[: each.texts] for key, state in cache.states.items()}
-            self.pool.write(layer.index, each.slots[: each.texts], states)
+            self.pool.write(layer.index, each.slots[: each.texts], cache.states)
         return joined(outputs, self._in_order)
 
     def _in_order(self, pieces: list[Tensor]) -> Tensor:

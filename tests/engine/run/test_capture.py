@@ -26,6 +26,7 @@ from engine.run.runner import RunOptions
 from engine.schedule.limits import Limits
 from engine.schedule.sequence import Sequence
 from engine.text.tokenizer import Tokenizer
+from kernels.delta_rule.triton import advance
 from kernels.expert_linear.triton import expert_linear
 from kernels.tree_attention.buffers import Capacity, Staging, WorkBuffers
 from kernels.tree_attention.cut import CutCost
@@ -103,6 +104,7 @@ def as_on_a_gpu(kind: str, monkeypatch: pytest.MonkeyPatch) -> Model:
     for place in ("engine.model.model.ops_for", "engine.model.fuse.ops_for"):
         monkeypatch.setattr(place, lambda device, dtype: triton_ops())
     monkeypatch.setattr("engine.model.model.pack_linears", lambda inner: None)  # of a CPU's weights
+    monkeypatch.setattr("engine.model.gate.advance_for", lambda device: advance)
     monkeypatch.setattr(experts, "on_gpu", lambda weight: True)
     monkeypatch.setattr(experts, "linear_on", lambda device: expert_linear)
     monkeypatch.setattr(experts, "has_grouped_kernel", lambda like: False)
@@ -170,11 +172,22 @@ def test_a_recorded_step_does_the_same_whatever_the_tree(
         launched = {name for name, _ in first.events if name.startswith("launch")}
         assert launched >= {f"launch {name}" for name in ALL}
         assert ("launch _expert_linear" in launched) == (kind in EXPERTS)
+        assert ("launch _delta_rule" in launched) == (kind == "qwen3_next")
+        pools = {state.data_ptr() for key, state in core.model.states.states.items() if key[1] == "recurrent"}
+        assert bool(pools) == (kind == "qwen3_next")
+        assert {name for name, given in first.events if _memory(given) & pools} <= {"launch _delta_rule"}
         for other in recordings[1:]:
             assert not other.faults
             for one, two in zip(first.events, other.events, strict=True):
                 assert one == two
         assert {each.left for each in recordings} == {0}, "memory of the graph's pool is held by nobody but its result"
+
+
+def _memory(given: Any) -> set[int]:
+    """Addresses of memory from outside that an event touches."""
+    if isinstance(given, tuple) and given[:1] == ("outside",):
+        return {given[1]}
+    return set().union(*map(_memory, given)) if isinstance(given, tuple) else set()
 
 
 def _at(x: Tensor) -> Tensor:
@@ -270,8 +283,8 @@ def test_a_copy_that_is_still_under_way_is_not_overwritten(stagings: int):
     room = Capacity(rows=8, tiles=32, blocks=64, partials=64)
     work = WorkBuffers.empty(room, Heads(2, 1, 16, 4), 8)
     work._host = [staging([2, 32 * 8, 64, 9, 64], torch.int32) for _ in range(stagings)]
-    rows = torch.zeros(4, 8, dtype=torch.int64)
-    size = _Size(rows, work, [staging([32], torch.int64) for _ in range(stagings)])
+    rows = torch.zeros(5, 8, dtype=torch.int64)
+    size = _Size(rows, work, [staging([40], torch.int64) for _ in range(stagings)])
     steps: Any = DecodeSteps.__new__(DecodeSteps)
     steps._spare, steps._spare_state = torch.arange(100, 108).numpy()[None], 0
     seen: list[tuple[list[int], list[int]]] = []
@@ -283,4 +296,4 @@ def test_a_copy_that_is_still_under_way_is_not_overwritten(stagings: int):
             steps._fill(size, batch, ())
             device.queue.append(lambda: seen.append((rows[:, 0].tolist(), work.blocks[:2].tolist())))
         device.catch_up(len(device.queue))
-    assert seen == [([step, step, step, 0], [step, step + 1]) for step in range(5)]
+    assert seen == [([step, step, step, 0, -1], [step, step + 1]) for step in range(5)]

@@ -14,6 +14,7 @@ from engine.model.states import StatePool
 from engine.run.batch import Text
 from engine.run.invariant_states import TileStates
 from engine.schedule.sequence import Request, SamplingParams
+from kernels.delta_rule.reference import Places
 from tests.engine.conftest import make_weights
 from tests.engine.kinds.tiny import CHANGES, RECURRENT, SIZES
 from tests.engine.run.test_invariant import crowd, tell
@@ -68,19 +69,33 @@ def test_the_usual_mode_does_differ_in_bits(make_core: Callable[..., Core], weig
     assert found[0] != found[1]
 
 
-def test_tokens_of_a_tile_come_in_their_order_and_padding_moves_no_state():
+@pytest.mark.parametrize("stays", [False, True], ids=["copied", "in-the-pool"])
+def test_tokens_of_a_tile_come_in_their_order_and_padding_moves_no_state(stays: bool):
     """Text 0 began in an earlier tile, 1 goes on from a snapshot, 2 begins here and goes on in the next tile."""
     texts = [Text(3, False, 0, 6, 0), Text(1, True, 6, 2, 0), Text(0, False, 8, 5, 0)]
     seen: list[tuple[bool, list[int], list[int]]] = []
 
+    def step(token: Any, places: Places) -> torch.Tensor:
+        states, slots, kept = places
+        owned = slots >= 0
+        found = states[slots]
+        found[~owned] = found[owned][-1]  # what is seen of repeated rows where states are copied
+        states[slots[owned]] += float(kept)
+        return found
+
     class Layer:
         index = 0
+        in_pool = staticmethod(step) if stays else None
 
         def advance(self, call: Any, rows: torch.Tensor, cache: Any, begins: bool) -> torch.Tensor:
             known = cache.get_recurrent_state(0)
-            state = torch.zeros(8, 1) if known is None else known
             assert begins == (known is None)
-            cache.update_recurrent_state(state + 1, 0)
+            if stays and not begins:
+                state = known.advance(None, known.places)
+                cache.update_recurrent_state(known, 0)
+            else:
+                state = torch.zeros(8, 1) if known is None else known
+                cache.update_recurrent_state(state + 1, 0)
             seen.append((begins, rows[:, 0].tolist(), state[:, 0].tolist()))
             return rows[:, :, None] * 10.0
 
