@@ -62,23 +62,25 @@ from kernels.tree_attention.calibrate import Grid, measure
 from kernels.tree_attention.heads import Heads
 from tests.bench import engine_gpu, gpu_timing
 from tests.bench.attention_trees import Shape
-from tests.bench.gpu_rows import Experts, Plan
-from tests.bench.test_bench_gpu import TINY
+from tests.bench.gpu_rows import Plan
+from tests.bench.test_bench_gpu import LAYERS, TINY
 import engine.model.backends as backends
 
 gpu_timing.Gpu.copied, gpu_timing.Gpu.square, gpu_timing.CACHE = 1 << 12, 16, 64
 grid = lambda given: Grid((2,), (16, 32), 1, given.recorded, given.in_place)
 backends.measure = lambda *args, **more: measure(*args, **more | {"grid": grid(more["grid"])})
 engine_gpu.RunOptions, engine_gpu.WARM = functools.partial(RunOptions, steady=2), 1
-plan = Plan({"small": TINY}, ((3, 20),), 5, (2, 16, 3), ((2, 8, 5),), (Experts(3, 4, 2, 64, 32),))
+plan = Plan({"small": TINY}, ((3, 20),), 5, (2, 16, 3), ((2, 8, 5),), LAYERS)
 trees = [Shape("one", ((1, 16),), 2, 3, Heads(2, 1, 16, 2))]
-found = {row.name: row.run() for row in plan.rows(trees, trees) if row.name.startswith(("att", "eng", "exp"))}
+found = {row.name: row.run() for row in plan.rows(trees, trees) if row.name.startswith(("att", "eng", "exp", "del"))}
 seconds = found["attention, one"]["seconds"]
 assert all(isinstance(each, float) for each in seconds.values()), seconds
 steps = found["engine, small, 3 over 20"]
 assert steps["replays"] >= steps["steps"] >= 1 and "model_milliseconds" in steps, steps
 assert isinstance(steps["no_attention"], dict), steps
 assert all(isinstance(each, float) for each in found["experts, 3 rows"]["seconds"].values()), found
+rule = found["delta rule, qwen3_next, 3 texts"]["seconds"]
+assert isinstance(rule["ours"], float) and isinstance(rule["torch"], float), rule
 """
 
 
@@ -90,6 +92,7 @@ def test_on_a_pretended_gpu(program: str):
 TESTS = {
     "engine/model/test_rotary.py": "store_alone",
     "kernels/test_tree_attention_triton.py": "bfloat16 and levels0 or without_keys",
+    "kernels/test_delta_rule.py": "bfloat16 and odd-keys",
     "kernels/test_expert_linear.py": "bfloat16 and few and (fp8-blocks or int4-short)",
 }
 

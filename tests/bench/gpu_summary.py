@@ -13,6 +13,8 @@ def summary(rows: dict[str, Any]) -> Iterator[dict[str, Any]]:
             yield from _steps(name, row)
         elif name.startswith("experts"):
             yield from _experts(name, row)
+        elif name.startswith("delta rule"):
+            yield from _delta(name, row)
         elif name.startswith("generate"):
             yield _rates(name, row, "generate", "transformers.generate")
         elif name.startswith("apart") and isinstance(row["compiled_tokens_per_second"], float):
@@ -47,6 +49,16 @@ def _experts(name: str, row: dict[str, Any]) -> Iterator[dict[str, Any]]:
     if isinstance(theirs := times["torch"], float):
         text = {"figure": f"{times['plain'] * 1e6:.0f} us", "baseline": f"torch's grouped_mm: {theirs * 1e6:.0f} us"}
         yield {"name": f"{name}, plain", **text, "ratio": theirs / times["plain"], "goal": ""}
+
+
+def _delta(name: str, row: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Against the floor, and against what copies states."""
+    times, figure = row["seconds"], f"{row['seconds']['ours'] * 1e6:.0f} us"
+    baselines = {"floor": row["floor"], "torch": times["torch"], "flash-linear-attention": times["fla"]}
+    for words, theirs in baselines.items():
+        if isinstance(theirs, float):
+            text = {"figure": figure, "baseline": f"{words}: {theirs * 1e6:.0f} us", "goal": ""}
+            yield {"name": name, **text, "ratio": theirs / times["ours"]}
 
 
 def _steps(name: str, row: dict[str, Any]) -> Iterator[dict[str, Any]]:

@@ -19,9 +19,11 @@ from tests.bench.bench_gpu import Run
 from tests.bench.gpu_rows import FIRST, Experts, Measured, Plan, Row
 from tests.bench.gpu_summary import summary
 from tests.bench.gpu_worker import RowError, Worker
+from tests.bench.recurrent_steps import Step
 from tests.bench.simulated_gpu import FLASHINFER, SimulatedGpu
 from tests.bench.summary import rows as summary_rows
 from tests.bench.summary import table
+from tests.engine.kinds.tiny import SIZES
 from tests.kernels.interpreting import DEVICE, interpret
 from tests.patience import PATIENCE
 
@@ -38,6 +40,11 @@ TINY = {
 }
 TREES = [Shape(name, ((1, 16), *more), 2, 3, Heads(2, 1, 16, 4)) for name, more in (("one", []), ("two", [(2, 16)]))]
 TREES.append(Shape("latents", ((1, 16),), 2, 3, Heads(2, 1, 48, 4, shared=32)))
+
+
+STATES = (("hidden_size", 32), *((name, size) for name, size in SIZES.items() if name.startswith("linear_")))
+KIMI = (("hidden_size", 32), ("linear_head_dim", 16), ("linear_num_heads", 2))
+LAYERS = (Experts(3, 4, 2, 64, 32),), (Step("qwen3_next", 3, STATES), Step("kimi_linear", 1, KIMI))
 
 
 class InPlace(Worker):
@@ -143,7 +150,7 @@ def simulated(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 @pytest.mark.skipif(DEVICE == "cuda", reason="there the real run is made")
 def test_all_rows_once(simulated: Any, tmp_path: Path):
-    plan = Plan({"small": TINY}, ((3, 20), (1, 20)), 5, (2, 16, 3), ((2, 8, 5),), (Experts(3, 4, 2, 64, 32),))
+    plan = Plan({"small": TINY}, ((3, 20), (1, 20)), 5, (2, 16, 3), ((2, 8, 5),), LAYERS)
     measured = Measured(plan, TREES, TREES[:1])
     run = Run({}, tmp_path / "gpu.json", 1000, InPlace(measured))
     for each in plan.rows(TREES, TREES[:1]):
@@ -152,7 +159,7 @@ def test_all_rows_once(simulated: Any, tmp_path: Path):
     assert not run.figures["skipped"]
     rows = run.figures["rows"]
     assert list(rows)[:2] == ["attention, one", "engine, small, 3 over 20"]
-    assert len(rows) == 3 + 2 + 2 + 1 + 1 + 1
+    assert len(rows) == 3 + 2 + 2 + 1 + 1 + 1 + 2
     for name, found in rows.items():
         if name.startswith("engine"):
             assert found["steps"] == found["no_attention"]["steps"] >= 1
@@ -171,6 +178,7 @@ def test_all_rows_once(simulated: Any, tmp_path: Path):
         ("engine", ">= 1.0"),
         ("engine", ""),
         ("experts", ""),
+        ("delta rule", ""),
     }
     assert "FlashInfer's cascade" in table(summary_rows("gpu", run.figures))
 
@@ -197,6 +205,7 @@ def test_ratios():
         "engine, 7B, 1024 over 16384": step | host | {"no_attention": {"step_milliseconds": 14.0}},
         "engine, 7B, 256 over 1024": step | {"no_attention": "RuntimeError: no memory"},
         "experts, 1 rows": {"seconds": {"plain": 2e-4, "fp8": 1e-4, "torch": 3e-4}, "floors": floors},
+        "delta rule, a": {"seconds": {"ours": 2e-4, "torch": 1e-3, "fla": "not installed"}, "floor": 1e-4},
         "generate, 7B, 2 over 8": {"engine_tokens_per_second": 30.0, "generate_tokens_per_second": 10.0},
         "apart, 7B, 1 of 8": {"engine_tokens_per_second": 30.0, "compiled_tokens_per_second": 20.0},
         "apart, 7B, 8 of 8": {"engine_tokens_per_second": 30.0, "compiled_tokens_per_second": "RuntimeError"},
@@ -211,6 +220,8 @@ def test_ratios():
         ("experts, 1 rows, plain", 0.5),
         ("experts, 1 rows, fp8", 0.8),
         ("experts, 1 rows, plain", 1.5),
+        ("delta rule, a", 0.5),
+        ("delta rule, a", 5.0),
         ("engine, 7B, 2 over 8", 3.0),
         ("engine, 7B, 1 of 8", 1.5),
     ]
