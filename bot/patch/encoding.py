@@ -15,6 +15,8 @@ _COOKIE = re.compile(rb"^[ \t\f]*#.*?coding[:=][ \t]*([-\w.]{2,40})", re.MULTILI
 _EIGHT_BIT = re.compile(  # encodings of files; `codecs` knows others, such as rot13
     r"(iso-?8859|latin|windows|cp|koi8|mac|euc|gb|big5|shift|sjis|johab|tis|kz1048|ptcp).*", re.IGNORECASE
 )
+_CONTROL = bytes([*range(9), *range(14, 32), 127])
+_HIGH = bytes(range(128, 160))  # punctuation in Windows-1252, control characters in Latin-1
 _HEAD = 1024  # bytes in which an encoding is declared
 _WIDE = (  # that of UTF-32 begins with that of UTF-16
     (codecs.BOM_UTF32_LE, "utf-32-le"),
@@ -37,8 +39,7 @@ def decoded(raw: bytes) -> tuple[str, str] | None:
     # Of a file in ASCII, the declaration tells how what is added is read.
     candidates = [*cookie, UTF_8] if raw.isascii() else [UTF_8, *declared]
     head = raw[:8192]
-    control = sum(byte < 9 or 13 < byte < 32 or byte == 127 for byte in head)
-    high = sum(127 < byte < 160 for byte in head)  # punctuation in Windows-1252, control characters in Latin-1
+    control, high = (len(head) - len(head.translate(None, those)) for those in (_CONTROL, _HIGH))
     if control * 50 < len(head):
         candidates += ["cp1252"] * (0 < high * 4 < len(head))
         candidates += ["iso8859-1"] * ((control + high) * 50 < len(head))
