@@ -8,11 +8,10 @@ import functools
 import math
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import PurePosixPath
 
 from bot.patch.definitions import DEFINITION
-from bot.records import Issue
 
 _WORD = re.compile(r"[A-Za-z_$][\w$]{2,}")
 _CODE = re.compile(
@@ -43,9 +42,8 @@ _COMMON_WEIGHT = 0.1
 _NAMED = 5.0  # the least path match that is more than a word in common
 
 
-def terms(issue: Issue) -> dict[str, float]:
-    """The issue's words, each with how much it looks like a name from the code."""
-    text = issue.text
+def terms(text: str) -> dict[str, float]:
+    """An issue's words, each with how much it looks like a name from the code."""
     code = "\n".join(match[0] for match in _CODE.finditer(text))
     weights: dict[str, float] = {}
     coded = set(_WORD.findall(code))
@@ -57,30 +55,30 @@ def terms(issue: Issue) -> dict[str, float]:
     return weights
 
 
-def without_own(weights: Mapping[str, float], issue: Issue, texts: Iterable[str]) -> dict[str, float]:
+def without_own(weights: Mapping[str, float], issue: str, texts: Iterable[str]) -> dict[str, float]:
     """The terms, those weighed as plain words that the issue's own code binds and none of the texts defines.
 
     A reporter's variables, parameters and functions are no names of the repository, though it may use the same ones.
     """
-    code = "\n".join(match[0] for match in _CODE.finditer(issue.text))
+    code = "\n".join(match[0] for match in _CODE.finditer(issue))
     bound = {name for match in _BOUND.finditer(code) for name in _WORD.findall(" ".join(filter(None, match.groups())))}
     own = bound - {match[1] for text in texts for match in DEFINITION.finditer(text)} if bound else set()
     return {term: min(weight, 1.0) if term in own else weight for term, weight in weights.items()}
 
 
-def rarity(weights: Mapping[str, float], texts: Iterable[str]) -> dict[str, float]:
-    """Each term's weight times its rarity among the texts, without terms that are in none of them."""
-    found: Counter[str] = Counter()
-    count = 0
-    for text in texts:
-        count += 1
-        found.update(weights.keys() & set(_WORD.findall(text)))
-    return {term: weights[term] * math.log(1 + count / n) for term, n in found.items()}
+def counted(weights: Mapping[str, float], text: str) -> Counter[str]:
+    """How often each term is in a text."""
+    return Counter(filter(weights.__contains__, _WORD.findall(text)))
 
 
-def score(path: str, text: str, weights: Mapping[str, float], named: str) -> float:
+def rarity(weights: Mapping[str, float], counts: Sequence[Collection[str]]) -> dict[str, float]:
+    """Each term's weight times its rarity among texts, of which each has these; without terms that are in none."""
+    found = Counter(term for terms in counts for term in terms)
+    return {term: weights[term] * math.log(1 + len(counts) / n) for term, n in found.items()}
+
+
+def score(path: str, text: str, counts: Mapping[str, int], weights: Mapping[str, float], named: str) -> float:
     """The score of one file: for the terms in it, more for those it defines, most if the issue names its path."""
-    counts = Counter(word for word in _WORD.findall(text) if word in weights)
     total = sum(weights[term] * (1 + 0.3 * math.log(n)) for term, n in counts.items())
     defined = {match[1] for match in DEFINITION.finditer(text) if match[1]}
     total += sum(3 * weights[term] for term in defined & counts.keys())
@@ -119,11 +117,16 @@ def is_named(path: str, text: str) -> bool:
     return _path_match(path, text) >= _NAMED
 
 
-def rank(issue: Issue, files: Sequence[tuple[str, str]]) -> list[tuple[str, float]]:
-    """(path, score) of (path, text) files, best first, ties by path."""
-    named = issue.text
-    weights = rarity(terms(issue), (text for _, text in files))
+def rank(
+    issue: str, files: Sequence[tuple[str, str]], counts: Sequence[Mapping[str, int]] | None = None
+) -> list[tuple[str, float]]:
+    """(path, score) of (path, text) files, best first, ties by path. `counts`: of the issue's terms in each, where they
+    are known."""
+    weights = terms(issue)
+    counts = [counted(weights, text) for _, text in files] if counts is None else counts
+    weights = rarity(weights, counts)
     scored = [
-        (path, score(path, text, weights, named) if weights else _path_match(path, named)) for path, text in files
+        (path, score(path, text, each, weights, issue) if weights else _path_match(path, issue))
+        for (path, text), each in zip(files, counts, strict=True)
     ]
     return sorted(scored, key=lambda item: (-item[1], item[0]))

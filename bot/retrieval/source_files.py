@@ -5,6 +5,9 @@ tests, and files that the repository's config excludes. Documentation, data and 
 """
 
 import fnmatch
+import itertools
+import math
+import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
@@ -14,10 +17,11 @@ from weakref import WeakKeyDictionary
 from bot.patch import encoding
 from bot.patch.protected_files import is_test
 from bot.records import Checkout, SourceFile
-from bot.retrieval.lexical_rank import stands_in
+from bot.retrieval.lexical_rank import is_named, stands_in, terms
 
-MAX_BYTES = 2_000_000  # of a file that is read at all
-MAX_TOTAL = 150_000_000  # bytes of all files that are read; those in the deepest folders are left out beyond it
+MAX_BYTES = 8_000_000  # of a file that is read at all; TypeScript's checker has 3
+MAX_TOTAL = 150_000_000  # bytes of all files that are read; beyond it those go first that share words with the issue
+_WORDS = 24  # of the issue that are looked for there
 
 MAX_TESTS = 20_000_000  # bytes of test files that are read
 _tests_of: WeakKeyDictionary[Checkout, dict[tuple[str, ...], Mapping[str, str]]] = WeakKeyDictionary()  # by exclusions
@@ -76,8 +80,8 @@ def find_sources(checkout: Checkout, named: str = "", exclude: Sequence[str] = (
     root = Path(checkout.root)
     kept = [path for path in checkout.files if not _excluded(path, exclude) and not _generated_name(path)]
     wanted = [path for path in kept if is_source(path) or _is_named(path, named) or _has_shebang(root, path)]
-    found = _read_all(root, wanted)
-    return found or _read_all(root, [path for path in kept if not _is_vendored(path)])
+    found = _read_all(root, wanted, MAX_TOTAL, named)
+    return found or _read_all(root, [path for path in kept if not _is_vendored(path)], MAX_TOTAL, named)
 
 
 def find_tests(checkout: Checkout, exclude: Sequence[str] = ()) -> Mapping[str, str]:
@@ -160,22 +164,58 @@ def _has_shebang(root: Path, path: str) -> bool:
         return False
 
 
-def _read_all(root: Path, paths: Sequence[str], most: int = MAX_TOTAL) -> list[SourceFile]:
+def _read_all(root: Path, paths: Sequence[str], most: int, named: str = "") -> list[SourceFile]:
+    """The texts of files; of more than `most` bytes those that the issue is likeliest to be about."""
+    sizes = {path: size for path in paths if (size := _size(root, path)) <= MAX_BYTES}
+    if sum(sizes.values()) > most:
+        sizes = {path: sizes[path] for path in _likeliest_first(root, sizes, named)}
     found = []
-    total = 0
-    for path in sorted(paths, key=lambda path: (path.count("/"), path)):
-        try:
-            size = (root / path).lstat().st_size
-            if size > MAX_BYTES or total + size > most:
-                continue
-            total += size
-            raw = (root / path).read_bytes()
-        except OSError:
+    for path, size in sizes.items():
+        if size > most:
             continue
+        raw = _raw(root, path)
         text = decoded(raw)
         if text is not None and text.strip() and not _machine_written(text):
+            most -= size
             found.append(SourceFile(path=path, text=text.replace("\r\n", "\n").removeprefix("\ufeff")))
     return sorted(found, key=lambda source: source.path)
+
+
+def _likeliest_first(root: Path, sizes: Mapping[str, int], named: str) -> list[str]:
+    """Those that the issue names, then those with most of its words, each counted by its rarity, for their size; then
+    by depth.
+
+    Each file is looked through as bytes, a tenth of what it takes to count its words.
+    """
+    weights = terms(named)
+    words = sorted((word for word, weight in weights.items() if weight >= 1), key=lambda word: -weights[word])[:_WORDS]
+    sought = [word.encode() for word in words]
+    has = {}
+    for path in sizes:
+        raw = path.encode(errors="surrogateescape") + b"\n" + (_raw(root, path) if sought else b"")
+        has[path] = [word in raw for word in sought]
+    found = [sum(column) for column in zip(*has.values(), strict=True)]
+    worth = [weights[word] * math.log(1 + len(has) / max(1, n)) for word, n in zip(words, found, strict=True)]
+    # A large file holds many words by chance, and takes the place of several.
+    likely = {path: sum(itertools.compress(worth, each)) / math.sqrt(1 + sizes[path]) for path, each in has.items()}
+    return sorted(has, key=lambda path: (not is_named(path, named), -likely[path], path.count("/"), path))
+
+
+def _size(root: Path, path: str) -> int:
+    """In bytes; more than is read where it can't be told."""
+    try:
+        return os.lstat(f"{root}/{path}").st_size
+    except OSError:
+        return MAX_BYTES + 1
+
+
+def _raw(root: Path, path: str) -> bytes:
+    """A file's bytes, none where it can't be read."""
+    try:
+        with open(f"{root}/{path}", "rb") as file:
+            return file.read(MAX_BYTES)
+    except OSError:
+        return b""
 
 
 def _machine_written(text: str) -> bool:

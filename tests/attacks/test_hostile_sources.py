@@ -12,7 +12,6 @@ from bot.patch.namesakes import normalised_name
 from bot.patch.paths import normalised
 from bot.patch.placeholders import placeholder_line
 from bot.patch.unified_diff import diff_edits
-from bot.records import Issue
 from bot.retrieval import lexical_rank
 from bot.retrieval.excerpts import Wanted, excerpt
 from bot.retrieval.lexical_rank import is_named, rank, stands_in
@@ -24,7 +23,7 @@ from tests.growth import grows_evenly
 READERS: dict[str, Callable[[str], object]] = {
     "definitions": lambda text: definitions(text.split("\n")),
     "excerpt": lambda text: excerpt(text, Wanted(weights={"foo": 1.0}), 500, "a.txt"),
-    "rank": lambda text: rank(Issue(title="foo", body=text, number=1), [("a.py", text), ("b/c.py", "x")]),
+    "rank": lambda text: rank(f"foo\n{text}", [("a.py", text), ("b/c.py", "x")]),
     "line numbers": lambda text: unnumbered(f"{text}x".split("\n"), []),
     "name": lambda text: normalised_name(f"({text}"),
     "path": normalised,

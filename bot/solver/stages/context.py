@@ -63,6 +63,7 @@ async def build_context(
     Raises `EndpointError` where an endpoint can't be used, or the relevance model answered no call at all.
     """
     main, relevance = models.main, models.relevance
+    progress.update(RunState.CONTEXT, 0, 0, f"looking for the issue's words in {len(checkout.files):,} files")
     sources, ranked, weights = await asyncio.to_thread(_by_words, issue, checkout, exclude, solver)
     order = [path for path, _ in ranked]
     best = ranked[0][1] if ranked else 0.0
@@ -114,12 +115,13 @@ def _by_words(
 ) -> tuple[dict[str, SourceFile], list[tuple[str, float]], dict[str, float]]:
     """The sources by path, the paths with their scores by words, best first, and the issue's terms by rarity."""
     sources = {source.path: source for source in find_sources(checkout, issue.text, exclude)}
-    ranked = lexical_rank.rank(issue, [(source.path, source.text) for source in sources.values()])
+    terms = lexical_rank.terms(issue.text)
     texts = [source.text for source in sources.values()]
-    terms = lexical_rank.terms(issue)
+    counts = [lexical_rank.counted(terms, text) for text in texts]
+    ranked = lexical_rank.rank(issue.text, list(zip(sources, texts, strict=True)), counts)
     if solver.lists_first:
-        terms = lexical_rank.without_own(terms, issue, texts)
-    return sources, ranked, lexical_rank.rarity(terms, texts)
+        terms = lexical_rank.without_own(terms, issue.text, texts)
+    return sources, ranked, lexical_rank.rarity(terms, counts)
 
 
 # -- ranking ---------------------------------------------------------------------------------------------------------
@@ -222,7 +224,7 @@ def _with_names_of(summary: Summary, weights: Mapping[str, float]) -> Mapping[st
 
     An issue rarely names the function that the model, having read the file, points at.
     """
-    told = lexical_rank.terms(Issue(title="", body=summary.text))
+    told = lexical_rank.terms(summary.text)
     most = max(weights.values(), default=1.0)
     return {**weights, **{name: most for name, weight in told.items() if weight > 1.0}}
 

@@ -8,9 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bot.patch.definitions import definitions
-from bot.records import Issue
 from bot.retrieval.excerpts import GAP, Wanted, excerpt, tree_definitions
-from bot.retrieval.lexical_rank import rarity, terms
+from bot.retrieval.lexical_rank import counted, rarity, terms
 
 PYTHON = '''import os
 
@@ -123,7 +122,8 @@ def test_definitions_of_other_languages(text: str, name: str, first: str, last: 
 
 
 def cut(text: str, body: str, characters: int, most: int = 10_000) -> tuple[str, bool]:
-    weights = rarity(terms(Issue(title="wrong result", body=body)), [text])
+    weights = terms(f"wrong result\n{body}")
+    weights = rarity(weights, [counted(weights, text)])
     return excerpt(text, Wanted(weights, most=most), characters)
 
 

@@ -10,7 +10,7 @@ FILES = [
 
 
 def order(title: str, body: str = "") -> list[str]:
-    return [path for path, _ in rank(Issue(title=title, body=body), FILES)]
+    return [path for path, _ in rank(f"{title}\n{body}", FILES)]
 
 
 def test_where_a_name_is_defined_comes_first() -> None:
@@ -25,18 +25,18 @@ def test_named_paths_modules_and_files_come_first() -> None:
 
 
 def test_common_words_weigh_little() -> None:
-    weights = terms(Issue(title="The expected result", body="call `frobnicate(x)`; see makeThing and plain words"))
+    weights = terms("The expected result\ncall `frobnicate(x)`; see makeThing and plain words")
     assert weights["expected"] < weights["plain"] < weights["makeThing"] < weights["frobnicate"]
 
 
 def test_comments_of_the_issue_count() -> None:
     issue = Issue(title="broken", body="", comments=(IssueComment(author="a", body="it is `paint()`"),))
-    assert rank(issue, FILES)[0][0] == "pkg/colors.py"
+    assert rank(issue.text, FILES)[0][0] == "pkg/colors.py"
 
 
 def test_nothing_in_common_is_no_score() -> None:
-    assert all(score == 0 for _, score in rank(Issue(title="zzz", body=""), FILES))
-    assert rank(Issue(title="", body=""), []) == []
+    assert all(score == 0 for _, score in rank("zzz", FILES))
+    assert rank("", []) == []
 
 
 REPORT = """Nothing is shown.
@@ -57,12 +57,12 @@ with paint() as painted: ...
 def test_names_that_only_the_issue_binds_count_as_plain_words() -> None:
     issue = Issue(title="", body=REPORT)
     defining = "class Parser:\n    limit = 3\n    cmd = paint\n"
-    before, after = terms(issue), without_own(terms(issue), issue, [defining])
+    before, after = terms(issue.text), without_own(terms(issue.text), issue.text, [defining])
     assert {name for name in before if before[name] != after[name]} == {"cmd", "limit", "total", "entry", "painted"}
     assert {after[name] for name in ("cmd", "limit", "total", "entry", "painted")} == {1.0}
 
 
 def test_names_in_javascript_that_only_the_issue_binds_count_as_plain_words() -> None:
     issue = Issue(title="", body="```js\nconst wanted = parseIt(source);\nfunction mine(taken) {}\n```")
-    after = without_own(terms(issue), issue, ["function parseIt(text) {}"])
+    after = without_own(terms(issue.text), issue.text, ["function parseIt(text) {}"])
     assert {name for name, weight in after.items() if weight == 1.0} == {"wanted", "mine", "taken"}

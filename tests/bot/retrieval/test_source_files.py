@@ -3,6 +3,7 @@ from pathlib import Path
 import pytest
 
 from bot.patch.reader import Unreadable, checkout_reader, is_executable
+from bot.retrieval import source_files
 from bot.retrieval.source_files import decoded, find_sources, is_source, is_test_material
 from tests.checkouts import checkout_of
 
@@ -65,6 +66,47 @@ def test_exclusions(tmp_path: Path, pattern: str) -> None:
     (tmp_path / "docs" / "deep" / "conf.py").write_text("x = 1\n")
     (tmp_path / "doc.js").write_text("x()\n")
     assert [file.path for file in find_sources(checkout_of(tmp_path), exclude=[pattern])] == ["doc.js"]
+
+
+@pytest.fixture
+def large(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A repository of which 200 bytes are read."""
+    monkeypatch.setattr(source_files, "MAX_TOTAL", 200)
+    for path, text in {
+        "a.py": "def first():\n    return total\n" + "#" * 120,
+        "b.py": "def second():\n    return total\n" + "#" * 120,
+        "tools/deep/down/parser.py": "class Counts:\n    total = 1\n",
+        "tools/deep/down/printer.py": "import parser\n",
+        "tools/named/far/below.py": "x = 1\n",
+    }.items():
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_text(text)
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("issue", "read"),
+    [
+        ("`Counts.total` is wrong", {"a.py", "tools/deep/down/parser.py", "tools/deep/down/printer.py"}),
+        ("wrong in tools/named/far/below.py and first()", {"a.py", "tools/named/far/below.py"}),
+        ("the printer", {"a.py", "tools/deep/down/printer.py", "tools/deep/down/parser.py"}),
+        ("", {"a.py", "tools/deep/down/parser.py", "tools/deep/down/printer.py"}),
+    ],
+)
+def test_of_a_repository_that_is_too_large_the_likeliest_files_are_read(
+    large: Path, issue: str, read: set[str]
+) -> None:
+    found = {file.path for file in find_sources(checkout_of(large), issue)}
+    assert read <= found
+    assert "b.py" not in found
+
+
+def test_a_large_file_of_people_is_read_and_a_huge_one_is_not(tmp_path: Path) -> None:
+    """As TypeScript's checker, or SQLite in one file."""
+    line = "function check(node) { return node; }\n"
+    (tmp_path / "checker.ts").write_text(line * (3_000_000 // len(line)))
+    (tmp_path / "huge.ts").write_text(line * (source_files.MAX_BYTES // len(line) + 1))
+    assert [file.path for file in find_sources(checkout_of(tmp_path))] == ["checker.ts"]
 
 
 def test_decoded() -> None:
