@@ -6,6 +6,7 @@ from functools import cache
 from pathlib import PurePosixPath
 
 _MARK = re.compile(r"^tests?[_-]|[._-](tests?|spec)$|(?<=[a-z0-9])(Tests?|Spec)$", re.IGNORECASE)
+_RELATIVE = re.compile(r"^[^\S\n]*from (\.++)([\w.]*+) import (\([^()]*\)|[^\n#]*)", re.MULTILINE)
 _TOP_FOLDERS = frozenset({"src", "lib", "python"})  # which imports don't name
 _OF_FOLDERS = frozenset({"__init__", "index"})  # stems of files that are known by their folder's name
 _NAMED, _IMPORTED, _BESIDE = 4.0, 2.0, 1.0  # what the ways weigh in which a test is about a file
@@ -48,7 +49,7 @@ def _about(test: str, text: str, path: str) -> float:
     elif pure.parent.name not in ("", *_TOP_FOLDERS) and _bare(of_test.stem) == _plain(pure.parent.name):
         score += _OF_ITS_FOLDER
     pattern = _imports(path)
-    if pattern is not None and pattern.search(text):
+    if (pattern is not None and pattern.search(text)) or _imports_by_place(of_test, text, pure):
         score += _IMPORTED
     if pure.suffix == ".go" and pure.parent == of_test.parent:
         score += _BESIDE
@@ -69,6 +70,20 @@ def _imports_package(text: str, path: str) -> bool:
     parts = PurePosixPath(path).parts if path.endswith(".py") else ()
     names = "|".join(re.escape(part) for part in parts[:-1] if part not in _TOP_FOLDERS)
     return bool(names) and re.search(rf"^[^\S\n]*(?:from|import) (?:{names})\b", text, re.MULTILINE) is not None
+
+
+def _imports_by_place(test: PurePosixPath, text: str, path: PurePosixPath) -> bool:
+    """Whether the Python test imports the Python file relatively, or by its bare name from beside or below it."""
+    if path.suffix not in (".py", ".pyi") or path.stem == "__init__":  # many tests import the package alone
+        return False
+    module = path.with_suffix("")
+    for dots, name, names in _RELATIVE.findall(text):
+        package = PurePosixPath(".", *test.parts[: max(0, len(test.parts) - len(dots))], *name.split("."))
+        if package == module or (package == module.parent and re.search(rf"\b{re.escape(module.name)}\b", names)):
+            return True
+    near = module.parent in (test.parent, test.parent.parent)
+    bare = rf"^[^\S\n]*(?:from|import) {re.escape(module.name)}(?![\w.])"
+    return near and re.search(bare, text, re.MULTILINE) is not None
 
 
 @cache

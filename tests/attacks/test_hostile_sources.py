@@ -15,6 +15,7 @@ from bot.patch.unified_diff import diff_edits
 from bot.retrieval import lexical_rank
 from bot.retrieval.excerpts import Wanted, excerpt
 from bot.retrieval.lexical_rank import is_named, rank, stands_in
+from bot.retrieval.related_tests import related
 from bot.sandbox import tree
 from bot.sandbox.script_end import with_end as of_script
 from bot.sandbox.shell_end import with_end as of_shell
@@ -24,6 +25,7 @@ READERS: dict[str, Callable[[str], object]] = {
     "definitions": lambda text: definitions(text.split("\n")),
     "excerpt": lambda text: excerpt(text, Wanted(weights={"foo": 1.0}), 500, "a.txt"),
     "rank": lambda text: rank(f"foo\n{text}", [("a.py", text), ("b/c.py", "x")]),
+    "tests": lambda text: related(["pkg/mod.py"], {"pkg/test_a.py": f"from {text}"}, ["foo"]),
     "line numbers": lambda text: unnumbered(f"{text}x".split("\n"), []),
     "name": lambda text: normalised_name(f"({text}"),
     "path": normalised,
@@ -33,7 +35,9 @@ READERS: dict[str, Callable[[str], object]] = {
 
 
 @pytest.mark.parametrize("name", READERS)
-@pytest.mark.parametrize("part", ["{\n", "@a {\n", "a {\n", ")", "$", " ", "\n", "/a", "def f():\n"])
+@pytest.mark.parametrize(
+    "part", ["{\n", "@a {\n", "a {\n", ")", "$", " ", "\n", "/a", "def f():\n", ".", "from . import (\n"]
+)
 def test_attack_28_no_source_takes_long(name: str, part: str):
     assert grows_evenly(READERS[name], part, 12_000)
 
