@@ -8,18 +8,17 @@ from fastapi import APIRouter, HTTPException, Request, Response
 from bot.forge.people import file_of
 from bot.lifecycle import ACTIVE, RunState
 from bot.publish.messages.states import in_words
-from bot.records import Build, Record
+from bot.records import Record
 from bot.repo_config import FILE_NAME, ConfigProblem, honour, parse
-from bot.sanitize.redact import redact_strings
-from bot.store import BUILDS, Listed, RunFilter, RunInfo
+from bot.store import Listed, RunFilter, RunInfo
 from bot.web.pages import age
+from bot.web.run_now import builds_of
 from bot.web.sessions import Visitor
 from bot.web.site import Site
 from bot.webhook.rules import Rules
 
 _NAME = re.compile(r"[\w.-]{1,100}/[\w.-]{1,100}", re.ASCII)
 _NEWEST = 20  # runs
-_BUILDS_SHOWN = 20
 _SLOW = 120.0  # seconds that a run waits for a worker before it is worth a word
 
 
@@ -60,21 +59,13 @@ class _RepositoryPage:
             "rate": solve_rate(outcomes),
             "problems": self._problems(repository, listed, hold.reason if hold else ""),
             "config": await self._config(visitor, repository),
-            "builds": await site.thread(self._builds, [run.id for run in listed.runs]),
+            "builds": await site.thread(builds_of, site, [run.id for run in listed.runs]),
             "active": ACTIVE,
             "in_words": in_words,
             "age": age,
             "label": site.settings.label,
         }
         return await site.show(request, "repository.html", shown, visitor=visitor)
-
-    def _builds(self, run_ids: list[int]) -> list[tuple[int, Build]]:
-        """What the newest runs built of the image for the tests, by the run's id, the newest first. Blocks."""
-        found = []
-        for run_id, payload in self._site.store.steps_of(run_ids, BUILDS, _BUILDS_SHOWN):
-            kept = redact_strings(Build.model_validate_json(payload).model_dump(mode="json"), self._site.secrets)
-            found.append((run_id, Build.model_validate(kept)))
-        return found
 
     def _problems(self, repository: str, listed: Listed, hold: str) -> tuple[str, ...]:
         """Why nothing may happen there."""

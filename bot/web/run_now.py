@@ -1,12 +1,14 @@
 """A run as it is now: its head, its stages, and its trajectories as a grid that fills."""
 
 import re
+from collections.abc import Sequence
 
 from bot.lifecycle import ACTIVE, STAGES, RunState
 from bot.publish.messages.states import in_words
 from bot.publish.messages.words import counted
-from bot.records import Record, Report, money
-from bot.store import RunInfo
+from bot.records import Build, Record, Report, money
+from bot.sanitize.redact import redact_strings
+from bot.store import BUILDS, RunInfo
 from bot.web.links import link
 from bot.web.reading import RunReader
 from bot.web.report_page import templates
@@ -14,6 +16,7 @@ from bot.web.site import Site
 
 _OF = re.compile(r"\((\d[\d,]*) of (\d[\d,]*)\)")
 _KEY = re.compile(r"model/trajectory/(\d+)/(test|edit)")
+_BUILDS = 20  # layers of images whose logs a page shows
 _SHOWN = 256  # trajectories of a run that is under way
 
 
@@ -81,6 +84,15 @@ def run_values(site: Site, run: RunInfo, cells: tuple[Cell, ...], *, has_report:
         "pull_request": link(run.pull_request_url, settings),
         "issue": link(f"{settings.github_web_url}/{run.repository}/issues/{run.issue_number}", settings),
     }
+
+
+def builds_of(site: Site, run_ids: Sequence[int]) -> list[tuple[int, Build]]:
+    """What these runs built of the image for the tests, by the run's id, the newest first. Blocks on the database."""
+    found = []
+    for run_id, payload in site.store.steps_of(run_ids, BUILDS, _BUILDS):
+        kept = redact_strings(Build.model_validate_json(payload).model_dump(mode="json"), site.secrets)
+        found.append((run_id, Build.model_validate(kept)))
+    return found
 
 
 def run_fragments(site: Site, run: RunInfo, cells: tuple[Cell, ...]) -> tuple[str, ...]:

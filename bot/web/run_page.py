@@ -16,9 +16,10 @@ from bot.records import CommandName, Record, Report
 from bot.sanitize.redact import redact_strings
 from bot.web.actions import nonce, offered
 from bot.web.live import trajectory_mark
+from bot.web.pages import age
 from bot.web.reading import RunReader
 from bot.web.report_page import standalone, templates, values
-from bot.web.run_now import grid, run_values
+from bot.web.run_now import builds_of, grid, run_values
 from bot.web.site import Site
 from bot.webhook.slash_command import MAX_WORDS
 
@@ -69,6 +70,8 @@ class _RunPages:
             "offered": offered(run, counted=count is not None, others=count is not None and bool(count.others)),
             "others": count.others if count else (),
             "nonce": nonce(),
+            "builds": await site.thread(builds_of, site, [run_id]),
+            "age": age,
             "most_words": MAX_WORDS,
             "most_more": site.settings.solver.trajectories,
         }

@@ -4,7 +4,7 @@ from bot.lifecycle import RunState
 
 _WORDS = {
     RunState.QUEUED: "waiting for a worker",
-    RunState.CHECKOUT: "checking out the repository",
+    RunState.CHECKOUT: "preparing the repository",
     RunState.CONTEXT: "reading files",
     RunState.TRAJECTORIES: "sampling fixes",
     RunState.MATRIX: "running tests on candidates",

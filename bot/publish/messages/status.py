@@ -10,7 +10,7 @@ from bot.records import Report
 from bot.sanitize import inline
 
 _STEPS = (
-    (RunState.CHECKOUT, "Check out the repository"),
+    (RunState.CHECKOUT, "Check out the repository and build its image"),
     (RunState.CONTEXT, "Read its files"),
     (RunState.TRAJECTORIES, "Sample tests and fixes"),
     (RunState.MATRIX, "Run every test on every candidate"),

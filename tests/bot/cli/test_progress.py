@@ -100,7 +100,7 @@ def test_what_each_stage_came_to_stays(terminal: Terminal) -> None:
         progress.update(RunState.CHECKOUT, 0, 0, "path")
         progress.update(RunState.CONTEXT, 7, 9)
         progress.update(RunState.MATRIX, 3, 4)
-    assert terminal.words == ["checking out the repository", "reading files 7/9", "running tests on candidates 3/4"]
+    assert terminal.words == ["preparing the repository", "reading files 7/9", "running tests on candidates 3/4"]
 
 
 def test_warnings_and_prints_stand_above_the_live_line(terminal: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:

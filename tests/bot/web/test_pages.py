@@ -136,7 +136,7 @@ async def test_a_running_run_shows_its_stage(send: Sender, store: Store, owner: 
     store.advance(run_id, claimed.attempt, RunState.CONTEXT)
     store.renew(run_id, claimed.attempt, 60.0, "reading files (7 of 30)")
     page = (await owner.get(f"/runs/{run_id}")).text
-    assert '<li class="done">checking out the repository</li>' in page
+    assert '<li class="done">preparing the repository</li>' in page
     assert '<li class="now" aria-current="step">reading files</li>' in page
     assert '<li class="later">running tests on candidates</li>' in page
     assert "reading files (7 of 30)" in page

@@ -2,6 +2,7 @@
 
 import contextlib
 import http.server
+import re
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -68,6 +69,13 @@ async def test_a_repository_tells_its_history_its_config_and_its_problems(
     assert "TROOP_SANDBOX_IMAGES_ALLOWED" in page, "what is ignored, and why"
     assert "evil/image" in page
     assert "<img" not in page
+    of_run = (await alice.get(f"/runs/{broken}")).text
+    assert re.search(r"<details id=\S+ open><summary>pip \(requirements\.txt\): failed in 3\.1 s, \S+ \S+ ago<", of_run)
+    assert re.search(r"<details id=\S+><summary>pip \(requirements\.txt\): built in 3\.1 s", of_run)
+    assert "collected 3" in of_run
+    assert ADMIN_TOKEN not in of_run
+    assert "<img" not in of_run
+    assert "Image builds" not in (await alice.get(f"/runs/{broken - 1}")).text
 
 
 async def test_why_nothing_happens(

@@ -202,7 +202,7 @@ async def test_progress_is_seen_from_outside(store: Store, fake: Fake, worker: W
     async def run(run: ClaimedRun, journal, progress, advance: Advance) -> Finished:
         progress.update(RunState.CHECKOUT, 1, 2, "half of it")
         await eventually(lambda: info(store, run.id).progress)
-        assert info(store, run.id).progress == "checking out the repository (1 of 2), half of it"
+        assert info(store, run.id).progress == "preparing the repository (1 of 2), half of it"
         return await solve(run, journal, progress, advance)
 
     fake.run = run
