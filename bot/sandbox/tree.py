@@ -20,6 +20,7 @@ _TRACES = (
 _MARKS = {  # what a file did before: `runner.py` says what each is
     "f": re.compile(
         r"_getframe|currentframe|_frame\b|\bf_(?:back|code|globals|locals)\b|extract_stack|walk_stack|\bgetsource"
+        r"|\b[gca][irg]_code\b"
         rf"|\blinecache\b|\binspect\.(?:stack|trace)\b|__main__['\"]\]|import __main__|__code__|{_TRACES}"
     ),
     "c": re.compile(r"\bgc\.get_(?:objects|referrers|referents)\b"),

@@ -72,19 +72,20 @@ _space = type.__dict__["__dict__"].__get__
 _inside = object.__getattribute__
 
 
-def _in_python(kind: type, slots: tuple[str, ...]) -> bool:
-    """Whether one of the methods is not C's own."""
+def _in_python(kind: type, slots: tuple[str, ...]) -> Any:
+    """The first of the methods that is not C's own; None for none."""
     if kind in _ASKS_ANOTHER:
         return True
     for slot in slots:
         found = next((space[slot] for space in map(_space, _bases(kind)) if slot in space), None)
         if found is not None and not (type(found) in _of_c and found.__name__ == slot):
-            return True
-    return False
+            return found
+    return None
 
 
 def _yes(answer: Any, loose: bool) -> bool:
-    return answer is True or (loose and bool(answer))
+    hidden = type(answer).__name__ == "MaskedArray"  # which numpy takes for equal where all of it is masked
+    return answer is True or (loose and bool(answer)) or (hidden and bool(answer.mask.all()))
 
 
 def _no(answer: Any, loose: bool) -> bool:
@@ -180,13 +181,13 @@ def _asking(
     plain, slots, both, in_python, walk = _PLAIN, _SLOTS, _BOTH, _in_python, _walk
     kind_of, bases, said, equals, equalities = type, _bases, _said, _equalling(), ("==", "!=", "ne")
     yes, least, greatest, same, close, arithmetic = _yes, _LEAST, _GREATEST, alike, close_to, _ARITHMETIC
-    mocks = "mock" in source.lower()
+    mocks, function = "mock" in source.lower(), type(_yes)
 
-    def excused(value: Any, kind: type) -> bool:
+    def excused(value: Any, kind: type, method: Any) -> bool:
         """Whether the script names it, as it does its own classes, which may count who asks, and wildcards."""
         if meant(kind):
             return True
-        if foreign(kind):
+        if foreign(kind) or (kind_of(method) is function and foreign(method)):
             return False
         if any(base.__name__ == "NonCallableMock" for base in bases(kind)):
             return mocks  # which keep that they were asked
@@ -216,7 +217,8 @@ def _asking(
         found = []
         for one in walk(value) if how in ("==", "!=") else [value]:
             kind = kind_of(one)
-            if in_python(kind, slots[how]) and not excused(one, kind):
+            method = in_python(kind, slots[how])
+            if method is not None and not excused(one, kind, method):
                 found.append(one)
         return found
 
@@ -353,7 +355,7 @@ def agreeing(
     """
     plain, kind_of, quiet, turned, operators = _PLAIN, type, warnings.catch_warnings, _TURNED, _OPERATORS
     (suspects, agrees), (due, spent) = _asking(source, meant, foreign), rarely(_OFTEN)
-    unlike, few = apart, _FEW
+    unlike, few, groups = apart, _FEW, _GROUPS
     limit, set_limit = sys.getrecursionlimit, sys.setrecursionlimit
 
     def question(asked: list[Any], how: str, loose: bool, times: int = 1) -> bool:
@@ -378,6 +380,8 @@ def agreeing(
         asked = [(suspects(left, of_left), of_left), (suspects(right, of_right), of_right)]
         if "approx" in kind_of(right).__name__.lower():
             asked.append((suspects(left, "-"), "-"))
+        if how == "in" and kind_of(right) in groups:  # which asks its elements in C
+            asked.append((suspects(right, "=="), "=="))
         found = sum(len(some) for some, _ in asked)
         if not found:
             return do(left, right) if needed else None

@@ -43,6 +43,7 @@ _DECORATORS = frozenset((
 # reason to look away, but for one that compiles.
 OF_TREE: set[str] = set()
 HELPERS: set[str] = set()  # of these, what is in modules among tests, which no candidate changes
+OTHERS: set[str] = {"self", "cls", "open"}  # names by which it has what is in other modules, or what it defines
 EXITING: set[str] = set()  # names by which it exits: `leaving.py`
 MEANT: set[int] = set()  # lines of assertions that fail whatever happens: `meant.py`
 SUSPENDED: set[int] = set()  # lines of functions that may fail while the run ends well: `meant.py`
@@ -137,7 +138,7 @@ def _line(node: Any) -> str:
     """The line of a `with`; with `!` where nothing but the tree's code, or a variable, gives what manages it."""
     if not hasattr(node, "managed"):  # before checks are put around what manages it
         roots = [_names(item.context_expr)[-1] for item in node.items if _kind(item.context_expr) != "Name"]
-        node.managed = f"{node.lineno}{'!' if OF_TREE.issuperset(roots) else ''}"
+        node.managed = f"{node.lineno}{'!' if OTHERS.isdisjoint(roots) else ''}"
     return str(node.managed)
 
 

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
         MEANT,
         OF_TREE,
         ONLY_AST,
+        OTHERS,
         SUSPENDED,
         checked,
         told,
@@ -47,10 +48,10 @@ if TYPE_CHECKING:
     from bot.sandbox.inside.handed import beginning, handed, must_assert
     from bot.sandbox.inside.helping import helpers, helping
     from bot.sandbox.inside.leaving import exits_of, leaving
-    from bot.sandbox.inside.meant import meant_to_fail, nodes, suspended, wildcards
+    from bot.sandbox.inside.meant import meant_to_fail, suspended, wildcards
     from bot.sandbox.inside.methods import methods
     from bot.sandbox.inside.questions import asking_alone, chained, questions, swallowing
-    from bot.sandbox.inside.surroundings import _stored, constants, surroundings_of, uses_mocks
+    from bot.sandbox.inside.surroundings import constants, making_tasks, names_of, surroundings_of, uses_mocks
 
 _TOOLS = ("unittest", "_pytest", "pytest", "doctest")  # nobody but pytest's plugins replaces what is in these
 _OF_FILES = frozenset(("os", "posixpath", "genericpath", "io"))  # by which modules that use `os` look at files
@@ -115,23 +116,11 @@ def _import_now(tree: Any, provided: Callable[[str], bool]) -> set[str]:
     return named
 
 
-def _of_tree(tree: Any, provided: Callable[[str], bool]) -> Iterator[str]:
-    """Names that the script's imports bind to what is in modules of the tree; of `*`, all that nothing else binds."""
-    bound = {(one.asname or one.name).partition(".")[0] for one in nodes(tree) if hasattr(one, "asname")}
-    known = {*dir(sys.modules["builtins"]), *_stored(tree), *bound}
-    for node in tree.body:
-        for alias in getattr(node, "names", ()) if type(node).__name__ in ("Import", "ImportFrom") else ():
-            origin = getattr(node, "module", None) or alias.name
-            if getattr(node, "level", 0) or provided(origin.partition(".")[0]):
-                yield alias.asname or alias.name.partition(".")[0]
-                if alias.name == "*":
-                    yield from {getattr(one, "id", "") for one in nodes(tree)} - known
-
-
 def _noted(named: set[str]) -> tuple[list[Any], list[Any]]:
     """What is looked at again and again, and all that is looked at in the end."""
     often, all_of_them = [], []
-    often_named = {*named, *_OFTEN}
+    spaces = [vars(sys.modules[name]) for name in named if name.partition(".")[0] not in (*_TOOLS, "numpy")]
+    often_named = {*named, *_OFTEN, *(getattr(one, "__module__", "") for space in spaces for one in space.values())}
     if any(name == "os" or hasattr(sys.modules[name], "os") for name in named):
         often_named |= _OF_FILES
     for name, module in list(sys.modules.items()):
@@ -153,8 +142,8 @@ def _among(changed: set[str]) -> Callable[[str], bool]:
     def of_changed(name: str) -> bool:
         if name not in known:
             without = not name or (is_text(name, "<") and not is_text(name, "<frozen "))
-            known[name] = without or name in changed or real(name) in changed
-        return known[name]
+            known[name] = without or real(name) in changed
+        return known[name] or name in changed  # or it was compiled under that name since
 
     return of_changed
 
@@ -193,8 +182,8 @@ def _judges(
         if is_text(dotted, "module "):
             return type(value) is not module or of_changed(getattr(value, "__file__", None) or "<frozen ")
         place = file_of(value)
-        if is_text(place, library) and "-packages" not in place:  # as in `math.isclose = fractions.Fraction`
-            return place != file_of(before)
+        if is_text(place, library) and "-packages" not in place and not of_changed(place):
+            return place != file_of(before)  # as in `math.isclose = fractions.Fraction`
         return of_changed(place) and ".".join(dotted.split(".")[-2:]) not in set_before
 
     return foreign, tampered
@@ -226,6 +215,12 @@ def _tell_pytest(
         done.append(True)
         return complete(code)
 
+    note = sys.modules["_pytest.runner"]._update_current_test_var  # in the environment, with what is expected
+
+    def noted(item: Any, when: str | None) -> None:
+        note(types.SimpleNamespace(nodeid=item.nodeid.partition("[")[0]), when)
+
+    setattr(sys.modules["_pytest.runner"], note.__name__, noted)
     rewrite.rewrite_asserts, rewrite.compile = rewritten, compiled
     rewrite._read_pyc = lambda source, *rest: None if str(source) == script else read_pyc(source, *rest)
     return lambda: others or bool(done)
@@ -304,7 +299,9 @@ def _parsing(
 
     def parsed() -> Any:
         tree = compile(source, script, "exec", ONLY_AST, dont_inherit=True)
-        OF_TREE.update(_of_tree(tree, provided))
+        of_tree, others = names_of(tree, provided)
+        OF_TREE.update(of_tree)
+        OTHERS.update(others)
         HELPERS.update(helpers(tree))
         MEANT.update(meant_to_fail(tree))
         SUSPENDED.update(suspended(tree))
@@ -351,7 +348,8 @@ def guarded(
     fakes_time = any(word in name.lower() for name in OF_TREE for word in _FAKES_TIME)
     of_changed = _among(by_candidate[0])
     foreign, tampered = _judges(of_changed, uses_mocks(source), fakes_time, plugins, by_candidate[1])
-    surroundings = (surroundings_of(tree, named, main, source), helping(tree, script, main))
+    tasks = making_tasks(foreign) if "asyncio" in named else lambda: ""
+    surroundings = (surroundings_of(tree, named, main, source), helping(tree, script, main), tasks)
     often: list[Any] = []
     failures = [0]
     text = source.decode("utf-8", "replace")

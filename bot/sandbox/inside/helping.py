@@ -14,11 +14,13 @@ import sys
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from types import CodeType
     from typing import Any
 
     # Handed in by `runner.py`.
     from bot.sandbox.inside.checked import ONLY_AST
     from bot.sandbox.inside.meant import FUNCTIONS, nodes
+    from bot.sandbox.inside.surroundings import _own_constants
 
 _AMONG_TESTS = frozenset(("tests", "test", "testing", "__tests__", "spec"))
 
@@ -56,18 +58,32 @@ def _file_of_helper(name: str, script: str) -> str:
     return ""
 
 
-def _defined(path: str) -> dict[str, list[str] | None]:
-    """The functions of the file, and its classes with their methods; none of what a decorator may replace."""
+def _defined(path: str, said: set[str]) -> dict[str, Any]:
+    """The code of the file's functions, under "", and of its classes' methods; none of what a decorator may replace.
+    And its constants but those `said`, which the script may set itself."""
     with open(path, "rb") as file:
-        tree: Any = compile(file.read(), path, "exec", ONLY_AST, dont_inherit=True)
-    found: dict[str, list[str] | None] = {}
+        source = file.read()
+    tree: Any = compile(source, path, "exec", ONLY_AST, dont_inherit=True)
+    codes = {(one.co_name, one.co_firstlineno): one for one in _codes(compile(source, path, "exec", dont_inherit=True))}
+    found: dict[str, Any] = {name: value for name, value in _own_constants(tree) if name not in said}
     for node in tree.body:
         if getattr(node, "decorator_list", [0]):
             continue
-        inside = getattr(node, "body", ()) if type(node).__name__ == "ClassDef" else ()
-        methods = [one.name for one in inside if type(one).__name__ in FUNCTIONS and not one.decorator_list]
-        found[node.name] = methods if inside else None
+        inside = node.body if type(node).__name__ == "ClassDef" else [node]
+        plain = [one for one in inside if type(one).__name__ in FUNCTIONS and not one.decorator_list]
+        found[node.name] = {
+            one.name if one is not node else "": codes[one.name, one.lineno]
+            for one in plain
+            if one.name[:2] != "__" or one.name[-2:] == "__"  # others are called otherwise in a class
+        }
     return found
+
+
+def _codes(code: CodeType) -> Iterator[CodeType]:
+    for one in code.co_consts:
+        if isinstance(one, type(code)):
+            yield one
+            yield from _codes(one)
 
 
 def _data(tree: Any) -> dict[str, int]:
@@ -84,29 +100,52 @@ def _data(tree: Any) -> dict[str, int]:
     return found
 
 
+def _comparing(rewritten: str) -> Callable[[Any, Any, frozenset[str]], bool]:
+    """What compares a helper with its file. `rewritten`: a name that code has which pytest changed, "" for none."""
+    code_of = _code_of
+    fine: dict[int, Any] = {}  # code that was compared
+
+    def other(value: Any, meant: Any, paths: frozenset[str]) -> bool:
+        """Whether that is no function of this code, or no class with methods of these; or no such constant."""
+        if type(meant) is not dict:
+            return type(value) is not type(meant) or bool(value != meant)
+        for name, its in meant.items():
+            code = code_of(vars(value).get(name) if name else value)
+            if code is None or code.co_filename not in paths:
+                return True
+            if fine.get(id(code)) is not code:
+                if code != its and not (rewritten and rewritten in code.co_names):
+                    return True
+                fine[id(code)] = code
+        return False
+
+    return other
+
+
 def helping(tree: Any, script: str, main: dict[str, Any]) -> Callable[[], str]:
     """What tells which helper is not what its file has; "" for none. Called before anything of the tree is imported.
 
     All names are bound here: what is judged may change this module.
     """
-    known: dict[str, tuple[frozenset[str], int, dict[str, list[str] | None]]] = {}
+    known: dict[str, tuple[frozenset[str], int, dict[str, Any]]] = {}
     bound: list[tuple[str, str, str]] = []
+    stored = {getattr(one, "attr", "") for one in nodes(tree) if type(getattr(one, "ctx", None)).__name__ == "Store"}
+    texts = (value for one in nodes(tree) if type(value := getattr(one, "value", None)) is str)
+    said = stored.union(text.rpartition(".")[2] for text in texts)  # what the script may set itself
     for module, name, local in _named(tree):
         path = _file_of_helper(module, script)
         if path and module not in known:
             try:
-                known[module] = (frozenset((path, os.path.realpath(path))), os.stat(path).st_ctime_ns, _defined(path))
+                paths = frozenset((path, os.path.realpath(path)))
+                known[module] = paths, os.stat(path).st_ctime_ns, _defined(path, said)
             except (OSError, SyntaxError, ValueError):
                 continue
         if module in known and name in known[module][2]:
             bound.append((module, name, local))
-    modules, stat, get, code_of = sys.modules, os.stat, dict.get, _code_of
+    modules, stat, get = sys.modules, os.stat, dict.get
+    other = _comparing("@pytest_ar" if any(module == "pytest" for module, _, _ in _named(tree)) else "")
     data, lstat, cwd, here = _data(tree), os.lstat, os.getcwd, os.getcwd()
     moves = any(getattr(node, "attr", "") == "chdir" for node in nodes(tree))
-
-    def other(value: Any, methods: list[str] | None, paths: frozenset[str]) -> bool:
-        parts = [value] if methods is None else [vars(value).get(name) for name in methods]
-        return any(code_of(one) not in paths for one in parts)
 
     def changed(module: str) -> str:
         paths, before, defined = known[module]
@@ -117,8 +156,8 @@ def helping(tree: Any, script: str, main: dict[str, Any]) -> Callable[[], str]:
             if stat(path).st_ctime_ns != before:
                 return f"the file of {module}"
         space = vars(now)
-        for name, methods in defined.items():
-            if name in space and other(space[name], methods, paths):
+        for name, meant in defined.items():
+            if name in space and other(space[name], meant, paths):
                 return f"{module}.{name}"
         return "" if defined.keys() <= space.keys() or getattr(now.__spec__, "_initializing", False) else module
 
@@ -144,11 +183,11 @@ def helping(tree: Any, script: str, main: dict[str, Any]) -> Callable[[], str]:
     return replaced if known or data else (lambda: "")
 
 
-def _code_of(value: Any) -> str:
-    """The file of a function's code; "" for anything else. `__new__` is a static method without being called one."""
+def _code_of(value: Any) -> Any:
+    """A function's code; None for anything else. `__new__` is a static method without being called one."""
     if value.__class__ is staticmethod or value.__class__ is classmethod:
         value = value.__func__
-    return value.__code__.co_filename if value.__class__ is _plain_function else ""
+    return value.__code__ if value.__class__ is _plain_function else None
 
 
 _plain_function = type(lambda: None)

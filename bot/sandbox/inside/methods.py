@@ -83,7 +83,9 @@ def methods(
     All names are bound here: what is judged may change this module.
     """
     answering, planting, begins = _answering(foreign), _planting(foreign), str.startswith
-    bases, counts = type.__dict__["__mro__"].__get__, COUNTED
+    bases, counts, kind_of = type.__dict__["__mro__"].__get__, COUNTED, type
+    test = getattr(sys.modules.get("unittest.case"), "TestCase", None)
+    tests = vars(test) if test else ()
     sets = any(f".{name} = " in source for name in counts)
 
     def called(value: Any, name: Any) -> None:
@@ -91,8 +93,11 @@ def methods(
             void(f"a value whose {name} always says yes")
         if planting(value, name):
             void(f"replaced {name} of an object")
+        kinds = bases(kind_of(value))
+        if test is not None and begins(name, "assert") and name in tests and test not in kinds and foreign(kinds[0]):
+            void("a test that is none")
         of_calls = begins(name, "assert_") or name in counts
-        if of_calls and any(base.__name__ == "NonCallableMock" for base in bases(type(value))):
+        if of_calls and any(base.__name__ == "NonCallableMock" for base in kinds):
             ask([one for call in value.mock_calls for one in call], "==", True)
             calls = len(value.call_args_list)
             if not sets and (value.call_count != calls or value.called != bool(calls)):

@@ -166,6 +166,20 @@ def _asserted(body: list[Any]) -> Iterator[str]:
             return
 
 
+def _keeping(is_changed: Callable[[str], bool]) -> Callable[[Any], bool]:
+    """Whether a manager may keep a failure for a changed file: it is of one, or a stack, to which anybody adds."""
+    get, kind_of = getattr, type
+
+    def by_others(manager: Any) -> bool:
+        exits = [get(kind_of(manager), name, None) for name in ("__exit__", "__aexit__")]
+        codes = [get(one, "__code__", None) for one in exits]
+        return get(manager, "_exit_callbacks", None) is not None or any(
+            code is not None and is_changed(code.co_filename) for code in codes
+        )
+
+    return by_others
+
+
 def swallowing(
     tree: Any, script: str, is_changed: Callable[[str], bool]
 ) -> tuple[dict[str, Callable[[Any, Any], None]], Callable[[], bool]]:
@@ -175,18 +189,16 @@ def swallowing(
     Who caught an exception is the outermost frame that it reached, or C beyond that; of a `with` it may be the
     manager's `__exit__`. `script`: its file's name, as its code has it.
     """
-    now, kind_of, get, is_text = sys.exc_info, type, getattr, str.startswith
+    now, is_text, by_others = sys.exc_info, str.startswith, _keeping(is_changed)
     library, catching = os.path.dirname(os.__file__) + os.sep, _catching(tree)
     tools = tuple(library + name for name in ("unittest", "doctest", "contextlib", "site-packages", "dist-packages"))
     broken: dict[str, Any] = {}
     entered: dict[str, list[Any]] = {}
     leaving: dict[str, Any] = {}
     by_manager: list[Any] = []
+    reached: set[str] = set()
     skipped: set[str] = set()
     below = {str(one.lineno): {*_asserted(one.body)} for one in nodes(tree) if hasattr(one, "items")}
-
-    def of_changed(code: Any) -> bool:
-        return code is not None and is_changed(code.co_filename)
 
     def is_others(traceback: Any) -> bool:
         """Whether it was not caught by the script, nor by a test tool."""
@@ -201,25 +213,25 @@ def swallowing(
     def held(_: Any, line: str) -> None:
         broken.pop(line, None)
         skipped.discard(line)
+        reached.add(line)
 
     def enters(manager: Any, line: str) -> None:
         entered.setdefault(line, []).append(manager)
+        reached.difference_update(below[line.rstrip("!")])
 
     def raises(_: Any, line: str) -> None:
         leaving[line] = now()[1]
 
     def left(_: Any, line: str) -> None:
         error, managers = leaving.pop(line, None), entered.pop(line, [])
-        exits = [get(kind_of(one), name, None) for one in managers for name in ("__exit__", "__aexit__")]
-        by_others = line[-1:] == "!" or any(of_changed(get(one, "__code__", None)) for one in exits)
-        if error is not None and by_others:
+        if error is not None and (line[-1:] == "!" or any(map(by_others, managers))):
             by_manager.append(error)
-            skipped.update(below[line.rstrip("!")])
+            skipped.update(below[line.rstrip("!")] - reached)
 
     def swallowed() -> bool:
         for error in broken.values():
             traceback = error.__traceback__
-            if traceback is not None and (of_changed(traceback.tb_frame.f_code) or is_others(traceback)):
+            if traceback is not None and (is_changed(traceback.tb_frame.f_code.co_filename) or is_others(traceback)):
                 return True
             if any(one is error for one in by_manager):
                 return True

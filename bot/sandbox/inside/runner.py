@@ -35,8 +35,8 @@ if TYPE_CHECKING:
 
 _WORD = 32  # hexadecimal digits of the key by which `results.py` signs, and of the nonce that follows
 _GUARD = (
-    *("callables", "meant", "nearby", "rarely", "agreeing", "checked", "handed", "helping", "leaving", "expecting"),
-    *("questions", "methods", "forks", "surroundings", "guard"),
+    *("callables", "meant", "nearby", "rarely", "agreeing", "checked", "handed", "leaving", "expecting"),
+    *("questions", "methods", "forks", "surroundings", "helping", "guard"),
 )
 _MARKS = "fctpm"
 _DIGITS = b"0123456789abcdef"

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     # Handed in by `runner.py`.
-    from bot.sandbox.inside.meant import nodes
+    from bot.sandbox.inside.meant import FUNCTIONS, nodes
 
 _OF_PYTEST = ("PYTEST_ADDOPTS", "PYTEST_PLUGINS", "PYTEST_DISABLE_PLUGIN_AUTOLOAD")
 _FOR_CHILDREN = (  # variables that decide what the script's own processes run, beside what it names
@@ -43,6 +43,28 @@ def _stored(tree: Any) -> Iterator[str]:
             if type(getattr(node, "ctx", None)).__name__ in ("Store", "Del"):
                 yield getattr(node, "id", "")
             yield getattr(node, "name", None) or ""
+
+
+def names_of(tree: Any, provided: Callable[[str], bool]) -> tuple[set[str], set[str]]:
+    """Names that the script's imports bind to what is in modules of the tree, of `*` all that nothing else binds; and
+    those of what is in other modules, and of what it defines, but fixtures of pytest."""
+    every = nodes(tree)
+    aliases = [(node, one) for node in every for one in getattr(node, "names", ()) if hasattr(one, "asname")]
+    bound = {(one.asname or one.name).partition(".")[0] for _, one in aliases}
+    given = {getattr(node, "arg", None) for node in every}
+    of_tree: set[str] = set()
+    others = {node.name for node in every if type(node).__name__ in (*FUNCTIONS, "ClassDef")} - given
+    for node, alias in aliases:
+        origin = getattr(node, "module", None) or alias.name
+        mine = getattr(node, "level", 0) or provided(origin.partition(".")[0])
+        (of_tree if mine else others).add(alias.asname or alias.name.partition(".")[0])
+        if alias.name == "*" and mine:
+            of_tree |= {getattr(one, "id", "") for one in every} - {
+                *dir(sys.modules["builtins"]),
+                *_stored(tree),
+                *bound,
+            }
+    return of_tree, others
 
 
 def _own_constants(tree: Any) -> Iterator[tuple[str, object]]:
@@ -97,6 +119,17 @@ def surroundings_of(tree: Any, named: set[str], main: dict[str, Any], source: by
         if planted():
             return "re._cache"
         return "" if variables() == before else "variables of the environment"
+
+    return replaced
+
+
+def making_tasks(foreign: Callable[[Any], bool]) -> Callable[[], str]:
+    """What tells where the running loop of asyncio makes tasks as the candidate says."""
+    running = sys.modules["asyncio.events"]._get_running_loop
+
+    def replaced() -> str:
+        factory = getattr(running(), "_task_factory", None)
+        return "what makes tasks" if factory is not None and foreign(factory) else ""
 
     return replaced
 

@@ -21,12 +21,14 @@ if TYPE_CHECKING:
 _COLLECTOR = ("gc.get_objects", "gc.get_referrers", "gc.get_referents", "sys._current_frames")
 _POINTERS = ("string_at", "wstring_at", "cdata", "cdata/buffer", "addressof", "call_function")
 _NEW_INTERPRETER = "cpython.PyInterpreterState_New"  # in it there is no audit hook
-_WATCHED = frozenset((*_COLLECTOR, _NEW_INTERPRETER, *(f"ctypes.{name}" for name in _POINTERS)))
+_HOOK = "sys.addaudithook"  # it is handed what pytest compiles and executes
+_WATCHED = frozenset((*_COLLECTOR, _NEW_INTERPRETER, _HOOK, *(f"ctypes.{name}" for name in _POINTERS)))
 _INTO_OTHERS = frozenset((  # functions of libc that open this process to others, or lead into others
     *("prctl", "syscall", "ptrace", "process_vm_readv", "process_vm_writev"),
 ))  # fmt: skip
 _STEERING = frozenset(("sys.settrace", "sys.setprofile", "sys.monitoring.register_callback"))  # can skip lines
 _FRAMES = frozenset(("tb_frame", "gi_frame", "cr_frame", "ag_frame"))
+_CODE = frozenset(("__code__", "gi_code", "cr_code", "ag_code"))
 _OF_FUNCTIONS = frozenset(("__code__", "__defaults__", "__kwdefaults__"))  # what makes one another without a trace
 _PUTTING = frozenset(("os.putenv", "os.unsetenv"))  # by itself it is seen by children alone, not by `os.environ`
 _STARTING = frozenset(("subprocess.Popen", "os.system", "os.exec", "os.posix_spawn", "os.spawn"))
@@ -41,6 +43,21 @@ _SHAPES = frozenset(
     ("_signature_from_function", "_signature_is_functionlike", "_has_code_flag")
 )  # tell no line of code
 _function = type(lambda: None)
+
+
+def _running() -> tuple[type, ...]:
+    """Types of what has code of its own."""
+
+    async def generator() -> Any:
+        yield
+
+    async def coroutine() -> None: ...
+
+    unused = coroutine()
+    unused.close()
+    return _function, type((lambda: (yield))()), type(generator()), type(unused)
+
+
 _library = os.path.dirname(os.__file__)
 
 
@@ -218,6 +235,19 @@ def _stacks(untrusted: set[str], main: FrameType) -> tuple[Callable[..., bool], 
     return suspicious, named
 
 
+def _of_threads(untrusted: set[str], tracing: frozenset[str]) -> Callable[[FrameType], bool]:
+    """Whether it is a thread that begins, and traces itself by a function of a changed file: it has no frame below."""
+    threading, get, kind = os.path.join(_library, "threading.py"), getattr, type
+
+    def of_threads(frame: FrameType) -> bool:
+        hooks = [frame.f_globals.get(name) for name in ("_trace_hook", "_profile_hook")]
+        codes = [get(one, "__code__", get(kind(one).__call__, "__code__", None)) for one in hooks if one is not None]
+        files = {get(code, "co_filename", "") for code in codes}  # none where it is C that calls another one
+        return frame.f_code.co_filename == threading and not (files - tracing).isdisjoint({*untrusted, ""})
+
+    return of_threads
+
+
 def _of_file() -> Callable[[Any, str], bool]:
     """Whether that is the text of a file of that name, which is as it was when the script began: a candidate that
     imports an unchanged module has its text compiled, too."""
@@ -240,7 +270,7 @@ def _hook(
 ) -> Callable[[str, tuple[Any, ...]], None]:
     getframe, ident, plain = sys._getframe, __import__("_thread").get_ident, _plain
     starting = _STARTING
-    attributes = {"object.__getattr__": _FRAMES | {"__code__"}, "object.__setattr__": _OF_FUNCTIONS}
+    attributes = {"object.__getattr__": _FRAMES | _CODE, "object.__setattr__": _OF_FUNCTIONS}
     judging: set[int] = set()  # threads
 
     def hook(event: str, arguments: tuple[Any, ...]) -> None:
@@ -269,31 +299,31 @@ def watch(
 
     All names are bound here: the script may change this module, `os` and `builtins`.
     """
-    untrusted, watched, steering, main = set(changed), _WATCHED, _STEERING, sys._getframe(2)
+    untrusted, watched, steering, main = changed, _WATCHED, _STEERING, sys._getframe(2)
     excused, tracing = before["f"], before["t"]
     of_before: dict[str, frozenset[str]] = {"gc": before["c"], "ctypes": before["p"]}
     putting = _PUTTING
-    frames, starting, functions, function, kind = _FRAMES, _STARTING, _INTO_OTHERS, _function, type
+    frames, starting, functions, running, kind, get = _FRAMES, _STARTING, _INTO_OTHERS, _running(), type, getattr
     leads_to_memory, shown = _to_memory(), _showing(untrusted, excused, main)
     own, restores = _allowances(untrusted)
     looking = _looking(untrusted, excused)
     suspicious, named = _stacks(untrusted, main)
     is_script, names_script = _reading(script, source)
-    of_file = _of_file()
+    of_file, of_threads = _of_file(), _of_threads(untrusted, tracing)
 
     def judge(event: str, arguments: tuple[Any, ...], caller: FrameType) -> bool:
         """Whether what the caller does costs the proof."""
         if event == "sys._getframe" or (event == "object.__getattr__" and arguments[1] in frames):
             return looking(caller)
-        if event == "object.__getattr__":  # the code of one of the script's functions
-            target = arguments[0]
-            return kind(target) is function and looking(caller) and target.__code__.co_filename == script
+        if event == "object.__getattr__":  # the code of one of the script's functions, generators or coroutines
+            target, name = arguments
+            return kind(target) in running and looking(caller) and get(target, name).co_filename == script
         if event == "ctypes.dlsym":
             return arguments[1] in functions and suspicious(caller, of_before["ctypes"])
         if event in watched:
             return suspicious(caller, of_before.get(event.partition(".")[0], frozenset()))
         if event in steering:  # threads of a coverage tool trace themselves
-            return named(caller, tracing) and not (event == "sys.settrace" and restores(caller))
+            return (named(caller, tracing) or of_threads(caller)) and not (event == "sys.settrace" and restores(caller))
         if event == "object.__setattr__":
             return named(caller) and not own(arguments[0], arguments[1])
         if event == "open":
