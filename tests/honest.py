@@ -1,14 +1,14 @@
 """Which tests of real packages lose their proof though nothing is wrong with them.
 
-    python -m tests.honest PACKAGE ... [--folder FOLDER] [--with REQUIREMENT] [--new] [--only WORD] [--suite]
+    python -m tests.honest PACKAGE|./FOLDER ... [--folder FOLDER] [--with REQUIREMENT] [--new] [--only WORD] [--suite]
                                        [--seconds MOST]
 
-For each package its source distribution is unpacked under `--folder`, with a virtual environment beside it, and its own
-tests become scripts as a model would write them: one that calls test functions, and one that gives itself to pytest,
-for those that need it. Each runs without a change, and with all of the package's modules as the change of a candidate,
-the same text. What passes the first time and not the second time is lost: no fix could win by that test. `--new`: as
-if no module had looked at frames before. `--suite`: the package's whole suite instead, compared as the repository's
-own tests are.
+For each package its source distribution is unpacked under `--folder`, with a virtual environment beside it; one that
+has no tests in it is tried as the folder of a checkout. Its own tests become scripts as a model would write them: one
+that calls test functions, and one that gives itself to pytest, for those that need it. Each runs without a change, and
+with all of the package's modules as the change of a candidate, the same text. What passes the first time and not the
+second time is lost: no fix could win by that test. `--new`: as if no module had looked at frames before. `--suite`:
+the package's whole suite instead, compared as the repository's own tests are.
 
 Needs the network for pip alone. Printed of each file as soon as it is done, then of each package: how many tests ran
 and were lost, the reasons, and the seconds that the scripts took without the guard and with it. Files that have not
@@ -158,6 +158,15 @@ def _absolute(path: Path, root: Path, text: str) -> str:
     return re.sub(r"^([^\S\n]*)from (\.+)(\w[\w.]*|) import", named, text, flags=re.MULTILINE)
 
 
+def _without_main(text: str) -> str:
+    """The text without what runs it as a program: that would end before pytest begins."""
+    lines = text.splitlines(keepends=True)
+    for node in reversed(ast.parse(text).body):
+        if isinstance(node, ast.If) and "__name__" in ast.unparse(node.test):
+            del lines[node.lineno - 1 : node.end_lineno]
+    return "".join(lines)
+
+
 def _place(folder: Path) -> Path:
     """From where pytest imports what is in the folder: the nearest one that is no package."""
     while (folder / "__init__.py").exists():
@@ -199,8 +208,8 @@ class Trial:
     async def file(self, path: Path) -> Tally:
         """What the file's tests come to."""
         tally = Tally()
-        text = _absolute(path, self._root, path.read_text(errors="replace"))
         try:
+            text = _without_main(_absolute(path, self._root, path.read_text(errors="replace")))
             passing = await self._passing(path, text, tally)
         except SyntaxError:
             return tally
@@ -322,7 +331,7 @@ def main() -> None:
     options = parser.parse_args()
     options.folder.mkdir(parents=True, exist_ok=True)
     for package in options.packages:
-        root = unpacked(package, options.folder).resolve()
+        root = (Path(package) if "/" in package else unpacked(package, options.folder)).resolve()
         prepared(root, package, options.requirements)
         changes = modules(root)
         if options.suite is not None:
