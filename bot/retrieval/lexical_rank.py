@@ -39,6 +39,7 @@ _COMMON_WORDS = """
 _COMMON = frozenset(_COMMON_WORDS.split())
 _NAMED_WEIGHT = 4.0  # of a word that is code in the issue; a plain word has 1
 _COMMON_WEIGHT = 0.1
+_TOP_FOLDERS = frozenset({"src", "lib", "app", "main", "packages", "python", "java"})
 _NAMED = 5.0  # the least path match that is more than a word in common
 
 
@@ -86,10 +87,14 @@ def score(path: str, text: str, counts: Mapping[str, int], weights: Mapping[str,
 
 
 def _path_match(path: str, named: str) -> float:
-    """How clearly the text names the path: in full, as a dotted module, or by the file's name alone."""
+    """How clearly the text names the path: in full, from a folder on (as traces do), as a module, or by its last part
+    alone."""
     pure = PurePosixPath(path)
-    if path in named:
+    named, lower = _plain(named)
+    if stands_in(named, path, r"[\w.-]" if len(pure.parts) > 1 else r"[\w./-]"):
         return 10.0
+    if _end_stands_in(lower, path.lower().split("/")):
+        return 7.0
     dotted = ".".join(pure.with_suffix("").parts)
     dotted = re.sub(r"^(src|lib)\.|\.__init__$", "", dotted)
     if "." in dotted and stands_in(named, dotted, r"[\w.]"):
@@ -100,6 +105,19 @@ def _path_match(path: str, named: str) -> float:
     if len(stem) > 3 and stem.lower() not in _COMMON and stands_in(named, stem):
         return 2.0
     return 0.0
+
+
+def _end_stands_in(text: str, parts: Sequence[str]) -> bool:
+    """Whether the text has the path from a folder on that is no folder as all projects have."""
+    ends = ("/".join(parts[start:]) for start in range(1, len(parts) - 1) if parts[start] not in _TOP_FOLDERS)
+    return parts[-1] in text and any(stands_in(text, end, r"[\w.-]") for end in ends)
+
+
+@functools.lru_cache(maxsize=8)
+def _plain(text: str) -> tuple[str, str]:
+    """The text with slashes alone, and without `./` before paths; and that in lower case."""
+    plain = re.sub(r"(?<![\w.])\./", "", text.replace("\\", "/"))
+    return plain, plain.lower()
 
 
 @functools.lru_cache(maxsize=1024)

@@ -1,5 +1,7 @@
+import pytest
+
 from bot.records import Issue, IssueComment
-from bot.retrieval.lexical_rank import rank, terms, without_own
+from bot.retrieval.lexical_rank import is_named, rank, terms, without_own
 
 FILES = [
     ("pkg/__init__.py", "from pkg.strings import wrap_lines\n"),
@@ -22,6 +24,36 @@ def test_named_paths_modules_and_files_come_first() -> None:
     assert order("something in pkg/other.py")[0] == "pkg/other.py"
     assert order("something in pkg.colors is off, expected value")[0] == "pkg/colors.py"
     assert order("see colors.py")[0] == "pkg/colors.py"
+
+
+TRACES = {
+    "src/click/core.py": '  File "/me/.venv/lib/python3.11/site-packages/click/core.py", line 1157, in main',
+    "src/click/types.py": r'  File "C:\venv\Lib\site-packages\click\types.py", line 12',
+    "src/Symfony/Component/Yaml/Inline.php": "#0 /app/vendor/symfony/yaml/Inline.php(123): parse()",
+    "packages/react-dom/src/client.js": "at render (/app/node_modules/react-dom/src/client.js:1:2)",
+    "lib/router/index.js": "at next (/app/node_modules/express/lib/router/index.js:280:10)",
+    "internal/codec/json.go": "/go/pkg/mod/github.com/a/b@v1.2.3/internal/codec/json.go:12 +0x1d",
+    "manage.py": "I ran ./manage.py and",
+}
+
+
+@pytest.mark.parametrize("path", TRACES)
+def test_a_trace_names_the_file_where_it_is_installed(path: str) -> None:
+    assert is_named(path, TRACES[path])
+
+
+@pytest.mark.parametrize(
+    ("path", "text"),
+    [
+        ("core.py", "site-packages/click/core.py"),
+        ("other/core.py", "site-packages/click/core.py"),
+        ("click/core.py", "myclick/core.py"),
+        ("crates/core/src/lib.rs", ".cargo/registry/other-0.1/src/lib.rs:12"),
+        ("packages/a/src/client.js", "node_modules/react-dom/src/client.js"),
+    ],
+)
+def test_another_file_of_that_name_is_not_named(path: str, text: str) -> None:
+    assert not is_named(path, text)
 
 
 def test_common_words_weigh_little() -> None:
