@@ -1,7 +1,7 @@
 """What a repository's manifests say that its Python needs. Pure."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from bot.recipe.groups import normal
 from bot.recipe.import_roots import import_roots
@@ -12,6 +12,13 @@ from bot.records import Record
 _NAME = re.compile(r"\s*([A-Za-z0-9][\w.-]*)")
 _NAMED = re.compile(r"""^[^\S\n]*name\s*=\s*["']?([\w.-]+)""", re.MULTILINE)
 _BUILD_FILES = re.compile(r"pyproject\.toml|setup\.(cfg|py)|tox\.ini|requirements[^/]*\.txt|package\.json")
+# A package with an extension in another language, by what builds it.
+_COMPILES = re.compile(
+    r"""^[^#\n]*(?:build-backend\s*=\s*["'](?:maturin|mesonpy|scikit_build_core|setuptools_rust|py_build_cmake)\b"""
+    r"""|\b(?:ext_modules|rust_extensions|cffi_modules)\s*=|\bcythonize\s*\(|\[\[?tool\.(?:setuptools\.ext-modules|setuptools-rust))""",
+    re.MULTILINE,
+)
+_COMPILED = (".rs", ".c", ".cc", ".cpp", ".cxx", ".h", ".hpp", ".pyx", ".pxd", ".f90")
 _MANIFESTS = re.compile(r"(?:.*/)?(?:pyproject\.toml|setup\.(?:cfg|py))")
 _MOST = 1_000_000  # characters
 _PROJECTS = 40
@@ -25,6 +32,20 @@ class Declared(Record):
     projects: tuple[str, ...] = ()  # names of the repository's own distributions
     # Distributions that these and their tests need on every platform, by their names as written.
     required: tuple[str, ...] = ()
+
+    @property
+    def compiles(self) -> bool:
+        """Whether a build compiles a part of the Python package, which nothing compiles again for a patch."""
+        return _COMPILES.search(self.text) is not None
+
+    def uncompiled(self, paths: Iterable[str]) -> tuple[str, ...]:
+        """Why tests may show nothing of a change of these files, for people; () where they do."""
+        found = sorted(path for path in set(paths) if path.endswith(_COMPILED)) if self.compiles else []
+        return tuple(
+            f"{path} is compiled with the image and not again for a candidate: tests that don't compile it themselves, "
+            "as the repository's own, show nothing of a change there"
+            for path in found[:1]
+        )
 
 
 def declared(files: Sequence[str], read: Read) -> Declared:

@@ -205,7 +205,7 @@ class _Run:
             revision=None if earlier is None else earlier.revision,
             reviewed_commit="" if earlier is None else checkout.commit,
             answers=await self._answers(question, verdict),
-            notes=(*self._bench.notes, *self._budget.notes),
+            notes=(*self._bench.notes, *self._budget.notes, *self._declared.uncompiled(_touched(verdict))),
             judged=self._bench.config.feedback,
             obstacles=found,
             description=description,
@@ -349,6 +349,13 @@ def setback(trajectories: Sequence[Trajectory]) -> Repeated | None:
         return None
     detail, times = details.most_common(1)[0]
     return Repeated(text=" ".join(detail.split())[:300], times=times, of=len(trajectories))
+
+
+def _touched(verdict: Verdict) -> set[str]:
+    """The paths that the winner changes, or any candidate where there is none."""
+    candidates = verdict.ballot.candidates
+    chosen = candidates if verdict.winner is None else [candidates[verdict.winner]]
+    return {path for candidate in chosen for path in candidate.patch.paths}
 
 
 async def _now() -> Started:

@@ -237,6 +237,8 @@ def for_models(found: Survey, declared: Declared, *, asks: bool = False) -> str:
                 "for what is missing into `sys.modules` before the import, or load the one file under test by its "
                 "path (`importlib.util.spec_from_file_location`)."
             )
+        if declared.compiles:
+            said.append(_COMPILED)
         own, others, more = _named(found.installed, declared, _LEAST if asks else _LISTED)
         if own:
             said.append(f"Of what the repository depends on, these are installed: {', '.join(own)}.")
@@ -257,6 +259,14 @@ def for_models(found: Survey, declared: Declared, *, asks: bool = False) -> str:
         said.append(f"Not there: {', '.join(absent)}.")
     said += filter(None, [_typescript(dict(found.tools))])
     return "\n".join(said)
+
+
+_COMPILED = (
+    "What the package compiles was compiled from the untouched repository, and is not compiled again for a patch. A "
+    "test of a change there is a shell script (`test_issue.sh`) that compiles first (`python3 setup.py -q build_ext "
+    "--inplace`, or `cargo build --offline` and a copy of the library to where it is imported from), then runs "
+    "`python3 -c`."
+)
 
 
 def _typescript(tools: Mapping[str, str]) -> str:

@@ -281,6 +281,16 @@ async def test_own_tests_run_on_the_base_commit_while_candidates_are_sampled(che
     assert report.verdict.own_tests.compared
 
 
+async def test_a_patch_of_what_is_compiled_once_is_told(checkout: Checkout, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bot.recipe.declared._COMPILED", (".py",))
+    (Path(checkout.root) / "setup.py").write_text("setup(ext_modules=[])\n")
+    checkout = checkout.model_copy(update={"files": (*checkout.files, "setup.py")})
+    bench = workbench(checkout, ScriptedModel(GOOD), passes_on_edits)
+    report = await solve(ISSUE, bench, MemoryJournal(), FakeProgress(), advance)
+    (note,) = report.notes
+    assert note.startswith("mod.py is compiled with the image and not again for a candidate")
+
+
 async def test_a_repository_that_can_not_be_imported_is_said_before_any_token_is_spent(checkout: Checkout) -> None:
     def bare(job: SandboxJob) -> Execution:
         if "troop-survey" in "".join(job.command):

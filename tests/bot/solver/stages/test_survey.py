@@ -109,6 +109,27 @@ async def test_an_import_without_end_is_said() -> None:
     assert found.imports == (("pkg", "the import did not end"),)
 
 
+@pytest.mark.parametrize(
+    ("text", "compiles"),
+    [
+        ('[build-system]\nbuild-backend = "maturin"\n', True),
+        ("build-backend = 'mesonpy'\n", True),
+        ("setup(\n    ext_modules=[Extension('a', ['a.c'])],\n)\n", True),
+        ("setup(rust_extensions=[])\n", True),
+        ('[[tool.setuptools.ext-modules]]\nname = "a"\n', True),
+        ('build-backend = "setuptools.build_meta"\n# ext_modules = []\n', False),
+        ('{"build-backend": "maturin"}', False),
+    ],
+)
+def test_what_is_compiled_once_is_said_to_models_and_people(text: str, compiles: bool) -> None:
+    found = Declared(text=text)
+    assert found.compiles is compiles
+    assert ("not compiled again for a patch" in for_models(Survey(python="3.12.1"), found)) is compiles
+    assert found.uncompiled(["a.py", "README.md"]) == ()
+    said = found.uncompiled(["a.py", "src/b.rs", "src/a.rs"])
+    assert [words.split()[0] for words in said] == ["src/a.rs"][:compiles]
+
+
 def test_a_file_that_the_build_writes_is_told_apart_from_what_is_not_installed() -> None:
     found = Survey(python="3.12.1", imports=(("pkg.sub", "ModuleNotFoundError: No module named 'pkg._version'"),))
     assert obstacles(found)[0].fault is Fault.NOT_BUILT
