@@ -284,7 +284,7 @@ class Builder:
             "build/build.sh": _script().encode(),
             "build/environment": exports.encode(),
             "build/needs": "".join(f"{program}\n" for program in layer.programs).encode(),
-            "build/commands": ("\n".join((*map(installing, packages), *layer.commands)) + "\n").encode(
+            "build/commands": "".join(map(_checked, (*map(installing, packages), *layer.commands))).encode(
                 "utf-8", "surrogateescape"
             ),
             "build/versions": telling(TOOLS[one.tool].says for one in self._recipe.asked).encode() + b"\n",
@@ -365,6 +365,11 @@ def _by_version(mend: Mend, old: Sequence[tuple[Asked, str]]) -> Mend:
         return mend
     why = "; ".join([*(words_of(one, has) for one, has in old), *([] if mend.image or not mend.why else [mend.why])])
     return mend._replace(why=why, image=image_of(old[0][0]) or mend.image, instead=mend.instead or not mend.setup)
+
+
+def _checked(command: str) -> str:
+    """The command, and the end of all where it fails: `sh -e` goes on where what failed is within `||` and braces."""
+    return f"{command}\ntroop_code=$?\n[ $troop_code = 0 ] || exit $troop_code\n"
 
 
 def _script() -> str:

@@ -277,6 +277,15 @@ async def test_a_build_that_fails_is_the_repositorys_with_the_end_of_its_log(
     assert not left(client, made)
 
 
+async def test_a_command_that_fails_within_braces_ends_the_layer(
+    sandbox_image: str, tmp_path: Path, client: docker.APIClient, repository: str
+) -> None:
+    commands = ("cd /tmp && { (exit 3) || { false && true; }; }", "touch /repo/tree/made || true")
+    layer = Layer(name="dependencies", source="package.json", commands=commands)
+    with pytest.raises(BuildFailed, match=r"dependencies \(package\.json\) can't be installed"):
+        await seen(sandbox_image, make_tree(tmp_path / "tree"), Recipe(layers=(layer,)), repository)
+
+
 async def test_a_build_that_fails_with_an_older_toolchain_than_is_asked_for_tells_of_it(
     sandbox_image: str, tmp_path: Path, client: docker.APIClient, repository: str
 ) -> None:
