@@ -9,10 +9,10 @@ from typing import Any
 from bot.patch.formats import of_json
 from bot.recipe.recipe import Layer, Part, Read, folders_with, sources_of
 
-# Where peers do not suit each other, or the lock file and package.json do not agree: older npm installed those, and
-# repositories of that time are still tested so.
+# Where peers do not suit each other (of which some npm crash), or the lock file and package.json do not agree: older
+# npm installed those, and repositories of that time are still tested so.
 _IN_SPITE = (
-    """{ grep -qsE 'code (ERESOLVE|EUSAGE)' "$HOME"/.npm/_logs/*.log """
+    """{ grep -qsE "code (ERESOLVE|EUSAGE)|null .reading 'edgesOut'" "$HOME"/.npm/_logs/*.log """
     "&& npm install --ignore-scripts --legacy-peer-deps; }"
 )
 _OF_NPM = ("package-lock.json", "npm-shrinkwrap.json")

@@ -2,7 +2,10 @@
 
 import itertools
 import json
+import shlex
+import subprocess
 from collections.abc import Mapping
+from pathlib import Path
 
 import pytest
 
@@ -425,9 +428,28 @@ def test_npm_installs_what_only_an_older_one_takes_and_builds_in_the_same_folder
     found = of({"web/package.json": package(), "web/index.js": ""})
     install, rebuild = layers(found)["dependencies"].commands  # of one shell
     assert install.startswith("cd web/ && { npm install --ignore-scripts || ")
-    assert "ERESOLVE" in install
     assert install.endswith("--legacy-peer-deps; }; }")
     assert rebuild == "npm rebuild || true"
+
+
+@pytest.mark.parametrize(
+    ("logged", "code"),
+    [
+        ("verbose stack Error\n24 error code ERESOLVE\n", 0),
+        ("24 error code EUSAGE\n", 0),
+        ("verbose stack TypeError: Cannot read properties of null (reading 'edgesOut')\n", 0),
+        ("24 error code E404\n", 1),
+    ],
+)
+def test_when_npm_is_asked_again(tmp_path: Path, logged: str, code: int) -> None:
+    npm = tmp_path / "npm"
+    fails = f'printf %s {shlex.quote(logged)} >"$HOME"/.npm/_logs/a.log; exit 1'
+    npm.write_text(f'#!/bin/sh\ncase "$*" in *legacy*) exit 0;; esac\n{fails}\n')
+    npm.chmod(0o755)
+    (tmp_path / ".npm/_logs").mkdir(parents=True)
+    (install, _) = layers(of({"package.json": package(), "index.js": ""}))["dependencies"].commands
+    environment = {"PATH": f"{tmp_path}:/usr/bin:/bin", "HOME": str(tmp_path)}
+    assert subprocess.run(["sh", "-c", install], env=environment, check=False).returncode == code
 
 
 def test_the_manager_that_package_json_names() -> None:
