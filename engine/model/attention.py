@@ -7,12 +7,14 @@ Where tokens see only some that an indexer chose (`engine.model.indexers`), thes
 latent attention (`engine.model.latents`) attend over latents, with one key head.
 """
 
+import functools
 import threading
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
@@ -21,6 +23,8 @@ from transformers import AttentionInterface
 from engine.errors import UnsupportedModelError
 from engine.model.backends import Backend, Score, SparseWork, Work
 from engine.model.chosen import UNSEEN, Chooser, ChosenMask, Scores, unpacked
+from engine.model.entries import Behind, Closed, StepEntries
+from engine.model.entries import Rows as TextRows
 from engine.model.fused_ops import Ops
 from engine.model.latents import latents_of
 from engine.model.rotary import Tables, fetch
@@ -52,6 +56,7 @@ class LayerCall(NamedTuple):
     score: Score
     tables: Tables | None = None  # by which queries and keys are yet to be rotated; `None`: they are
     chosen: Tensor | None = None  # [tokens, most] int32, as `Chooser.choose` returned it
+    behind: Behind | None = None  # entries of several tokens that rows see, too
 
 
 class Context(Protocol):
@@ -79,6 +84,7 @@ class PagedContext:
     scales: Sequence[Scales] = ()  # of each layer, of a cache of 8-bit numbers
     index: Tensor = field(default_factory=lambda: torch.empty(0))  # [indexers, 1, 1, slots, dim], their keys
     index_slots: Tensor = field(default_factory=lambda: torch.empty(0))  # [tokens] int64, where those of each row go
+    entries: StepEntries | None = None  # of a model with compressors
 
     def choose(self, index: int, scores: Scores, most: int) -> Tensor:
         """See `Chooser`. Stores the keys of all rows."""
@@ -86,6 +92,10 @@ class PagedContext:
         keys.index_copy_(0, self.index_slots, scores.keys.to(keys.dtype))
         sparse = (work for work in self.works if isinstance(work, SparseWork) and work.most == most)
         return scores.choose(keys, next((work.texts for work in sparse), ()), most)
+
+    def entries_of(self, hidden: Tensor) -> StepEntries | None:
+        """Those of the step's compressors."""
+        return self.entries
 
     def attend(self, call: LayerCall) -> Tensor:
         """See `Context`."""
@@ -97,7 +107,7 @@ class PagedContext:
         else:
             caches = self.cache[layer][0], self.cache[layer][-1]
             query = self.ops.rope_store(query, key, value, call.tables, *caches, self.slots[layer])
-        return self._attend(layer, query.transpose(0, 1), call.score, call.chosen)
+        return self._attend(call, query.transpose(0, 1), call.score)
 
     def _store(self, call: LayerCall, scales: Scales) -> None:
         """Bring the rows' keys and values to the cache."""
@@ -107,20 +117,29 @@ class PagedContext:
         else:
             self.ops.store(call.key, None, cache[0], None, slots, scales)
 
-    def _attend(self, layer: int, query: Tensor, score: Score, chosen: Tensor | None) -> Tensor:
-        """`[rows, heads, value]` of queries `[rows, heads, head_dim]`, over what is in the cache."""
+    def _attend(self, call: LayerCall, query: Tensor, score: Score, scale: float = 1.0) -> Tensor:
+        """`[rows, heads, value]` of queries `[rows, heads, head_dim]`, over what is in the cache: values are a `scale`
+        larger than there.
+        """
+        layer, chosen = call.layer, call.chosen
         keys, values, work = self.cache[layer][0], self.cache[layer][-1], self.works[self.reaches[layer]]
+        if call.behind is not None:
+            assert not isinstance(work, SparseWork)
+            output, lse = self.backend.attend_all(query, keys, values, work, score)
+            call.behind.join(query, output if scale == 1 else output.mul_(scale), lse, call.score)
+            return output
         if not isinstance(work, SparseWork):
-            return self.backend.attend(query, keys, values, work, score)
+            output = self.backend.attend(query, keys, values, work, score)
+            return output if scale == 1 else output.mul_(scale)
         assert chosen is not None
         width = self.backend.heads.value
         output = query.new_empty((*query.shape[:2], width))
         if work.plain is not None:
             output[work.rows] = self.backend.attend(query[work.rows], keys, values, work.plain, score)
         for texts in work.texts:
-            found = attend_chosen(query, keys, values, texts, chosen[texts.rows].long(), score)
+            found, _ = attend_chosen(query, keys, values, texts, chosen[texts.rows].long(), score)
             output[texts.rows] = found[..., :width]
-        return output
+        return output if scale == 1 else output.mul_(scale)
 
     def _attend_scaled(self, call: LayerCall) -> Tensor:
         """The same in a cache of scaled numbers. Scores and output are linear in keys and values, so that they are
@@ -128,8 +147,7 @@ class PagedContext:
         """
         scales = self.scales[call.layer]
         self._store(call, scales)
-        output = self._attend(call.layer, call.query.transpose(0, 1), call.score.of_scaled(scales), call.chosen)
-        return output if scales.value == 1 else output.mul_(scales.value)
+        return self._attend(call, call.query.transpose(0, 1), call.score.of_scaled(scales), scales.value)
 
 
 class ProbeContext:
@@ -147,6 +165,7 @@ class ProbeContext:
         self.shapes: list[tuple[int, int, int]] = []  # of each layer: heads, kv_heads, head_dim
         self.largest: list[tuple[Tensor, Tensor]] = []  # of each layer: key and value, without their signs
         self.index_keys: dict[int, tuple[int, torch.dtype]] = {}  # of each indexer: numbers a key, their dtype
+        self.entries: StepEntries | None = None  # of a model with compressors
 
     def choose(self, index: int, scores: Scores, most: int) -> Tensor:
         """See `Chooser`."""
@@ -158,21 +177,34 @@ class ProbeContext:
         rows = torch.split(torch.arange(tokens, device=device), list(self.lengths or [tokens]))
         return [Texts(own[None], (own - own[0])[None], own[None], 1) for own in rows if len(own) > most]
 
+    def entries_of(self, hidden: Tensor) -> StepEntries:
+        """Those of the pass's compressors, whose rows are their places in a cache."""
+        if self.entries is None:
+            count, device = hidden.shape[1], hidden.device
+            lengths = self.lengths or [count]
+            tables = np.split(np.arange(count), np.cumsum(lengths)[:-1])
+            texts = [TextRows(int(own[0]), len(own), len(own), own, own) for own in tables]
+            closed = functools.cache(lambda rate: Closed.of(rate, texts, 1, device))
+            self.entries = StepEntries(torch.arange(count, device=device), closed)
+        return self.entries
+
     def attend(self, call: LayerCall) -> Tensor:
         """See `Context`."""
-        layer, query, key, value, score, tables, chosen = call
+        layer, query, key, value, score, tables, chosen, behind = call
         if tables is not None:
             query, key = rotate(query, tables.cos, tables.sin), rotate(key, tables.cos, tables.sin)
         self.shapes.append((query.shape[0], key.shape[0], query.shape[2]))
         self.largest.append((key.abs().amax(), value.abs().amax()))
-        output = self._attend_all(layer, query, key, value, score)
+        output, lse = self._attend_all(layer, query, key, value, score)
         if chosen is not None:
             for texts in self._longer(query.shape[1], chosen.shape[1], query.device) if chosen.shape[1] else ():
                 own = chosen[texts.rows].long()
-                output[texts.rows] = attend_chosen(query.transpose(0, 1), key, value, texts, own, score)
+                output[texts.rows], _ = attend_chosen(query.transpose(0, 1), key, value, texts, own, score)
+        if behind is not None:
+            behind.join(query.transpose(0, 1), output, lse, score)
         return output
 
-    def _attend_all(self, layer: int, query: Tensor, key: Tensor, value: Tensor, score: Score) -> Tensor:
+    def _attend_all(self, layer: int, query: Tensor, key: Tensor, value: Tensor, score: Score) -> tuple[Tensor, Tensor]:
         heads, tokens, head_dim = query.shape
         grouped = query.reshape(len(key), heads // len(key), tokens, head_dim)
         shape = grouped.shape  # keys and values of a group are shared, not copied
@@ -180,9 +212,11 @@ class ProbeContext:
         key, value = key[:, None].expand(shape), value[:, None].expand(shape)
         output, lse = attend(grouped, key, value, score.scale, causal=bias is None, bias=bias, cap=score.cap)
         if score.sinks is not None:
-            share = torch.sigmoid(lse - score.sinks.float().view(len(key), -1, 1))
-            output = (output.float() * share[..., None]).to(query.dtype)
-        return output.reshape(heads, tokens, head_dim).transpose(0, 1)
+            sinks = score.sinks.float().view(len(key), -1, 1)
+            output = (output.float() * torch.sigmoid(lse - sinks)[..., None]).to(query.dtype)
+            lse = torch.logaddexp(lse, sinks.expand_as(lse))
+        output = output.reshape(heads, tokens, head_dim).transpose(0, 1)
+        return output, lse.reshape(heads, tokens).transpose(0, 1)
 
     def _bias(self, layer: int, tokens: int, device: torch.device) -> Tensor | None:
         """`[1, 1, tokens, tokens]`: 0 and -inf; `None` where it is plainly causal."""
@@ -205,6 +239,11 @@ _current = threading.local()  # several engines may live in one process, each in
 def current() -> Any:
     """The context of this thread's pass, a `Context` or a `Chooser` or both; `None` outside of one."""
     return getattr(_current, "context", None)
+
+
+def see_behind(behind: Behind | None) -> None:
+    """Let the rows of this thread's next layer attend to entries of several tokens, too."""
+    _current.behind = behind
 
 
 class Room(NamedTuple):
@@ -239,7 +278,7 @@ def attending(context: Context | Chooser | None, room: Room | None = None) -> It
         context: what attends; `None`: attention is not ours.
         room: what queries, keys and values of a layer with fewer or smaller heads are widened to.
     """
-    _current.context, _current.room, _current.layer = context, room, 0
+    _current.context, _current.room, _current.layer, _current.behind = context, room, 0, None
     try:
         yield
     finally:
@@ -278,8 +317,8 @@ def paged_tree_attention(
     latents = latents_of(module)
     if latents is not None:
         query = latents.absorb(query)
-    layer = _current.layer
-    _current.layer += 1
+    layer, behind = _current.layer, _current.behind
+    _current.layer, _current.behind = layer + 1, None
     sinks = kwargs.get("s_aux")
     score = Score(query.shape[-1] ** -0.5 if scaling is None else scaling, kwargs.get("softcap"), sinks)
     tables = fetch(query, key)
@@ -289,7 +328,7 @@ def paged_tree_attention(
     if sinks is not None and len(sinks) < query.shape[1]:
         score = score._replace(sinks=pad(sinks, (0, query.shape[1] - len(sinks))))
     output = context.attend(
-        LayerCall(layer, query[0], key[0], value[0], score, tables, None if chosen is None else chosen[0])
+        LayerCall(layer, query[0], key[0], value[0], score, tables, None if chosen is None else chosen[0], behind)
     )
     if isinstance(context, ProbeContext):
         context.indices.add(getattr(module, "layer_idx", None))

@@ -89,6 +89,12 @@ class Backend(Protocol):
         """
         ...
 
+    def attend_all(
+        self, query: Tensor, key_cache: Tensor, value_cache: Tensor, work: Work, score: Score
+    ) -> tuple[Tensor, Tensor]:
+        """The same, and the log-sum-exp of the scores, sinks counted, `[rows, heads]` float32."""
+        ...
+
 
 class TorchBackend:
     """Plain torch, any device: made for the CPU."""
@@ -116,6 +122,14 @@ class TorchBackend:
         found = reference.tree_attention_output(query, key_cache, value_cache, work, *score)
         return found[..., : self.heads.value]
 
+    def attend_all(
+        self, query: Tensor, key_cache: Tensor, value_cache: Tensor, work: Work, score: Score
+    ) -> tuple[Tensor, Tensor]:
+        """See `Backend`."""
+        assert isinstance(work, WorkList)
+        found, lse = reference.tree_attention(query, key_cache, value_cache, work, *score)
+        return found[..., : self.heads.value], lse
+
 
 class NativeBackend:
     """C for CPUs with AVX-512 BF16, in bfloat16: a step's whole list in one call a layer."""
@@ -139,6 +153,14 @@ class NativeBackend:
         """See `Backend`."""
         assert isinstance(work, NativeWork)
         return work.attend(query, key_cache, value_cache, *score)[..., : self.heads.value]
+
+    def attend_all(
+        self, query: Tensor, key_cache: Tensor, value_cache: Tensor, work: Work, score: Score
+    ) -> tuple[Tensor, Tensor]:
+        """See `Backend`. In torch, for the kernel keeps its sums."""
+        assert isinstance(work, NativeWork)
+        found, lse = reference.tree_attention(query, key_cache, value_cache, work.plain, *score)
+        return found[..., : self.heads.value], lse
 
 
 class TritonBackend:
@@ -169,10 +191,16 @@ class TritonBackend:
 
     def attend(self, query: Tensor, key_cache: Tensor, value_cache: Tensor, work: Work, score: Score) -> Tensor:
         """See `Backend`."""
+        return self.attend_all(query, key_cache, value_cache, work, score)[0]
+
+    def attend_all(
+        self, query: Tensor, key_cache: Tensor, value_cache: Tensor, work: Work, score: Score
+    ) -> tuple[Tensor, Tensor]:
+        """See `Backend`."""
         assert not isinstance(work, NativeWork)
         if self.heads.shared:
             value_cache = key_cache[..., : self.heads.shared]
-        return self._attend(query, key_cache, value_cache, work, *score)[0]
+        return self._attend(query, key_cache, value_cache, work, *score)
 
 
 def use_tiles(backend: Backend, queries: int) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from engine.model.entries import PartShape
 from kernels.tree_attention.reach import Reach
 
 TYPICAL = 4096  # tokens of a sequence, where sizes are chosen for as many as fit; or, with long windows and contexts:
@@ -34,6 +35,8 @@ class CacheShape:
     state_bytes: int = 0  # of one text's recurrent state in all layers
     index_bytes: int = 0  # of one token's keys of all indexers
     windows: tuple[tuple[Reach, int], ...] = ()  # what layers see that keep a window alone, and how many these are
+    # Of compressors, see `engine.model.entries`: what they keep of tokens is with the first of these, if there are any.
+    parts: tuple[PartShape, ...] = ()
 
     @property
     def layer_bytes(self) -> int:
@@ -43,17 +46,25 @@ class CacheShape:
     @property
     def token_bytes(self) -> int:
         """Keys and values of one token in all layers."""
-        return max(1, self.layers) * self.layer_bytes + self.index_bytes
+        entries = sum(-(-part.entry_bytes // part.rate.size) for part in self.parts)
+        return self._most_bytes + entries
 
     @property
-    def full_bytes(self) -> int:
-        """The same in layers that keep all tokens."""
-        return self.token_bytes - sum(self.window_bytes)
+    def _most_bytes(self) -> int:
+        kept = sum(part.token_bytes for part in self.parts)
+        return max(1, self.layers) * self.layer_bytes + self.index_bytes + kept
+
+    def block_bytes(self, block_size: int) -> int:
+        """The same of a block of tokens in layers that keep all tokens, with the entries that stand for several."""
+        entries = sum(part.entry_bytes * (block_size // part.rate.stride(block_size)) for part in self.parts)
+        return (self._most_bytes - sum(self.window_bytes)) * block_size + entries
 
     @property
     def window_bytes(self) -> list[int]:
-        """The same in each kind of layers that keep a window alone."""
-        return [layers * self.layer_bytes for _, layers in self.windows]
+        """The same of a token in each kind of layers that keep a window alone."""
+        found = [layers * self.layer_bytes for _, layers in self.windows]
+        found[:1] = [each + sum(part.token_bytes for part in self.parts) for each in found[:1]]
+        return found
 
     @property
     def planes(self) -> int:
@@ -63,7 +74,7 @@ class CacheShape:
     def memory(self, size: CacheSize, block_size: int) -> int:
         """Bytes of a cache."""
         windows = sum(count * each for count, each in zip(size.windows, self.window_bytes, strict=True))
-        return (size.blocks * self.full_bytes + windows) * block_size
+        return size.blocks * self.block_bytes(block_size) + windows * block_size
 
     def places(self, blocks: int, needs: "Needs", given: Sequence[int] = ()) -> tuple[int, ...]:
         """Blocks of each window in a cache of `blocks` for all tokens: those that are given, or else for as many
@@ -78,16 +89,16 @@ class CacheShape:
         each is as long as is `TYPICAL`, and all else for the layers that keep all tokens.
         """
         size = needs.block_size
-        plain = min(most, memory // (self.token_bytes * size))
+        full = self.block_bytes(size)
+        plain = min(most, memory // (full + sum(self.window_bytes) * size))
         windows = [(reach, each * size) for (reach, _), each in zip(self.windows, self.window_bytes, strict=True)]
         span = max((reach.span for reach, _ in windows), default=0)
         typical = max(TYPICAL, min(WINDOWS * span, needs.longest // CONTEXTS))
-        row = typical * self.full_bytes
+        row = typical * full // size
         row += sum(min(needs.of_row(reach), typical // size) * each for reach, each in windows)
         rows = min(needs.rows, memory // row)
         found = self.places(most, needs, [needs.places(reach, rows) for reach, _ in windows])
         left = memory - sum(count * each for count, (_, each) in zip(found, windows, strict=True))
-        full = self.full_bytes * size
         blocks = min(most, left // full if full else LONGER * max(found, default=0))
         if not windows or blocks < max(found):  # short texts alone fit: windows save nothing
             return CacheSize(plain, (plain,) * len(windows))

@@ -12,6 +12,8 @@ INDEXED = "indexed_attention"  # of some tokens that an indexer chooses, see `en
 # Kinds of layers whose tokens see each other in attention alone: the gate finds out which tokens.
 _ATTENTION_KINDS = {"full_attention", "attention", "sliding_attention", "chunked_attention", "sliding_window_attention"}
 _ATTENTION_KINDS |= {INDEXED}
+# With entries behind a window that stand for several tokens, see `engine.model.compressors`.
+_ATTENTION_KINDS |= {"compressed_sparse_attention", "heavily_compressed_attention"}
 # Kinds of layers with a state, or with both, or without any view of other tokens: the gate tries them.
 _OTHER_KINDS = {"linear_attention", "mamba", "conv", "recurrent", "hybrid", "hybrid_sliding", "moe", "mlp"}
 

@@ -33,11 +33,13 @@ from torch import Tensor
 
 from engine.errors import LoadError, UnsupportedModelError
 from engine.model.attention import NAME, ProbeContext, Room, attending
+from engine.model.compressors import keep_compressors, parts_of
+from engine.model.entries import PartShape
 from engine.model.experts import kept_weights
 from engine.model.features import field
 from engine.model.fuse import fuse, merge_linears
 from engine.model.in_pool import advance_for
-from engine.model.indexers import few_chosen, keep_indexers, masks_for
+from engine.model.indexers import Chooses, few_chosen, keep_indexers, masks_for
 from engine.model.latents import Latents, keep_latents
 from engine.model.masks import HOLLOW, HollowChoices, NoProducts, looking
 from engine.model.positions import at_positions
@@ -71,6 +73,7 @@ class Passed:
     states: tuple[StateShape, ...] = ()  # of its recurrent layers
     largest: tuple[tuple[float, float], ...] = ()  # key and value of each layer's attention, without their signs
     index_keys: tuple[tuple[int, torch.dtype], ...] = ()  # of each indexer: numbers of a token's key, and their dtype
+    parts: tuple[PartShape, ...] = ()  # of its compressors
 
 
 def logits_of(
@@ -132,13 +135,14 @@ def pass_gate(inner: Any, vocabulary: int, longest: int) -> Passed:
 
 def _try_all(inner: Any, vocabulary: int, longest: int) -> Passed:
     device, _ = _place(inner)
-    indexers = keep_indexers(inner)
+    compressors = keep_compressors(inner)
+    choosing: list[Chooses] = [*keep_indexers(inner), *compressors]
     latents = keep_latents(inner, NAME)
     states = _states_of(inner, vocabulary)
     reaches = _try_masks(inner, vocabulary, longest, HollowStates(states.outputs))
-    count = _affordable(inner, device, longest)
+    count = _affordable(inner, device, longest, 2 * max((each.rate.size for each in compressors), default=0))
     tokens = torch.arange(1, count + 1, device=device) * 7919 % vocabulary
-    with few_chosen(indexers, count // CHOSEN):  # the trial is shorter than what a real model chooses
+    with few_chosen(choosing, count // CHOSEN):  # the trial is shorter than what a real model chooses
         return _try_numbers(inner, tokens, vocabulary, reaches, states, latents)
 
 
@@ -188,7 +192,8 @@ def _try_numbers(
     room = Room.over(probe.shapes or [NO_HEADS], shared)
     largest = tuple((key.item(), value.item()) for key, value in probe.largest)
     index_keys = tuple(shape for _, shape in sorted(probe.index_keys.items()))
-    return Passed(tuple(reaches), room, rotary, tuple(states.shapes.values()), largest, index_keys)
+    parts = parts_of(probe, reaches)
+    return Passed(tuple(reaches), room, rotary, tuple(states.shapes.values()), largest, index_keys, parts)
 
 
 def _states_of(inner: Any, vocabulary: int) -> TrialStates:
@@ -244,7 +249,7 @@ def _try_packed(inner: Any, vocabulary: int, reaches: Sequence[Reach]) -> Tensor
             raise UnsupportedModelError("attention outside of transformers' attention interface")
         return logits
 
-    with few_chosen(keep_indexers(inner), len(texts[0]) // 2):
+    with few_chosen([*keep_indexers(inner), *keep_compressors(inner)], len(texts[0]) // 2):
         together, single = run((0, 1)), torch.cat([run((0,)), run((1,))])
         own, other = run((1,), [None, None]), run((1,), [None, places[1].flip(0)])
     if _error(own, single[len(texts[0]) :]) > SAME:
@@ -293,13 +298,13 @@ def _try_masks(inner: Any, vocabulary: int, longest: int, states: HollowStates) 
 # -- numbers ----------------------------------------------------------------------------------------------------------
 
 
-def _affordable(inner: Any, device: torch.device, longest: int) -> int:
-    """Tokens of trial 2."""
+def _affordable(inner: Any, device: torch.device, longest: int, least: int) -> int:
+    """Tokens of trial 2, `least` of them in any case."""
     weights = _weights(inner)
     heads = int(field(inner.config, "num_attention_heads") or 64)
     time_allows = OPERATIONS.get(device.type, 5e11) / (2 * weights)
     memory_allows = (SCORES / heads) ** 0.5
-    return min(longest, max(SHORTEST, int(min(LONGEST, time_allows, memory_allows))))
+    return min(longest, max(SHORTEST, least, int(min(LONGEST, time_allows, memory_allows))))
 
 
 def _weights(inner: Any) -> int:

@@ -15,7 +15,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -39,21 +39,11 @@ class Choice(NamedTuple):
 
 
 class Asked:
-    """Stands for the keys of all tokens, then for their products with an indexer's queries, then for the scores."""
+    """Stands for an indexer's keys, then for their products with its queries, then for the scores."""
 
-    def __init__(self, context: Chooser, index: int, keys: Tensor) -> None:
-        """
-        Args:
-            context: that chooses.
-            index: the indexer's number.
-            keys: of the step, `[1, rows, dim]`.
-        """
-        self.shape = (1, keys.shape[1], torch.iinfo(torch.int64).max)  # there may be any number of keys
-        self._context = context
-        self._index = index
-        self._keys = keys
+    def __init__(self) -> None:
         self._factors: list[Tensor] = []  # queries [1, rows, heads, dim], then weights [1, rows, 1, heads]
-        self._scale = 1.0
+        self.scale = 1.0
 
     @classmethod
     def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -71,7 +61,14 @@ class Asked:
         raise UnsupportedModelError("indexers of another form", getattr(func, "__name__", str(func)))
 
     def __mul__(self, scale: Any) -> "Asked":
-        self._scale *= scale
+        if isinstance(scale, Tensor):  # weights [1, rows, heads, 1] of products that are summed up then
+            self._factors.append(scale.transpose(-1, -2))
+        else:
+            self.scale *= scale
+        return self
+
+    def sum(self, dim: int) -> "Asked":
+        """See `__mul__`."""
         return self
 
     def __add__(self, mask: Tensor) -> "Asked":
@@ -97,8 +94,8 @@ class Asked:
         """See `transpose`."""
         return self
 
-    def topk(self, most: int, dim: int = -1) -> Choice:
-        """The choice.
+    def factors(self) -> tuple[Tensor, Tensor]:
+        """Queries `[rows, heads, dim]` and weights `[rows, heads]`; products with keys have the factor `scale`.
 
         Raises:
             UnsupportedModelError: the scores are not those of queries and weights.
@@ -106,7 +103,28 @@ class Asked:
         if len(self._factors) != 2:
             raise UnsupportedModelError("indexers of another form")
         queries, weights = self._factors
-        scores = IndexScores(queries[0], weights[0, :, 0], self._keys[0], self._scale)
+        return queries[0], weights[0, :, 0]
+
+
+class _AskedKeys(Asked):
+    """The keys of all tokens."""
+
+    def __init__(self, context: Chooser, index: int, keys: Tensor) -> None:
+        """
+        Args:
+            context: that chooses.
+            index: the indexer's number.
+            keys: of the step, `[1, rows, dim]`.
+        """
+        super().__init__()
+        self.shape = (1, keys.shape[1], torch.iinfo(torch.int64).max)  # there may be any number of keys
+        self._context = context
+        self._index = index
+        self._keys = keys
+
+    def topk(self, most: int, dim: int = -1) -> Choice:
+        """The choice."""
+        scores = IndexScores(*self.factors(), self._keys[0], self.scale)
         return Choice(self._context.choose(self._index, scores, most)[None])
 
 
@@ -117,8 +135,8 @@ class _Cache:
     context: Chooser
     number: int
 
-    def update_indexer(self, keys: Tensor, layer_idx: int) -> Asked:
-        return Asked(self.context, self.number, keys)
+    def update_indexer(self, keys: Tensor, layer_idx: int) -> _AskedKeys:
+        return _AskedKeys(self.context, self.number, keys)
 
 
 class Indexer:
@@ -208,8 +226,14 @@ def is_indexer(module: nn.Module) -> bool:
     return "cache" in inspect.signature(kind.forward).parameters and names_any(kind, _UPDATES)
 
 
+class Chooses(Protocol):
+    """A part of a model that chooses."""
+
+    most: int  # tokens, at most
+
+
 @contextmanager
-def few_chosen(indexers: Sequence[Indexer], most: int) -> Iterator[None]:
+def few_chosen(indexers: Sequence[Chooses], most: int) -> Iterator[None]:
     """Inside, indexers choose at most so many tokens: in a trial on a text that is shorter than what they choose."""
     before = [indexer.most for indexer in indexers]
     for indexer, own in zip(indexers, before, strict=True):

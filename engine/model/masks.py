@@ -19,6 +19,7 @@ from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
 from engine.errors import UnsupportedModelError
 from engine.model.chosen import Scores, unpacked
+from engine.model.entries import HollowEntries
 from kernels.tree_attention.reach import FULL, Reach
 
 HOLLOW = "troop_hollow"  # the name of that attention
@@ -166,6 +167,10 @@ class HollowChoices:
     def choose(self, index: int, scores: Scores, most: int) -> Tensor:
         """See `engine.model.chosen.Chooser`."""
         return scores.keys.new_zeros((), dtype=torch.int32).expand(len(scores.keys), most)
+
+    def entries_of(self, hidden: Tensor) -> HollowEntries:
+        """See `engine.model.compressors`."""
+        return HollowEntries()
 
 
 def _hollow(module: Any, query: Tensor, key: Tensor, value: Tensor, attention_mask: Any, **kwargs: Any) -> Any:

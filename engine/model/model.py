@@ -23,6 +23,7 @@ from engine.model.cache_shape import CacheShape
 from engine.model.causal_half import is_causal_half
 from engine.model.dequantize import Target, check_plain, dequantized, one_by_one, tell_memory
 from engine.model.dtypes import resolve_dtype
+from engine.model.entries import Closed, EntryPool, StepEntries
 from engine.model.experts import compute_alike, use_kernels_for_experts
 from engine.model.features import check_config, check_kind, context_length
 from engine.model.fused_ops import ops_for
@@ -56,6 +57,7 @@ class StepInput:
     works: tuple[Work | SparseWork, ...]  # of each of `Model.reaches`
     states: tuple[Rows, ...] = ()  # of the texts in the batch, where layers have states
     own: tuple[Tensor, ...] = ()  # as `slots`, in the cache of each of `Model.windows`
+    closed: tuple[Closed, ...] = ()  # of each of `Model.rates`
 
 
 class Model:
@@ -102,7 +104,8 @@ class Model:
         self.windows = tuple(reach for reach in self.reaches if reach.passes)  # of layers that keep nothing else
         # Of each layer, its cache: that of all tokens, or that of its window, counted from 1.
         self._caches = [self.windows.index(r) + 1 if r in self.windows else 0 for r in passed.reaches]
-        self._states, self._index_keys = passed.states, passed.index_keys
+        self._states, self._index_keys, self._parts = passed.states, passed.index_keys, passed.parts
+        self.rates = tuple(dict.fromkeys(part.rate for part in passed.parts))  # of entries for several tokens
         self.shape = self._cache_shape(passed.reaches)
         self.scales: tuple[Scales, ...] = ()  # of each layer
         if self.cache_dtype != self.dtype:
@@ -119,7 +122,7 @@ class Model:
         self.cache = self.index = torch.empty(0)
         self.window_caches: tuple[Tensor, ...] = ()
         self.layers: list[Tensor] = []  # of each layer, its part of a cache: [2, kv_heads, slots, head_dim]
-        self.states = StatePool()
+        self.states, self.entries = StatePool(), EntryPool()
 
     def _cache_shape(self, reaches: Sequence[Reach]) -> CacheShape:
         """What a token leaves in layers with these reaches."""
@@ -128,7 +131,7 @@ class Model:
         state_bytes = sum(state.bytes for state in self._states)
         index_bytes = sum(numbers * dtype.itemsize for numbers, dtype in self._index_keys)
         windows = tuple((reach, reaches.count(reach)) for reach in self.windows)
-        return CacheShape(len(reaches), *sizes, state_bytes, index_bytes, windows)
+        return CacheShape(len(reaches), *sizes, state_bytes, index_bytes, windows, self._parts)
 
     @classmethod
     def load(
@@ -210,11 +213,11 @@ class Model:
         """
         compute_alike(self._inner)
 
-    def allocate(self, slots: int, states: int = 0, windows: Sequence[int] = ()) -> None:
+    def allocate(self, slots: int, states: int = 0, windows: Sequence[int] = (), block_size: int = 1) -> None:
         """Make the cache: `[layers, 2, kv_heads, slots, head_dim]`, zeroed, for masked slots must hold finite
         numbers, or `[layers, 1, ...]` where keys and values share theirs; the same of layers with each of the
-        `windows`, with so many slots; that of indexers' keys, `[indexers, 1, 1, slots, dim]`; and a pool of `states`
-        slots for recurrent states.
+        `windows`, with so many slots; that of indexers' keys, `[indexers, 1, 1, slots, dim]`; those of compressors,
+        for blocks of `block_size` tokens; and a pool of `states` slots for recurrent states.
         """
         self.states = StatePool()
         self.states = StatePool.of(self._states, states, self.device)
@@ -229,11 +232,13 @@ class Model:
         self.layers = [next(parts[number]) for number in self._caches]
         for dim, dtype in self._index_keys[:1]:  # all are alike
             self.index = zeros((len(self._index_keys), 1, 1, slots, dim), dtype, self.device)
+        self.entries = EntryPool()
+        self.entries = EntryPool.of(self._parts, (slots, *windows), block_size, self.device)
 
     @property
     def cache_bytes(self) -> int:
         """Memory of the cache."""
-        return sum(cache.nbytes for cache in (self.cache, self.index, *self.window_caches))
+        return self.entries.nbytes + sum(each.nbytes for each in (self.cache, self.index, *self.window_caches))
 
     @torch.inference_mode()
     def forward(self, step: StepInput, out: Tensor | None = None) -> Tensor:
@@ -242,7 +247,14 @@ class Model:
         With `out`, of that shape and dtype, they are written there.
         """
         how = (self.layer_reaches, self.backend, self._ops, self.scales)
-        context = PagedContext(self.layers, self.slots_of_layers(step), step.works, *how, self.index, step.slots)
+        entries = None
+        if self.rates:
+            kept = dict(zip(self.rates, step.closed, strict=True))
+            at = step.own[0] if step.own else step.slots
+            entries = StepEntries(at, kept.__getitem__, self.entries.numbers, self.entries.entries)
+        context = PagedContext(
+            self.layers, self.slots_of_layers(step), step.works, *how, self.index, step.slots, entries
+        )
         states = StepStates(self.states, step.states) if self._states else None
         with attending(context, self.room), putting_off(self._rotary), keeping(states):
             return self.run(step.tokens, step.positions, step.sampled, out)
@@ -263,12 +275,17 @@ class Model:
         for cache in (self.cache, self.index):
             if cache.numel():
                 copy_slots(cache, index[0], index[1])
+        self.entries.copy(index)
+        if not self.window_caches:
+            self.entries.copy_numbers(index)
 
     @torch.inference_mode()
     def copy_window(self, window: int, source: list[int], target: list[int]) -> None:
         """The same in the cache of one of `windows`."""
         index = torch.tensor([source, target], device=self.device)
         copy_slots(self.window_caches[window], index[0], index[1])
+        if not window:
+            self.entries.copy_numbers(index)
 
     @torch.inference_mode()
     def copy_states(self, source: list[int], target: list[int]) -> None:
@@ -282,6 +299,7 @@ class Model:
         for cache, some in caches:
             if cache.numel() and some:
                 bits(cache)[..., torch.tensor(some, device=self.device), :] = 0
+        self.entries.scrub(slots, own[0] if own else slots)
 
     def close(self) -> None:
         """Release what outlives a step: other processes, if there are any."""

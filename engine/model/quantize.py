@@ -63,8 +63,8 @@ def int4_of(weight: Tensor) -> Packed | None:
 
 def is_linear(module: nn.Module) -> bool:
     """Whether a module is a linear, merged ones included, whose weight is not quantised yet."""
-    if not isinstance(module, nn.Linear) or getattr(module, "plain", False):  # see `engine.model.code`
-        return False
+    if getattr(type(module), "forward", None) is not nn.Linear.forward or getattr(module, "plain", False):
+        return False  # it computes something else, or see `engine.model.code`
     return type(module.weight) is nn.Parameter and module.weight.ndim == 2
 
 

@@ -49,10 +49,10 @@ class LeadingModel(Model):
             self._ranks.tell("use_attention", name)
         super().use_attention(name)
 
-    def allocate(self, slots: int, states: int = 0, windows: Sequence[int] = ()) -> None:
+    def allocate(self, slots: int, states: int = 0, windows: Sequence[int] = (), block_size: int = 1) -> None:
         """See `Model`."""
-        self._tell("allocate", slots, states, windows)
-        super().allocate(slots, states, windows)
+        self._tell("allocate", slots, states, windows, block_size)
+        super().allocate(slots, states, windows, block_size)
 
     def forward(self, step: StepInput, out: Tensor | None = None) -> Tensor:
         """See `Model`.

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 
 from engine.model.backends import SparseWork, StepItems, Work
+from engine.model.entries import Closed
+from engine.model.entries import Rows as TextRows
 from engine.model.model import Model, StepInput
 from engine.model.states import Rows
 from engine.schedule.step import Step
@@ -137,7 +139,22 @@ def to_device(batch: Batch, cost: CutRule, model: Model, places: Sequence[Number
     states = state_rows(batch.texts, device)
     tokens = rows[0] if batch.said is None else batch.said
     own_slots = tuple(torch.from_numpy(batch.slots(where)).to(device) for where in places)
-    return StepInput(tokens, rows[1], rows[2], wanted, tuple(works), states, own_slots), shared_tokens
+    texts = _text_rows(batch, places) if model.rates else ()
+    closed = tuple(Closed.of(rate, texts, batch.block_size, device) for rate in model.rates)
+    return StepInput(tokens, rows[1], rows[2], wanted, tuple(works), states, own_slots, closed), shared_tokens
+
+
+def _text_rows(batch: Batch, places: Sequence[Numbers]) -> list[TextRows]:
+    """The texts of a batch for layers with entries of several tokens; what these are made of is in the first of
+    `places`, if there are any.
+    """
+    found, first = [], 0
+    for span in batch.spans:
+        table = np.array(span.table, dtype=np.int64)
+        kept = places[0][table].astype(np.int64) if places else table
+        found.append(TextRows(first, span.new, span.length, table, kept))
+        first += span.new
+    return found
 
 
 def sparse_work(batch: Batch, cost: CutRule, model: Model, most: int) -> SparseWork:

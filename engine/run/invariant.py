@@ -260,7 +260,7 @@ class TileContext:
 
     def attend(self, call: LayerCall) -> Tensor:
         """See `engine.model.attention.Context`. In float32; a piece that a row does not have adds 0."""
-        layer, query, key, value, score, tables, _ = call
+        layer, query, key, value, score, tables, *_ = call
         if tables is not None:
             raise RuntimeError("rotations were put off in a step whose results are invariant")
         cached = self.layers[layer][0], self.layers[layer][-1]

@@ -44,7 +44,7 @@ class Runner:
             longest: most tokens of a sequence.
             options: how steps are run.
         """
-        capture = None if options.batch_invariant else options.capture
+        capture = None if options.batch_invariant or model.rates else options.capture
         self.cost = options.cost
         self._invariant = options.batch_invariant
         if self._invariant:
@@ -54,13 +54,16 @@ class Runner:
                     f"the context to the {max(reach.most for reach in model.reaches)} that they choose "
                     "(--max-model-len)"
                 )
+            if model.rates:
+                raise LoadError("--batch-invariant is not kept by layers with compressed entries: leave it out")
             model.compute_alike()
         self._model = model
         allocator, limits, pools = scheduler.allocator, scheduler.limits, scheduler.windows.pools
         self.places = [pool.where for pool in pools]
         slots, *own = (count * limits.block_size for count in (allocator.count, *(pool.count for pool in pools)))
         spare = limits.max_batch if capture else 0  # padding of recorded steps has slots of its own
-        model.allocate(slots + spare, limits.states + bool(capture), [count + spare for count in own])
+        windows = [count + spare for count in own]
+        model.allocate(slots + spare, limits.states + bool(capture), windows, limits.block_size)
         model.backend.use_zones(allocator.zone, allocator.count)
         self.decode: DecodeSteps | None = None
         if capture is not None:

@@ -101,7 +101,7 @@ def highest(scores: Tensor, positions: Tensor, most: int) -> Tensor:
 
 def attend_chosen(
     query: Tensor, key_cache: Tensor, value_cache: Tensor, texts: Texts, chosen: Tensor, score: Score
-) -> Tensor:
+) -> tuple[Tensor, Tensor]:
     """Attention of some texts' rows, each to the tokens chosen for it.
 
     Where a text has so many rows that they could read all of its keys once instead of `most` each, they do, and those
@@ -116,13 +116,15 @@ def attend_chosen(
         score: scale, cap and sinks.
 
     Returns:
-        `[texts, new, heads, head_dim]` in the dtype of `query`.
+        Output `[texts, new, heads, head_dim]` in the dtype of `query`, and log-sum-exp `[texts, new, heads]` float32,
+        sinks counted. Both are undefined of a row that sees no key.
     """
     kv_heads, _, dim = key_cache.shape
     heads, most, new = query.shape[1], chosen.shape[-1], texts.rows.shape[1]
     whole = new * most >= texts.length
     keys, group = (texts.length if whole else most), heads // kv_heads
     out = query.new_empty((*texts.rows.shape, heads, dim))
+    levels = torch.empty(out.shape[:-1], device=query.device)
     for tile in texts.tiles(NUMBERS // (keys * (group if whole else group + dim))):
         slots, bias = _all_keys(texts, chosen, tile) if whole else _chosen_keys(texts, chosen, tile)
         # A unit is what reads the same keys: a text, or a row.
@@ -136,10 +138,12 @@ def attend_chosen(
             read = [select(cache[some], 1, slots.view(-1)) for cache in (key_cache, value_cache)]
             key, value = (x.view(len(x), units, keys, dim).to(query.dtype) for x in read)
             flat = asked[some].reshape(len(key), units, queries, dim)
-            found = _attend(flat, key, value, bias, (score[0], score[1], _of(score[2], some, group)))
+            found, lse = _attend(flat, key, value, bias, (score[0], score[1], _of(score[2], some, group)))
             found = found.view(len(key), *rows.shape, group, dim).permute(1, 2, 0, 3, 4)
+            lse = lse.reshape(len(key), *rows.shape, group).permute(1, 2, 0, 3)
             out[tile][:, :, first * group : (first + len(key)) * group] = found.flatten(2, 3)
-    return out
+            levels[tile][:, :, first * group : (first + len(key)) * group] = lse.flatten(2)
+    return out, levels
 
 
 def _of(sinks: Tensor | None, some: slice, group: int) -> Tensor | None:
@@ -147,14 +151,17 @@ def _of(sinks: Tensor | None, some: slice, group: int) -> Tensor | None:
     return None if sinks is None else sinks.float().view(-1, 1, 1, group)[some]
 
 
-def _attend(query: Tensor, key: Tensor, value: Tensor, bias: Tensor, score: Score) -> Tensor:
-    """`[kv_heads, units, queries, head_dim]`, where the heads of a group are neighbours among the queries."""
+def _attend(query: Tensor, key: Tensor, value: Tensor, bias: Tensor, score: Score) -> tuple[Tensor, Tensor]:
+    """`[kv_heads, units, queries, head_dim]`, where the heads of a group are neighbours among the queries; and their
+    log-sum-exp.
+    """
     scale, cap, sinks = score
     output, lse = attend(query, key, value, scale, bias=bias[None], cap=cap)
     if sinks is not None:
-        share = torch.sigmoid(lse.reshape(*lse.shape[:2], -1, sinks.shape[-1]) - sinks)
-        output = (output.float() * share.view(*lse.shape, 1)).to(query.dtype)
-    return output
+        levels = lse.reshape(*lse.shape[:2], -1, sinks.shape[-1])
+        output = (output.float() * torch.sigmoid(levels - sinks).view(*lse.shape, 1)).to(query.dtype)
+        lse = torch.logaddexp(levels, sinks.expand_as(levels)).view(lse.shape)
+    return output, lse
 
 
 def _all_keys(texts: Texts, chosen: Tensor, tile: tuple[slice, slice]) -> tuple[Tensor, Tensor]:

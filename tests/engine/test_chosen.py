@@ -145,7 +145,7 @@ def test_batch_invariance_is_refused_beyond_what_is_chosen(make_core: Callable[.
 
 def test_an_indexer_that_computes_something_else_is_refused(deepseek: Any, monkeypatch: pytest.MonkeyPatch):
     """The trial at load chooses fewer tokens than it has, so that a wrong choice shows."""
-    monkeypatch.setattr(Asked, "__mul__", lambda asked, scale: setattr(asked, "_scale", -scale) or asked)
+    monkeypatch.setattr(Asked, "__mul__", lambda asked, scale: setattr(asked, "scale", -scale) or asked)
     with pytest.raises(UnsupportedModelError):
         copy_into_engine(deepseek)
 

@@ -77,7 +77,7 @@ def test_only_chosen_tokens_are_attended_to(lengths: list[int], new: int, sinks:
     liking = torch.rand(*texts.rows.shape, texts.length)
     liking[..., 0] = 1.0  # each row sees some token
     chosen = liking.topk(MOST).indices
-    found = attend_chosen(query, *caches, texts, chosen, (0.3, cap, sink))
+    found, _ = attend_chosen(query, *caches, texts, chosen, (0.3, cap, sink))
     for text in range(len(lengths)):
         for at in range(new):
             seen = sorted({place for place in chosen[text, at].tolist() if place <= texts.positions[text, at]})
@@ -122,9 +122,9 @@ def test_no_token_is_attended_to_twice_at_the_end_of_a_cache():
     texts = texts_of([12], 1)
     query, caches = torch.randn(1, HEADS, DIM), torch.randn(2, KV_HEADS, 12, DIM)
     chosen = torch.tensor([[[2, 3, 10, 11, texts.length]]])
-    found = attend_chosen(query, *caches, texts, chosen, (0.3, None, None))
-    wanted = attend_chosen(query, *caches, texts, chosen[..., :-1], (0.3, None, None))
+    found, _ = attend_chosen(query, *caches, texts, chosen, (0.3, None, None))
+    wanted, _ = attend_chosen(query, *caches, texts, chosen[..., :-1], (0.3, None, None))
     torch.testing.assert_close(found, wanted)
     many = Texts(texts.rows.expand(1, 9), texts.positions.expand(1, 9), texts.blocks, SIZE)  # they read all keys
-    found = attend_chosen(query, *caches, many, chosen.expand(1, 9, -1), (0.3, None, None))
+    found, _ = attend_chosen(query, *caches, many, chosen.expand(1, 9, -1), (0.3, None, None))
     torch.testing.assert_close(found, wanted.expand(1, 9, -1, -1))

@@ -128,6 +128,8 @@ def features(served: Model, config: Any) -> str:
         found[-1] += " in some layers"
     if any(reach.most for reach in served.reaches):
         found.append("tokens chosen by an index")
+    if served.rates:
+        found.append("entries that stand for several tokens behind it, some chosen by an index")
     if served.shape.state_bytes:
         found.append("layers with a recurrent state")
     text = config.get_text_config(decoder=True)

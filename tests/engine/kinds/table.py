@@ -42,6 +42,9 @@ Limits that the tables do not show:
   keys chosen for it on its own, in torch and without CUDA graphs. Of tokens with equal scores the earlier are chosen,
   as `torch.topk` does on a GPU; on a CPU its choice depends on the length of the text. `--batch-invariant` is refused
   for contexts longer than what is chosen.
+- DeepSeek V4 attends to a window and to entries that stand for 4 or 128 tokens each. Entries are kept for all tokens,
+  and what they are made of as long as the window is. Rows read their entries in torch and without CUDA graphs;
+  `--batch-invariant` is refused.
 - Latent attention (DeepSeek, Kimi K2, GLM-4.7-Flash, Mistral 4, MiniCPM 3) caches latents alone, and all heads attend
   over them. Each process of `--tensor-parallel` has them whole.
 - Layers with a recurrent state (linear attention, state spaces, short convolutions) are computed by `transformers`' own

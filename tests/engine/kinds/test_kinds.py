@@ -30,7 +30,7 @@ def test_the_page_says_how_each_format_is_multiplied():
 NEW = ["gpt_oss", "gemma2", "llama4_text", "deepseek_v3", "mimo_v2_flash", "gemma4_text", "granitemoehybrid", "bart"]
 MENDED = ["afmoe", "jetmoe", "roberta"]
 STATES = ["mamba", "qwen3_next", "kimi_linear", "nemotron_h", "jamba"]
-INDEXED = ["deepseek_v32", "glm_moe_dsa", "axk2", "hy_v4", "dots3_note", "qwen4_exp"]
+INDEXED = ["deepseek_v32", "glm_moe_dsa", "axk2", "hy_v4", "dots3_note", "qwen4_exp", "deepseek_v4"]
 REFUSED = ["falcon", "mpt", "prophetnet", "xlnet"]
 
 

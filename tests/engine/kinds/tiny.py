@@ -100,6 +100,22 @@ QWEN4 = {
     "rope_parameters": mrope(4, 2, 2),
 }
 
+# Entries for every 4 and 16 tokens, of which an indexer chooses three.
+COMPRESSED = {
+    "num_key_value_heads": 1,
+    "layer_types": ["compressed_sparse_attention", "heavily_compressed_attention"],
+    "compress_rates": {"compressed_sparse_attention": 4, "heavily_compressed_attention": 16},
+    "mlp_layer_types": ["hash_moe", "moe"],
+    "partial_rotary_factor": 0.5,
+    "q_lora_rank": 32,
+    "o_groups": 2,
+    "o_lora_rank": 16,
+    "hc_mult": 4,
+    "index_n_heads": 16,
+    "index_head_dim": 16,
+    "index_topk": 3,
+}
+
 # What a kind needs beside or instead of `SIZES`; `...` leaves a size out.
 CHANGES: dict[str, dict[str, Any]] = {
     **dict.fromkeys(("axk1", "deepseek_v2", "deepseek_v3", "minicpm3", "sarvam_mla", "youtu"), LATENT),
@@ -126,6 +142,7 @@ CHANGES: dict[str, dict[str, Any]] = {
     "qwen4_exp_text": QWEN4,
     "mistral_large4_text": INDEXED | {"pad_token_id": 1},
     "hy_v4_vl_text": INDEXED | {"indexer_types": ["full", "shared"], "rope_parameters": mrope(2, 1, 1)},
+    "deepseek_v4": COMPRESSED,
     "hy_v4": INDEXED | {"indexer_types": ["full", "shared"]},
     "dots3_note_text": INDEXED
     | {
@@ -274,4 +291,7 @@ def make(config: Any) -> Any:
                 parameter.normal_(0, SPREAD.get(config.model_type, 0.3))
             else:
                 parameter.add_(torch.randn_like(parameter) * 0.1)  # biases and norms too
+        for name, buffer in model.named_buffers():
+            if name.endswith("tid2eid"):  # the experts of every token, which a checkpoint has
+                buffer.random_(config.num_local_experts)
     return model

@@ -1,10 +1,13 @@
 """How memory is split between layers that keep all tokens and those that keep a window's."""
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from transformers import AutoConfig
 
 from engine.model.cache_shape import CacheShape, Needs
+from engine.model.entries import PartShape, Rate
 from kernels.tree_attention.reach import Reach
 
 # layers, key-value heads, numbers of a head, query heads; window, and layers that have it; longest text
@@ -57,7 +60,32 @@ def test_more_texts_fit_where_layers_keep_a_window(model, length: int, before: i
 
 def test_bytes_of_a_token_by_kind_of_layer():
     shape, _ = shapes(*GEMMA3_27B)
-    assert (shape.token_bytes, shape.full_bytes, shape.window_bytes) == (507_904, 81_920, [425_984])
+    assert (shape.token_bytes, shape.block_bytes(1), shape.window_bytes) == (507_904, 81_920, [425_984])
+
+
+def test_bytes_of_deepseek_v4():
+    """In `transformers`' default configuration: what is kept for good of a token, and of a running text's window."""
+    config, half = AutoConfig.for_model("deepseek_v4"), (torch.bfloat16, torch.bfloat16)
+    sparse, heavy = (
+        config.layer_types.count(f"{kind}_attention") for kind in ("compressed_sparse", "heavily_compressed")
+    )
+    few, many = Rate(4, 8), Rate(128, 128)
+    parts = [
+        *[PartShape((0, "compressor"), few, 2 * config.head_dim, config.head_dim, half)] * sparse,
+        *[PartShape((0, "indexer"), few, 2 * config.index_head_dim, config.index_head_dim, half)] * sparse,
+        *[PartShape((0, "compressor"), many, config.head_dim, config.head_dim, half)] * heavy,
+    ]
+    windows = ((Reach(window=config.sliding_window), config.num_hidden_layers),)
+    shape = CacheShape(sparse + heavy, 1, config.head_dim, 2, 64, windows=windows, parts=tuple(parts))
+    own = sum(part.entry_bytes / part.rate.size for part in parts)
+    assert (shape.block_bytes(16) / 16, own) == (7872, 6584)
+    needs = Needs(256, 512, 16, config.max_position_embeddings)
+    kept = needs.of_row(windows[0][0]) * 16 * shape.window_bytes[0]
+    window = config.sliding_window * 43 * config.head_dim * 2
+    unclosed = sum(part.rate.read * part.token_bytes for part in parts)
+    assert (kept, window + unclosed) == (38_010_880, 12_484_608)
+    memory = 20 << 30
+    assert 0.999 * memory < shape.memory(shape.fitting(memory, needs, 1 << 20), 16) <= memory
 
 
 @given(st.integers(0, 1 << 34), st.integers(1, 600), st.integers(1, 4096), st.integers(0, 24), st.integers(1, 9000))
