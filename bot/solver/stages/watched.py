@@ -1,6 +1,7 @@
 """How far runs of tests are, told while they are under way from what they have printed so far."""
 
 import asyncio
+import math
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
@@ -62,5 +63,5 @@ class Watched:
             while not (await asyncio.wait([task], timeout=tick))[0]:
                 now = await asyncio.to_thread(lambda: self.so_far)
                 said = f"; now {now}" if now else ""
-                tell(f"{said} (for {clock() - started:.0f} s; each run has {bound:g} s)")
+                tell(f"{said} (for {clock() - started:.0f} s; each run has {math.ceil(bound):,} s)")
             return await task
