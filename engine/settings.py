@@ -12,7 +12,7 @@ CPU_CACHE = 2 << 30  # bytes, the default
 # Names in `engine.text.replies.formats`, which a test compares.
 TOOL_PARSERS = (
     "hermes", "qwen3_coder", "glm45", "llama3_json", "mistral", "granite", "deepseek_v3", "deepseek_v31",
-    "deepseek_v32", "kimi_k2", "seed_oss", "minimax_m2", "cohere", "gemma4", "olmo3", "lfm2",
+    "deepseek_v32", "deepseek_v4", "kimi_k2", "seed_oss", "minimax_m2", "cohere", "gemma4", "olmo3", "lfm2",
     "llama4", "apertus", "functionary", "minimax_m1", "minimax_m3", "hunyuan_a13b", "hy_v3", "hy_v4", "solar_open",
     "kimi_k3", "gigachat", "harmony",
 )  # fmt: skip

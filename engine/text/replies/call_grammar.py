@@ -11,13 +11,15 @@ from engine.text.replies.formats import ThoughtFormat, ToolFormatName
 from engine.text.replies.gemma_grammar import GemmaValues
 from engine.text.replies.lark import ANY, Mark, quoted, spaced
 from engine.text.replies.markup import (
-    DSML,
+    DEEPSEEK_V4,
+    DEEPSEEK_V32,
     DSML_INVOKE,
     DSML_PARAMETER,
     FUNCTION,
     HUNYUAN_SUFFIXES,
     INVOKE,
     KIMI_K3,
+    Markup,
     Tag,
 )
 from engine.text.replies.pieces import Schemas
@@ -96,9 +98,14 @@ class CallGrammar:
         return f"{self._mark('<minimax:tool_call>')} {calls} {self._mark('</minimax:tool_call>')}"
 
     def _deepseek_v32(self) -> str:
+        return self._dsml(DEEPSEEK_V32)
+
+    def _deepseek_v4(self) -> str:
+        return self._dsml(DEEPSEEK_V4)
+
+    def _dsml(self, form: Markup) -> str:
         call = self._elements(DSML_INVOKE, DSML_PARAMETER, said=lambda texts: f'" string="{json.dumps(texts)}"')
-        begin, end = self._mark(f"<{DSML}function_calls>"), self._mark(f"</{DSML}function_calls>")
-        return f"{begin} {quoted(chr(10))} {self._repeated(call)} {end}"
+        return f"{self._mark(form.begin)} {quoted(chr(10))} {self._repeated(call)} {self._mark(form.end)}"
 
     def _elements(self, call: Tag, parameter_: Tag, blank: str = "", said: Callable[[bool], str] = lambda _: "") -> str:
         """One call of any tool. `said`: what a parameter says of its value, by whether that may be a text."""

@@ -17,6 +17,7 @@ ToolFormatName = Literal[
     "deepseek_v3",
     "deepseek_v31",
     "deepseek_v32",
+    "deepseek_v4",
     "kimi_k2",
     "seed_oss",
     "minimax_m2",
@@ -122,6 +123,7 @@ TOOL_FORMATS: dict[ToolFormatName, ToolFormat] = {
         _marked_up("seed_oss", markup.SEED_OSS),
         _marked_up("minimax_m2", markup.MINIMAX_M2),
         _marked_up("deepseek_v32", markup.DEEPSEEK_V32),
+        _marked_up("deepseek_v4", markup.DEEPSEEK_V4),
         ToolFormat("cohere", calls.cohere, ("<|START_ACTION|>",), "<|END_ACTION|>"),
         _in_python("olmo3", "<function_calls>", "</function_calls>"),
         _in_python("lfm2", "<|tool_call_start|>", "<|tool_call_end|>"),
@@ -193,7 +195,9 @@ def tool_format_of(template: str) -> ToolFormatName | None:
     if "<｜tool▁calls▁begin｜>" in template:
         return "deepseek_v3" if "```json" in template else "deepseek_v31"
     if "｜DSML｜" in template:
-        return "deepseek_v32" if "function_calls>" in template else None
+        if "function_calls>" in template:
+            return "deepseek_v32"
+        return "deepseek_v4" if "tool_calls>" in template else None
     signs: tuple[tuple[str, ToolFormatName | None], ...] = (
         ("<|tool_calls_section_begin|>", "kimi_k2"),
         ("[TOOL_CALLS]", "mistral"),

@@ -113,10 +113,12 @@ DSML_PARAMETER = Tag(f'<{DSML}parameter name="', ">", f"</{DSML}parameter>")
 QWEN3_CODER = _elements("<tool_call>", "</tool_call>", *FUNCTION, r"\n?")
 SEED_OSS = _elements("<seed:tool_call>", "</seed:tool_call>", *FUNCTION)
 MINIMAX_M2 = _elements("<minimax:tool_call>", "</minimax:tool_call>", *INVOKE)
-DEEPSEEK_V32 = _elements(
-    f"<{DSML}function_calls>", f"</{DSML}function_calls>", DSML_INVOKE, DSML_PARAMETER,
-    said='" string="(?P<text>true|false)"',
-)  # fmt: skip
+DEEPSEEK_V32, DEEPSEEK_V4 = (
+    _elements(
+        f"<{DSML}{name}>", f"</{DSML}{name}>", DSML_INVOKE, DSML_PARAMETER, said='" string="(?P<text>true|false)"'
+    )
+    for name in ("function_calls", "tool_calls")
+)
 KIMI_K3 = Markup(  # values as they are: what they quote is left so; `json` holds all arguments of a call
     "<|open|>tools<|sep|>",
     "<|close|>tools<|sep|>",

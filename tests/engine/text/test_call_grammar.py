@@ -106,6 +106,9 @@ WRITTEN: dict[ToolFormatName, Callable[[str], str]] = {
     "deepseek_v32": lambda arguments: invoked(
         arguments, "<｜DSML｜function_calls>", "</｜DSML｜function_calls>", "｜DSML｜", True
     ),
+    "deepseek_v4": lambda arguments: invoked(
+        arguments, "<｜DSML｜tool_calls>", "</｜DSML｜tool_calls>", "｜DSML｜", True
+    ),
     "minimax_m2": lambda arguments: invoked(arguments, "<minimax:tool_call>", "</minimax:tool_call>"),
     "seed_oss": lambda arguments: (
         "<seed:tool_call>\n<function=move>\n<parameter=a>"

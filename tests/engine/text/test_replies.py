@@ -132,6 +132,7 @@ TEMPLATES: list[tuple[str, ToolFormatName | None, ThoughtFormatName | None]] = [
     ("{{ tools }}<seed:tool_call><function=a><seed:think>", "seed_oss", "seed"),
     ("{{ tools }}<minimax:tool_call></think>", "minimax_m2", "think"),
     ("{{ tools }}{% set token = '｜DSML｜' %}<' + token + 'function_calls></think>", "deepseek_v32", "think"),
+    ("{{ tools }}{% set token = '｜DSML｜' %}<' + token + 'tool_calls><think>", "deepseek_v4", "think"),
     ("{{ tools }}<|START_THINKING|><|START_ACTION|>", "cohere", "cohere"),
     ("{{ tools }}<|tool_call>call:<|channel>thought", "gemma4", "gemma4"),
     ("{{ tools }}<function_calls></function_calls>", "olmo3", None),

@@ -204,6 +204,15 @@ REPLIES: dict[str, tuple[ToolFormatName | None, ThoughtFormatName | None, str, l
         "</｜DSML｜invoke>\n</｜DSML｜function_calls>",
         [Content("</think>"), call("mixed", text="5", opts={"k": [1]})],
     ),
+    "deepseek-v4": (
+        "deepseek_v4",
+        "think",
+        '<think>x</think>\n\n<｜DSML｜tool_calls>\n<｜DSML｜invoke name="mixed">\n'
+        '<｜DSML｜parameter name="text" string="true">5</｜DSML｜parameter>\n'
+        '<｜DSML｜parameter name="opts" string="false">{"k": [1]}</｜DSML｜parameter>\n'
+        '</｜DSML｜invoke>\n<｜DSML｜invoke name="now">\n</｜DSML｜invoke>\n</｜DSML｜tool_calls>',
+        [Thought("x"), call("mixed", text="5", opts={"k": [1]}), call("now")],
+    ),
     "cohere": (
         "cohere",
         "cohere",
