@@ -212,8 +212,7 @@ def absence(command: Command, execution: Execution) -> tuple[NotCompared, str] |
     if execution.exit_code in (126, 127):  # of a shell
         return NotCompared.NOT_RUN, end or execution.status
     if execution.exit_code == 4 and _is_pytest(command):  # a usage error, or a conftest.py that can't be imported
-        errors_printed = [line.strip() for line in output.splitlines() if re.search(r"error\b", line, re.IGNORECASE)]
-        return NotCompared.NOT_RUN, (errors_printed[-1] if errors_printed else end)[:_QUOTED]
+        return NotCompared.NOT_RUN, complaint(execution)
     found = re.search(r"^Ran (\d+) tests?", output, re.MULTILINE)
     errors = re.search(r"^FAILED \(errors=(\d+)(?:, skipped=\d+)?\)", output, re.MULTILINE)
     summary = re.search(r"^=*[ \t]*(\d+ errors? in [\d.]+s[^=\n]*)=*$", output, re.MULTILINE)
@@ -227,6 +226,13 @@ def absence(command: Command, execution: Execution) -> tuple[NotCompared, str] |
         said = _NONE_RAN.search(output)
         return NotCompared.NO_TESTS, (sums[0] if sums else said[0] if said else end).strip(" =")[:_QUOTED]
     return None
+
+
+def complaint(execution: Execution) -> str:
+    """The last line of the output that speaks of an error, or its last line."""
+    lines = [line.strip() for line in uncoloured(execution.output).splitlines() if line.strip()]
+    errors = [line for line in lines if re.search(r"error\b", line, re.IGNORECASE)]
+    return (errors or lines or [""])[-1][:_QUOTED]
 
 
 def _is_pytest(command: Command) -> bool:

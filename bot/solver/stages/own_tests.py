@@ -24,7 +24,16 @@ from bot.solver.harness import Harness, attempt
 from bot.solver.single_tests import alone, chosen, shows
 from bot.solver.stages.documented import DocumentedExamples
 from bot.solver.stages.watched import TICK, Watched
-from bot.solver.test_runners import Command, absence, counted, narrowed, related_tests, under_way, unimported
+from bot.solver.test_runners import (
+    Command,
+    absence,
+    complaint,
+    counted,
+    narrowed,
+    related_tests,
+    under_way,
+    unimported,
+)
 
 T = TypeVar("T")
 
@@ -70,7 +79,8 @@ async def on_base(commands: Sequence[Command], sandbox: Sandbox, settings: Solve
             continue
         if base.execution.passed or base.failures is not None:
             return max(filter(None, (report, poor)), key=_passing)
-        status = base.execution.status
+        said = "" if base.stopped else complaint(base.execution)
+        status = ": ".join(filter(None, (base.execution.status, said)))
         nameless = report.model_copy(update={"not_compared": NotCompared.UNNAMED_FAILURES, "detail": status})
         unnamed = unnamed or nameless
     return poor or unnamed or refused or OwnTestsReport(not_compared=NotCompared.NO_COMMAND)

@@ -243,6 +243,11 @@ async def test_unnamed_failures_on_base_can_not_be_compared() -> None:
     report = await run(BALLOT, FakeSandbox(lambda job: FAILED))
     assert (report.not_compared, report.detail) == (NotCompared.UNNAMED_FAILURES, "exit 1")
     assert report.candidates == ()
+    said = exited(101, "Compiling\nerror: package `mill` requires rustc 1.80\nEither upgrade, or don't\n")
+    report = await run(BALLOT, FakeSandbox(lambda job: said))
+    assert report.detail == "exit 101: error: package `mill` requires rustc 1.80"
+    report = await run(BALLOT, FakeSandbox(lambda job: exited(1, "\x1b[31mno luck\x1b[0m\n\n")))
+    assert report.detail == "exit 1: no luck"
 
 
 async def test_a_command_that_tells_nothing_leaves_the_next_one_to_try() -> None:
