@@ -9,7 +9,8 @@ from torch import Tensor
 
 from kernels import native
 from kernels.delta_rule import reference
-from kernels.delta_rule.reference import Places, Token
+from kernels.delta_rule.reference import Token
+from kernels.places import Places
 
 LONGEST = 512  # numbers of a key
 

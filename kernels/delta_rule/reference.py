@@ -10,6 +10,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from kernels.places import Places
+
 EPS = 1e-6  # added to the sum of squares where queries and keys are normed
 
 
@@ -22,14 +24,6 @@ class Token(NamedTuple):
     decay: Tensor  # [texts, heads], or [texts, heads, key] with one for each feature: its logarithm
     beta: Tensor  # [texts, heads]
     normed: bool  # queries and keys are brought to length 1 first
-
-
-class Places(NamedTuple):
-    """Where the texts' states are."""
-
-    states: Tensor  # [slots, heads, key, value] float32, contiguous
-    slots: Tensor  # [texts] int64, no two alike; below 0: nobody's, whose state is zeros and is not written
-    kept: bool  # the states go on; else they stay as they are
 
 
 def check(token: Token, places: Places) -> None:
@@ -52,6 +46,9 @@ def check(token: Token, places: Places) -> None:
 
 def advance(token: Token, places: Places) -> Tensor:
     """Advance the states in place.
+
+    Args:
+        places: of states `[slots, heads, key, value]` float32.
 
     Returns:
         What the queries, divided by the root of their width, read afterwards: `[texts, heads, value]`, contiguous, in

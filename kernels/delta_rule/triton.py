@@ -9,7 +9,8 @@ import triton.language as tl
 from torch import Tensor
 
 from kernels.delta_rule import reference
-from kernels.delta_rule.reference import EPS, Places, Token
+from kernels.delta_rule.reference import EPS, Token
+from kernels.places import Places
 
 HELD = 4096  # numbers of a state that a program holds; 128 features of a key are 32 values, a line of memory each
 

@@ -16,7 +16,8 @@ from kernels import native
 from kernels.delta_rule import native as in_c
 from kernels.delta_rule import reference
 from kernels.delta_rule import triton as kernel
-from kernels.delta_rule.reference import Places, Token
+from kernels.delta_rule.reference import Token
+from kernels.places import Places
 from tests.kernels.compiling import check
 from tests.kernels.interpreting import COMPILED_HERE, DEVICE
 from tests.kernels.poison import poisoned
