@@ -38,7 +38,7 @@ from engine.model.entries import PartShape
 from engine.model.experts import kept_weights
 from engine.model.features import field
 from engine.model.fuse import fuse, merge_linears
-from engine.model.in_pool import advance_for
+from engine.model.in_pool import advances_for
 from engine.model.indexers import Chooses, few_chosen, keep_indexers, masks_for
 from engine.model.latents import Latents, keep_latents
 from engine.model.masks import HOLLOW, HollowChoices, NoProducts, looking
@@ -172,7 +172,7 @@ def _try_numbers(
         _check_function(_in_float32(inner, lambda: run(NAME)), reference, inner.config)
     inner.set_attn_implementation(NAME)
     _in_float32(inner, lambda: _try_packed(inner, vocabulary, reaches))
-    try_in_pool(keep_states_apart(inner), advance_for(tokens.device), dtype, lambda: run(NAME, SHORTEST))
+    try_in_pool(keep_states_apart(inner), advances_for(tokens.device), dtype, lambda: run(NAME, SHORTEST))
     if tokens.is_cuda:
         try_packages(keep_states_apart(inner), dtype, lambda: run(NAME))
     merge_linears(inner)

@@ -16,7 +16,7 @@ from typing import Any
 
 from torch import nn
 
-from engine.model.in_pool import InPool
+from engine.model.in_pool import ARGUMENTS, InPool
 
 _chosen = threading.local()  # several engines may live in one process, each in its own thread
 
@@ -38,12 +38,13 @@ class Either:
         self.installed = installed
         self._bound, self._own = bound, own
         takes = inspect.signature(own).parameters
-        self.takes_state = "initial_state" in takes
+        self.states = {kind for name, kind in ARGUMENTS.items() if name in takes}  # that may stay in their pool
         self._names = None if any(each.kind is each.VAR_KEYWORD for each in takes.values()) else set(takes)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        if isinstance(state := kwargs.get("initial_state"), InPool):
-            return state.step(*args, **kwargs)
+        for given in (*args, *kwargs.values()):
+            if isinstance(given, InPool):
+                return given.step(*args, **kwargs)
         if self.installed and getattr(_chosen, "packages", False):
             return self._bound(*args, **kwargs)
         if self._names is not None:

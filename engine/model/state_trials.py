@@ -12,15 +12,16 @@ import torch
 from torch import Tensor
 
 from engine.errors import UnsupportedModelError, one_line
-from engine.model.in_pool import Advance, lend
+from engine.model.in_pool import COPIES, Advances, Lent
 from engine.model.packages import DISTRIBUTIONS, Either
 from engine.model.states import Call, Key, Recurrent, StateCache, StatePool, StateShape, joined, keeping, mapped
 
 # Largest error, in standard deviations, of a layer that packages compute: in float32, and where numbers are rounded to
 # 16 bits. One that does not go on where a text ended errs by about one.
 AGREED, ROUNDED = {torch.float32: 0.02}, 0.3
-# The same of single tokens advanced in a pool, where only roundings of the same sums differ.
-SAME, CLOSE = {torch.float32: 1e-3}, 0.1
+# Root mean square of the errors of single tokens advanced in a pool, where only roundings of the same sums differ. The
+# largest would be that of a layer's largest numbers, whose last place may be more than a standard deviation.
+SAME, CLOSE = {torch.float32: 1e-3}, 0.05
 STEPS = 3  # that a trial advances texts by
 _log = logging.getLogger(__name__)
 
@@ -85,12 +86,21 @@ def _by_parts(layer: Recurrent, call: Call, rows: Tensor) -> Any:
     return joined(parts, lambda pieces: torch.cat(pieces, dim=1))
 
 
-def _error(found: Any, whole: Any) -> float:
-    """The largest, in standard deviations; infinite where a number is none."""
+def _largest(x: Tensor) -> Tensor:
+    return x.abs().max()
+
+
+def _usual(x: Tensor) -> Tensor:
+    return x.square().mean().sqrt()
+
+
+def _error(found: Any, whole: Any, of: Callable[[Tensor], Tensor] = _largest) -> float:
+    """Of the differences, in standard deviations; infinite where a number is none."""
     if isinstance(whole, Tensor):
-        return float(((found - whole).abs().max() / whole.std().clamp_min(1e-6)).nan_to_num(nan=math.inf))
+        error = of((found - whole).float()) / whole.float().std().clamp_min(1e-6)
+        return float(error.nan_to_num(nan=math.inf))
     if isinstance(whole, tuple):
-        return max(_error(one, other) for one, other in zip(found, whole, strict=True))
+        return max(_error(one, other, of) for one, other in zip(found, whole, strict=True))
     return 0.0
 
 
@@ -146,14 +156,14 @@ def try_packages(layers: Sequence[Recurrent], dtype: torch.dtype, run: Callable[
 
 
 class PoolTrial:
-    """Recurrent layers that advance two texts by single tokens in torch, and then in a pool, where they do from then on
-    if both agree.
+    """Recurrent layers that advance two texts by single tokens in torch, and then with each kind of states in a pool,
+    where those stay if both agree.
     """
 
-    def __init__(self, advance: Advance, error: float) -> None:
+    def __init__(self, advances: Advances, error: float) -> None:
         """`error`: in standard deviations, up to which two results agree."""
-        self.refused = ""  # why a layer's states are copied
-        self._advance = advance
+        self.refused: dict[str, str] = {}  # of a kind of states, why a layer's are copied
+        self._advances = advances
         self._error = error
 
     def mix(self, layer: Recurrent, call: Call) -> Any:
@@ -162,18 +172,23 @@ class PoolTrial:
         rows = torch.arange(call.rows, device=device)
         cache = StateCache()
         whole = layer.advance(call, rows[None], cache, True)
-        if not any(each.takes_state for each in layer.functions) or ("recurrent", 0) not in cache.states:
-            return whole
-        try:
-            worst = self._worst(layer, call, rows)
-            why = "" if worst < self._error else f"it errs by {worst:.2g} standard deviations"
-        except Exception as error:  # code of any model, which may do other things with its state
-            why = f"{type(error).__name__}: {one_line(error)}"
-        layer.in_pool = None if why else self._advance
-        self.refused = self.refused or why
+        layer.in_pool = COPIES
+        for kind in sorted(_staying(layer) & {kind for kind, _ in cache.states}):
+            try:
+                worst = self._worst(layer, call, rows, self._advances.only(kind))
+            except (AttributeError, KeyError, TypeError) as error:  # the layer does other things with it
+                _log.debug("a layer's %s state is copied: %s", kind, error)
+                continue
+            except Exception as error:  # of a kernel
+                self.refused.setdefault(kind, f"{type(error).__name__}: {one_line(error)}")
+                continue
+            if worst < self._error:
+                layer.in_pool = layer.in_pool._replace(**{kind: getattr(self._advances, kind)})
+            else:
+                self.refused.setdefault(kind, f"it errs by {worst:.2g} standard deviations")
         return whole
 
-    def _worst(self, layer: Recurrent, call: Call, rows: Tensor) -> float:
+    def _worst(self, layer: Recurrent, call: Call, rows: Tensor, advances: Advances) -> float:
         ends = torch.tensor([[call.rows - STEPS], [call.rows - STEPS - 1]], device=rows.device)
         caches = [StateCache(), StateCache()]
         for cache, (end,) in zip(caches, ends.tolist(), strict=True):
@@ -187,30 +202,33 @@ class PoolTrial:
             cache = StateCache(states)
             expected, states = layer.advance(call, ends + at, cache, False), cache.states
             for kept in (False, True):  # as a guess is computed, then as a row
-                cache = StateCache(pool.read(layer.index, slots, lend(self._advance, slots, kept)))
-                errors.append(_error(layer.advance(call, ends + at, cache, False), expected))
+                cache = StateCache(pool.read(layer.index, slots, Lent(advances, slots, kept)))
+                errors.append(_error(layer.advance(call, ends + at, cache, False), expected, _usual))
             pool.write(layer.index, slots, cache.states)
         return max(errors)
 
 
-def try_in_pool(
-    layers: Sequence[Recurrent], advance: Advance | None, dtype: torch.dtype, run: Callable[[], Any]
-) -> None:
+def _staying(layer: Recurrent) -> set[str]:
+    """Kinds of states that the layer's functions may know the stand-ins of."""
+    return set().union(*(each.states for each in layer.functions))
+
+
+def try_in_pool(layers: Sequence[Recurrent], advances: Advances, dtype: torch.dtype, run: Callable[[], Any]) -> None:
     """Let the states of layers stay in their pool where single tokens come out as in torch; tell where they do not.
 
     Args:
         layers: of the model that `run` passes a short text through.
-        advance: the kernel of the device, where there is one.
+        advances: the kernels of the device, where there are some.
         dtype: in which it computes.
         run: inside of `engine.model.attention.attending`.
     """
-    if advance is None or not any(each.takes_state for layer in layers for each in layer.functions):
+    if advances == COPIES or not any(map(_staying, layers)):
         return
-    trial = PoolTrial(advance, SAME.get(dtype, CLOSE))
+    trial = PoolTrial(advances, SAME.get(dtype, CLOSE))
     with keeping(trial):
         run()
-    if trial.refused:
-        _log.warning("states of layers are copied in each step, not advanced in their pool: %s", trial.refused)
+    for kind, why in trial.refused.items():
+        _log.warning("%s states of layers are copied in each step, not advanced in their pool: %s", kind, why)
 
 
 class HollowStates:

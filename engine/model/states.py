@@ -3,8 +3,8 @@
 `transformers` computes such a layer for texts of one length and keeps its state in a cache object: the last inputs of a
 convolution, and what the recurrence has summed up. A step's batch holds rows of many texts, so the layer is called once
 for each *group* of texts with equally many rows, with a cache object that holds their states, read from a pool and then
-written back. Texts that decode are one group, computed by the layer's recurrent form; states of a gated delta rule stay
-in the pool then (`engine.model.in_pool`).
+written back. Texts that decode are one group, computed by the layer's recurrent form; many kinds of states stay in the
+pool then (`engine.model.in_pool`).
 
 A layer is known by its code: it calls a cache's `update_conv_state` or another method that keeps a state. The gate
 (`engine.model.gate`) tries each: whether it continues a text where it ended, by parts of any length or token by token.
@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from engine.errors import UnsupportedModelError
 from engine.model.code import leave_read_weights, names_any, numbered
-from engine.model.in_pool import Advance, InPool, lend
+from engine.model.in_pool import COPIES, InPool, Lent
 from engine.model.memory import zeros
 from engine.model.packages import by_packages, keep_both
 
@@ -42,12 +42,12 @@ class StateCache:
         self.states: Some = states or {}
         self._goes_on = states is not None
 
-    def get_conv_state(self, layer_idx: int, state_idx: int = 0) -> Tensor | None:
-        """The last inputs of a convolution, `[texts, features, width]`; `None` where texts begin."""
+    def get_conv_state(self, layer_idx: int, state_idx: int = 0) -> Any:
+        """The last inputs of a convolution, `[texts, features, width]`, or what stands in; `None` where texts begin."""
         return self.states.get(("conv", state_idx)) if self._goes_on else None
 
     def get_recurrent_state(self, layer_idx: int, state_idx: int = 0) -> Any:
-        """What a recurrence has summed up, `[texts, ...]`, or what stands in for it; `None` where texts begin."""
+        """What a recurrence has summed up, `[texts, ...]`, or what stands in; `None` where texts begin."""
         return self.states.get(("recurrent", state_idx)) if self._goes_on else None
 
     def update_conv_state(
@@ -163,7 +163,7 @@ class Recurrent:
         self.cache = next(name for name in _CACHES if name in self._signature.parameters)
         self.by_parts = True  # goes on with several tokens at once; else token by token
         self.by_packages = False  # computed by other packages' functions, see `engine.model.packages`
-        self.in_pool: Advance | None = None  # what advances texts by one token in their pool
+        self.in_pool = COPIES  # what advances texts by one token in their pool
         self.functions = keep_both(module)
         leave_read_weights(module)
 
@@ -256,12 +256,12 @@ class StatePool:
         for state in self.states.values():
             state.index_copy_(0, index[1], state.index_select(0, index[0]))
 
-    def read(self, layer: int, slots: Tensor, lent: Callable[[Tensor], InPool] | None = None) -> Some:
-        """The states of a layer, by kind and number; with `lent`, what it makes of the pools of recurrences."""
-        own = {(kind, at): state for (of, kind, at), state in self.states.items() if of == layer}
+    def read(self, layer: int, slots: Tensor, lent: Lent | None = None) -> Some:
+        """The states of a layer, by kind and number; with `lent`, what stands in for those that stay."""
         return {
-            key: lent(state) if lent and key[0] == "recurrent" else state.index_select(0, slots)
-            for key, state in own.items()
+            (kind, at): (lent and lent.of(kind, state)) or state.index_select(0, slots)
+            for (of, kind, at), state in self.states.items()
+            if of == layer
         }
 
     def write(self, layer: int, slots: Tensor, states: Some) -> None:
@@ -285,7 +285,7 @@ class StepStates:
         for group in self.groups:
             rows = torch.arange(call.rows, device=group.slots.device) if group.rows is None else group.rows
             owned = group.slots if group.owned is None else group.owned
-            lent = lend(layer.in_pool, owned, group.kept) if group.length == 1 else None
+            lent = Lent(layer.in_pool, owned, group.kept) if group.length == 1 else None
             cache = StateCache(self.pool.read(layer.index, group.slots, lent) if group.goes_on else None)
             outputs.append(layer.advance(call, rows.view(-1, group.length), cache, not group.goes_on))
             places.append(rows)

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from engine.model.in_pool import lend
+from engine.model.in_pool import Lent
 from engine.model.states import Call, Recurrent, StateCache, StatePool, joined
 from engine.run.batch import Text
 
@@ -67,7 +67,7 @@ class TileStates:
         """See `engine.model.states.StateContext`."""
         outputs = []
         for each in self.rounds:
-            lent = lend(layer.in_pool, each.owned, kept=True)
+            lent = Lent(layer.in_pool, each.owned, kept=True)
             cache = StateCache(self.pool.read(layer.index, each.slots, lent) if each.goes_on else None)
             outputs.append(layer.advance(call, each.rows, cache, not each.goes_on))
             self.pool.write(layer.index, each.slots[: each.texts], cache.states)

@@ -20,14 +20,16 @@ from engine.errors import GraphError
 from engine.model import experts
 from engine.model.attention import NAME
 from engine.model.fused_ops import triton_ops
+from engine.model.in_pool import Advances
 from engine.model.model import Model
 from engine.run.graphs import DecodeSteps, _Size, record
 from engine.run.runner import RunOptions
 from engine.schedule.limits import Limits
 from engine.schedule.sequence import Sequence
 from engine.text.tokenizer import Tokenizer
-from kernels.delta_rule.triton import advance
+from kernels.delta_rule import triton as delta_rule
 from kernels.expert_linear.triton import expert_linear
+from kernels.short_conv import triton as short_conv
 from kernels.tree_attention.buffers import Capacity, Staging, WorkBuffers
 from kernels.tree_attention.cut import CutCost
 from kernels.tree_attention.heads import Heads
@@ -104,7 +106,8 @@ def as_on_a_gpu(kind: str, monkeypatch: pytest.MonkeyPatch) -> Model:
     for place in ("engine.model.model.ops_for", "engine.model.fuse.ops_for"):
         monkeypatch.setattr(place, lambda device, dtype: triton_ops())
     monkeypatch.setattr("engine.model.model.pack_linears", lambda inner: None)  # of a CPU's weights
-    monkeypatch.setattr("engine.model.gate.advance_for", lambda device: advance)
+    advances = Advances(delta_rule.advance, short_conv.advance)
+    monkeypatch.setattr("engine.model.gate.advances_for", lambda device: advances)
     monkeypatch.setattr(experts, "on_gpu", lambda weight: True)
     monkeypatch.setattr(experts, "linear_on", lambda device: expert_linear)
     monkeypatch.setattr(experts, "has_grouped_kernel", lambda like: False)
@@ -172,10 +175,9 @@ def test_a_recorded_step_does_the_same_whatever_the_tree(
         launched = {name for name, _ in first.events if name.startswith("launch")}
         assert launched >= {f"launch {name}" for name in ALL}
         assert ("launch _expert_linear" in launched) == (kind in EXPERTS)
-        assert ("launch _delta_rule" in launched) == (kind == "qwen3_next")
-        pools = {state.data_ptr() for key, state in core.model.states.states.items() if key[1] == "recurrent"}
-        assert bool(pools) == (kind == "qwen3_next")
-        assert {name for name, given in first.events if _memory(given) & pools} <= {"launch _delta_rule"}
+        pools = {state.data_ptr() for state in core.model.states.states.values()}
+        in_pools = {name for name, given in first.events if _memory(given) & pools}
+        assert in_pools == ({"launch _delta_rule", "launch _short_conv"} if kind == "qwen3_next" else set())
         for other in recordings[1:]:
             assert not other.faults
             for one, two in zip(first.events, other.events, strict=True):

@@ -10,11 +10,12 @@ import pytest
 import torch
 
 from engine.core import Core
+from engine.model.in_pool import COPIES, Advances
 from engine.model.states import StatePool
 from engine.run.batch import Text
 from engine.run.invariant_states import TileStates
 from engine.schedule.sequence import Request, SamplingParams
-from kernels.delta_rule.reference import Places
+from kernels.places import Places
 from tests.engine.conftest import make_weights
 from tests.engine.kinds.tiny import CHANGES, RECURRENT, SIZES
 from tests.engine.run.test_invariant import crowd, tell
@@ -85,7 +86,7 @@ def test_tokens_of_a_tile_come_in_their_order_and_padding_moves_no_state(stays: 
 
     class Layer:
         index = 0
-        in_pool = staticmethod(step) if stays else None
+        in_pool = Advances(recurrent=step) if stays else COPIES
 
         def advance(self, call: Any, rows: torch.Tensor, cache: Any, begins: bool) -> torch.Tensor:
             known = cache.get_recurrent_state(0)
