@@ -59,6 +59,9 @@ def _delta(name: str, row: dict[str, Any]) -> Iterator[dict[str, Any]]:
         if isinstance(theirs, float):
             text = {"figure": figure, "baseline": f"{words}: {theirs * 1e6:.0f} us", "goal": ""}
             yield {"name": name, **text, "ratio": theirs / times["ours"]}
+    layer, copied = times["layer"], times["layer, copied"]
+    text = {"figure": f"{layer * 1e6:.0f} us", "baseline": f"states copied: {copied * 1e6:.0f} us", "goal": ""}
+    yield {"name": f"{name}, layer", **text, "ratio": copied / layer}
 
 
 def _steps(name: str, row: dict[str, Any]) -> Iterator[dict[str, Any]]:

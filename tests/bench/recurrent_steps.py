@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from transformers import AutoConfig
 
-from engine.model.in_pool import Advance, lend
+from engine.model.in_pool import COPIES, Advances, Lent
 from engine.model.packages import by_packages
 from engine.model.state_trials import TrialStates
 from engine.model.states import Rows, StatePool, StepStates, keep_states_apart, keeping
@@ -63,35 +63,37 @@ class Bed:
         each = (width,) if key_heads == heads else ()  # as Kimi's features decay
         return query, key, value, -torch.rand(texts, 1, heads, *each, device=place), beta.sigmoid()
 
-    def whole(self, advance: Advance | None) -> Tensor:
+    def whole(self, advances: Advances) -> Tensor:
         """The layer, `[1, texts, hidden]`; its states in the pool where they are advanced there, else copied."""
-        self._recurrent.in_pool = advance
+        self._recurrent.in_pool = advances
         states = StepStates(self.pool, (Rows(None, 1, self._slots, goes_on=True, kept=True),))
         with keeping(states):
             found: Tensor = self._layer(self._x, cache=None)
         return found
 
-    def rule(self, advance: Advance | None, packages: bool = False) -> Tensor:
+    def rule(self, advances: Advances, packages: bool = False) -> Tensor:
         """The rule alone, `[texts, 1, heads, value]`, with the copies; by the package that may compute it, if asked."""
         query, key, value, decay, beta = self._inputs
-        states = self.pool.read(0, self._slots, lend(advance, self._slots, kept=True))
+        pool = StatePool({(0, "recurrent", 0): self.state})
+        states = pool.read(0, self._slots, Lent(advances, self._slots, kept=True))
         with by_packages(packages):
             found, last = self._rule(
                 query, key, value, g=decay, beta=beta, initial_state=states["recurrent", 0],
                 output_final_state=True, use_qk_l2norm_in_kernel=True,
             )  # fmt: skip
-        self.pool.write(0, self._slots, {("recurrent", 0): last})
+        pool.write(0, self._slots, {("recurrent", 0): last})
         result: Tensor = found
         return result
 
-    def error(self, name: str, advance: Advance) -> float:
-        """The largest of the outputs and states of `whole` or `rule`, advanced in the pool against copied, in standard
-        deviations.
+    def error(self, name: str, advances: Advances) -> float:
+        """Root mean square of the errors of the outputs or states of `whole` or `rule`, advanced in the pool against
+        copied, in standard deviations.
         """
         run, before, found = getattr(self, name), self.state.clone(), []
         kept = {key: state.clone() for key, state in self.pool.states.items()}
-        for way in (advance, None):
+        for way in (advances, COPIES):
             for key, state in kept.items():
                 self.pool.states[key].copy_(state)
             found.append((run(way).float(), self.state - before))
-        return max(float((one - other).abs().max() / other.std()) for one, other in zip(*found, strict=True))
+        pairs = zip(*found, strict=True)
+        return max(float((one - other).square().mean().sqrt() / other.std()) for one, other in pairs)

@@ -197,6 +197,7 @@ def test_ratios():
     times = {"floor": 1e-4, "ours": 2e-4, "ours, in a graph": 1.25e-4, "flashinfer cascade": 4e-4}
     step = {"step_milliseconds": 20.0, "tokens_per_second": 51_200.0, "attention_floor_milliseconds": 4.0}
     floors = {"plain": 1e-4, "fp8": 8e-5}
+    rule = {"ours": 2e-4, "torch": 1e-3, "layer": 4e-4, "layer, copied": 5e-4}
     host = {"host_hidden": 0.95, "host_milliseconds": 5.0}
     rows: dict[str, Any] = {
         "attention, a": {"seconds": times},
@@ -205,7 +206,7 @@ def test_ratios():
         "engine, 7B, 1024 over 16384": step | host | {"no_attention": {"step_milliseconds": 14.0}},
         "engine, 7B, 256 over 1024": step | {"no_attention": "RuntimeError: no memory"},
         "experts, 1 rows": {"seconds": {"plain": 2e-4, "fp8": 1e-4, "torch": 3e-4}, "floors": floors},
-        "delta rule, a": {"seconds": {"ours": 2e-4, "torch": 1e-3, "fla": "not installed"}, "floor": 1e-4},
+        "delta rule, a": {"seconds": rule | {"fla": "not installed"}, "floor": 1e-4},
         "generate, 7B, 2 over 8": {"engine_tokens_per_second": 30.0, "generate_tokens_per_second": 10.0},
         "apart, 7B, 1 of 8": {"engine_tokens_per_second": 30.0, "compiled_tokens_per_second": 20.0},
         "apart, 7B, 8 of 8": {"engine_tokens_per_second": 30.0, "compiled_tokens_per_second": "RuntimeError"},
@@ -222,6 +223,7 @@ def test_ratios():
         ("experts, 1 rows, plain", 1.5),
         ("delta rule, a", 0.5),
         ("delta rule, a", 5.0),
+        ("delta rule, a, layer", 1.25),
         ("engine, 7B, 2 over 8", 3.0),
         ("engine, 7B, 1 of 8", 1.5),
     ]

@@ -4,8 +4,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from engine.model.in_pool import Advances
 from kernels.delta_rule import reference
-from kernels.delta_rule.reference import Places, Token
+from kernels.delta_rule.reference import Token
+from kernels.places import Places
 from tests.bench import bench_recurrent
 from tests.bench.recurrent_steps import Bed, Step
 from tests.bench.summary import rows
@@ -23,14 +25,14 @@ def test_both_ways_are_compared_before_they_are_timed(step: Step, part: str):
 
     bed = Bed(step, torch.device("cpu"), torch.float32)
     before = bed.state.clone()
-    assert bed.error(part, reference.advance) < 1e-4
+    assert bed.error(part, Advances(reference.advance)) < 1e-4
     assert not torch.equal(bed.state, before)
-    assert bed.error(part, wrong) > bench_recurrent.AGREED
+    assert bed.error(part, Advances(wrong)) > bench_recurrent.AGREED
 
 
 def test_figures_and_their_summary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(bench_recurrent, "Step", lambda kind, texts: STEPS[kind == "kimi_linear"]._replace(texts=texts))
-    monkeypatch.setattr(bench_recurrent, "advance_for", lambda device: reference.advance)
+    monkeypatch.setattr(bench_recurrent, "advances_for", lambda device: Advances(reference.advance))
     monkeypatch.setattr(bench_recurrent, "timed", lambda *given: (2.0, 6.0))
     monkeypatch.setattr(torch, "set_num_threads", lambda count: None)
     assert bench_recurrent.main(["--quick", "--json", str(tmp_path / "found.json")]) == 0
