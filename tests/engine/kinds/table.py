@@ -50,13 +50,13 @@ Limits that the tables do not show:
 - Layers with a recurrent state (linear attention, state spaces, short convolutions) are computed by `transformers`' own
   code: in torch, and on a GPU by the kernels of flash-linear-attention (extra `recurrent`), causal-conv1d and mamba-ssm
   where those are installed and agree with torch at load; the log says which. Single tokens of a gated delta rule
-  (Qwen3-Next, Qwen3.5, Qwen4, Kimi-Linear, OLMo Hybrid) are computed in the pool of states by a kernel of ours where
-  that agrees: in C on a CPU with AVX-512 BF16, by Triton on a GPU, on which it has not run yet. A prompt goes on only
-  from a snapshot of the state: behind an earlier prompt, where prompts branched, or after as many tokens as have keys
-  and values of a snapshot's size. Guessed tokens that were right are computed a second time. `--batch-invariant`
-  computes a prompt token by token there, and guesses nothing. A checkpoint of the Mamba 2 kind with time steps below
-  its `time_step_min` is refused where `transformers` itself computes single tokens otherwise than texts (Nemotron-H,
-  Zamba 2).
+  (Qwen3-Next, Qwen3.5, Qwen4, Kimi-Linear, OLMo Hybrid) and of short convolutions are computed in the pool of states by
+  kernels of ours where these agree: in C on a CPU with AVX-512 BF16, by Triton on a GPU, on which they have not run
+  yet. A prompt goes on only from a snapshot of the state: behind an earlier prompt, where prompts branched, or after as
+  many tokens as have keys and values of a snapshot's size. Guessed tokens that were right are computed a second time.
+  `--batch-invariant` computes a prompt token by token there, and guesses nothing. A checkpoint of the Mamba 2 kind with
+  time steps below its `time_step_min` is refused where `transformers` itself computes single tokens otherwise than
+  texts (Nemotron-H, Zamba 2).
 - `--tensor-parallel` goes by the plans of `transformers`. Of experts each process has some of the features of each;
   layers with a recurrent state, their states, and attention that a plan does not split (Granite MoE, OLMoE) are whole
   in each. Refused are plans that split the embedding alone (Bamba, Falcon-H1, LFM2), kinds without a
