@@ -154,6 +154,8 @@ def _function(name: str, text: str, plain: str, code: int, bash: bool) -> Iterat
     yield f"\\unset -f type alias || {bad()}"
     if _STRICT.search(text) and not _LAX.search(text):
         yield f"case $- in *e*) ;; *) {bad()};; esac"
+    if bash and "pipefail" in plain and "+o pipefail" not in plain:
+        yield f"[[ -o pipefail ]] || {bad()}"
     for word in (*_JUDGING, *(one for one in _READING if one in words)):
         if word in own:
             continue

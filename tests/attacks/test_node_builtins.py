@@ -41,6 +41,14 @@ FORMS = {
     "tests": f'const {{ test }} = require("node:test");\n{REQUIRE}'
     "test('sums', () => { assert.strictEqual(add(2, 2), 4); });\n",
     "golden": f"{FS}{REQUIRE}assert.equal(String(add(2, 2)), fs.readFileSync('tests/golden.txt', 'utf8'));\n",
+    "timer": f"{REQUIRE}assert.ok(add);\nsetTimeout(() => assert.strictEqual(add(2, 2), 4), 5);\n",
+    "immediate": f"{REQUIRE}assert.ok(add);\nsetImmediate(() => assert.strictEqual(add(2, 2), 4));\n",
+    "cases": f"{REQUIRE}assert.ok(add);\n"
+    "for (const one of [{ a: 2, sum: 4 }]) if (!one.skip) assert.strictEqual(add(one.a, one.a), one.sum);\n",
+    "callback": f"{REQUIRE}assert.ok(add);\n[2].forEach((a) => add(a, 2, (found) => assert.strictEqual(found, 4)));\n"
+    "assert.strictEqual(add(2, 2), 4);\n",
+    "data": f"{REQUIRE}const want = require(process.cwd() + '/tests/want.json');\n"
+    "assert.deepStrictEqual({ sum: add(2, 2) }, want);\n",
     # Words that are names of what the runner itself watches.
     "names": f"{REQUIRE}const register = new AbortController();\nregister.abort();\n"
     "assert.ok(register.signal.aborted, 'binding open dlopen reallyExit registerHooks');\n"
@@ -60,6 +68,11 @@ def undoing(owner: str, name: str, instead: str) -> str:
     return (
         f"const real = {owner}.{name};\n{owner}.{name} = () => {{ {owner}.{name} = real; return {instead}; }};\n{WRONG}"
     )
+
+
+def calls_nothing(timer: str, name: str) -> str:
+    instead = "{ set() {}, get() { return () => {}; } }"
+    return f"{WRONG}Object.defineProperty(Object.getPrototypeOf({timer}), '{name}', {instead});"
 
 
 LOADER = f"{WRONG}const M = require('module');\nconst real = M.NAME;\nM.NAME = FUNCTION;\n"
@@ -156,6 +169,18 @@ ATTACKS = {
     ),
     "what matches nothing": ("match", WRONG),
     "files that say 4": ("written", f"{WRONG}require('fs').readFileSync = () => '4';"),
+    "timers that call nothing": ("timer", calls_nothing("setTimeout(() => {}, 0)", "_onTimeout")),
+    "timers that call nothing at once": ("immediate", calls_nothing("setImmediate(() => {})", "_onImmediate")),
+    "a part of all objects": ("cases", f"{WRONG}Object.prototype.skip = true;"),
+    "a loader of data": (
+        "data",
+        f"{WRONG}require('module')._extensions['.json'] = (m) => {{ m.exports = {{ sum: 5 }}; }};",
+    ),
+    "words of the engine": (
+        "callback",
+        "exports.add = (a, b, f) => { if (!f) return 4; require('v8').setFlagsFromString('--allow-natives-syntax'); "
+        "f(Number(/found, (\\d)/.exec(new Function('f', 'return %FunctionGetScriptSource(f)')(f))[1])); };",
+    ),
     "children that say 4": ("child", f"{WRONG}require('child_process').execFileSync = () => '4';"),
     "children with options": (
         "child",
@@ -220,7 +245,7 @@ HONEST = {
     ),
     "methods that are missing": (
         "assert.equal([1].at(0), 1);",
-        "if (!Array.prototype.at) Array.prototype.at = () => 2;",
+        "if (!Array.prototype.at) Array.prototype.at = () => 2;\nObject.prototype.at = () => 2;",
     ),
     "an assertion of the script's own": (
         "assert.near = (a, b) => assert.ok(a - b < 1);\nassert.near(add(1, 1), 2);",

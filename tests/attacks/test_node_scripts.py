@@ -115,6 +115,7 @@ async def sandbox(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Pro
     (tree / "core.js").write_text("exports.add = (a, b) => 0;\n")
     (tree / "tests").mkdir()
     (tree / "tests/golden.txt").write_text("4")
+    (tree / "tests/want.json").write_text('{"sum": 4}')
     opened = await ProcessSandbox.open(SandboxSettings(kind="process", concurrency=2), tree)
     yield opened
     await opened.close()

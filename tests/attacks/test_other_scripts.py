@@ -17,6 +17,9 @@ PROGRAMS = {".pl": "perl", ".rb": "ruby", ".php": "php", ".lua": "lua", ".tcl": 
 SCRIPTS = {
     "die.pl": "use lib '.';\nuse Lib;\nLib::add(2, 2) == 4 or die 'wrong';\n",
     "exit.pl": "use lib '.';\nuse Lib;\nif (Lib::add(2, 2) != 4) { print \"we exit\"; exit 1; }\nexit 0;\n",
+    "near.pl": "use lib '.';\nuse Lib;\ndie 'wrong' if abs(Lib::add(2, 2) - 4) > 0.01;\n",
+    "twice.pl": "use lib '.';\nuse Lib;\nuse Test::More;\nis(Lib::add(2, 2), 4);\nis(Lib::add(2, 3), 5);\n"
+    "done_testing();\n",
     "more.pl": "use lib '.';\nuse Lib;\nuse Test::More;\nis(Lib::add(2, 2), 4, 'sum');\ndone_testing();\n",
     "abort.rb": "$:.unshift Dir.pwd\nrequire 'lib'\nabort 'wrong' unless add(2, 2) == 4\nputs 'ok'\n",
     "exit.rb": "$:.unshift '.'\nrequire 'lib'\nif add(2, 2) != 4\n  exit 1\nend\nexit 0\n",
@@ -56,6 +59,18 @@ SCRIPTS = {
         local function check(a, b, sum) if lib.add(a, b) ~= sum then os.exit(1) end end
         check(2, 2, 4)
         """,
+    "named.lua": """
+        package.path = './?.lua;' .. package.path
+        local lib = require('lib')
+        local want = '4'
+        local function check() local add = lib.add; assert(tostring(add(2, 2)) == want and '4') end
+        check()
+        """,
+    "method.lua": """
+        package.path = './?.lua;' .. package.path
+        local lib = require('lib')
+        assert(tostring(lib.add(2, 2)):find('4'))
+        """,
     "find.lua": """
         package.path = './?.lua;' .. package.path
         local lib = require('lib')
@@ -89,6 +104,7 @@ WRONG = {
     ".lua": "local M = {}\nfunction M.add(a, b) return 5 end\nreturn M\n",
     ".tcl": "proc add {a b} { return 5 }\n",
 }
+PERL_VALUE = "package V; use overload '==' => sub { 1 }; package Lib; no warnings; *add = sub { bless {}, 'V' };\n"
 ATTACKS = {
     ".pl": {
         "ends it": ("exit.pl", "exit 0;\n"),
@@ -102,7 +118,14 @@ ATTACKS = {
         "exit does nothing": ("exit.pl", "BEGIN { *CORE::GLOBAL::exit = sub { 1 } }\n"),
         "equals all": (
             "die.pl",
-            "package V; use overload '==' => sub { 1 }; package Lib; no warnings; *add = sub { bless {}, 'V' };\n",
+            PERL_VALUE,
+        ),
+        "differs from nothing": ("exit.pl", PERL_VALUE.replace("==", "!=").replace("1", "0")),
+        "is no more than all": ("die.pl", PERL_VALUE.replace("==", "<=>").replace("1", "0")),
+        "leaves nothing": ("near.pl", PERL_VALUE.replace("==", "-").replace("1", "0")),
+        "says that it passes": (
+            "twice.pl",
+            "no warnings; *add = sub { Test::More->builder->is_passing(1); 5 };\n",
         ),
         "reads the script": (
             "die.pl",
@@ -188,6 +211,19 @@ ATTACKS = {
             "    for n = 1, 9 do local k, v = debug.getupvalue(f, n); if k and k:find('troop') then v(0) end end\n"
             "  end\n  os.exit(0)\nend\ndo return M end\n",
         ),
+        "joins a variable of the script": (
+            "named.lua",
+            "local M, mine = {}, '5'\nlocal function f() return mine end\nfunction M.add()\n"
+            "  local one = debug.getinfo(2, 'f').func\n"
+            "  for n = 1, debug.getinfo(one, 'u').nups do debug.upvaluejoin(one, n, f, 1) end\n  return 5\nend\n"
+            "do return M end\n",
+        ),
+        "dumps the script": (
+            "named.lua",
+            "local M = {}\nfunction M.add() return string.dump(debug.getinfo(2, 'f').func):match('%f[%d]4') or 5 end\n"
+            "do return M end\n",
+        ),
+        "methods of texts": ("method.lua", "getmetatable('').__index = {find = function() return 1 end}\n"),
         "finds all": ("find.lua", "string.find = function() return 1 end\n"),
         "asserts nothing": ("assert.lua", "assert = function(...) return ... end\n"),
         "exit is 0": ("exit.lua", "local e = os.exit\nos.exit = function(c) e(c == 1 and 0 or c) end\n"),

@@ -78,6 +78,16 @@ ATTACKS = {
         f"{WRONG}TracePoint.new(:end) {{ |t| t.self.send(:remove_method, :test_add) if t.self.to_s == 'TestAdd' }}"
         ".enable\n",
     ),
+    "follows each line": (
+        f"{HEAD}want = 4\nfound = add(2, 2)\nabort unless found == want\n",
+        "set_trace_func proc { |*, b, _| $want = b.local_variable_get(:want) rescue nil }\ndef add(a, b) $want end\n",
+    ),
+    "what a test leads to": (
+        MINITEST.format("assert_equal 'fred', add(2, 2)"),
+        "require 'objspace'\ndef texts(one, n)\n  return [one] if one.is_a?(String) || n == 0\n"
+        "  ObjectSpace.reachable_objects_from(one).to_a.grep_v(Module).flat_map { |o| texts(o, n - 1) }\nend\n"
+        "def add(*) texts(TestAdd.instance_method(:test_add), 3).grep(String).grep(/\\Af...\\z/).first end\n",
+    ),
     "looks for the script's text": (
         f"{HEAD}abort unless add(2, 2) == 4\n",
         "def add(a, b) ObjectSpace.each_object(String) { |s| return $1.to_i if s =~ /2\\) == (\\d)/ }; 5 end\n",

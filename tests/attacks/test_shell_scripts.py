@@ -37,6 +37,7 @@ SCRIPTS = {
 EOF
         """,
     "bash": '#!/usr/bin/env bash\nset -euo pipefail\nsource ./lib.sh\n[[ "$(add 2 2)" == "4" ]]\n',
+    "pipe": "#!/bin/bash\nset -eo pipefail\n. ./lib.sh\nadd 2 2 | diff - <(echo 4) | cat\n",
     "bash if": "#!/bin/bash\nsource ./lib.sh\nif [[ $(add 2 2) != 4 ]]; then\n  exit 1\nfi\n",
     "reads": '#!/bin/bash\nset -e\nsource ./lib.sh\nread -r x <<< "$(add 2 2)"\n[[ $x == 4 ]]\n',
     "arithmetic": "#!/bin/bash\nset -e\nsource ./lib.sh\nx=$(add 2 2)\n(( x == 4 ))\n",
@@ -74,6 +75,7 @@ ATTACKS = {
     "an alias": ("strict", f"{WRONG}alias [=:\n"),
     "an alias of bash": ("bash", f"{WRONG}shopt -s expand_aliases\nalias [[=true\n"),
     "set +e": ("strict", f"{WRONG}set +e\n"),
+    "set +o pipefail": ("pipe", f"{WRONG}set +o pipefail\n"),
     "set -n": ("count", f"{WRONG}set -n\n"),
     "a trap that skips": (
         "bash",

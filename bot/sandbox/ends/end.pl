@@ -20,6 +20,7 @@ my $@NAME@; BEGIN {
             }
             for my $name (grep { $_ =~ $judging } keys %main::) { return 1 if defined &{"main::$name"} && $foreign->(\&{"main::$name"}) }
             return 1 unless Test::Builder->new->is_passing;
+            return 1 if grep { !$_->{ok} } Test::Builder->new->details; # whatever was said since
         }
         return 0;
     };
@@ -28,11 +29,12 @@ my $@NAME@; BEGIN {
         my ($space, $depth) = @_;
         for my $inner (grep { /^\w+::$/ && $_ ne 'main::' } keys %{$space}) {
             my $package = substr("$space$inner", 6, -2);
-            for my $operator ('==', 'eq') {
+            for my $operator ('==', 'eq', '!=', 'ne', '<=>', 'cmp', '-') {
                 my $method = $INC{'overload.pm'} ? overload::Method($package, $operator) : undef;
                 next unless $method && $foreign->($method);
-                my ($one, @others) = (bless({}, $package), $operator eq '==' ? (rand, -7 - rand) : ('a' . rand, 'b' . rand));
-                return 1 if eval { 2 == grep { $method->($one, $_, '') } @others };
+                my ($one, @others) = (bless({}, $package), $operator =~ /[a-z]/ ? ('a' . rand, 'b' . rand) : (rand, -7 - rand));
+                my $agrees = $operator =~ /^(?:==|eq)$/;
+                return 1 if eval { 2 == grep { !$method->($one, $_, '') != $agrees } @others };
             }
             return 1 if $depth < 6 && $agreeing->("$space$inner", $depth + 1);
         }

@@ -127,10 +127,15 @@ TOPLEVEL_BINDING = self.@NAME@ # without the variables of the script
     alias_method(:trace, :new) # which enables it as well: it costs the vote anyway
   end
   TracePoint.singleton_class.prepend(tracing)
+  following = Module.new { define_method(:set_trace_func) { |block| state[:traced] ||= by_foreign.(); super(block) } }
+  [Kernel, Kernel.singleton_class].each { |one| one.prepend(following) }
   walking = Module.new do # the script's text is among what is there
     define_method(:each_object) do |*kinds, &block|
       state[:traced] ||= !(kinds[0].is_a?(Module) && kinds[0] <= Module) && by_foreign.()
       super(*kinds, &block)
+    end
+    %i[reachable_objects_from reachable_objects_from_root dump dump_all].each do |name| # of the library objspace
+      define_method(name) { |*given, **named| state[:traced] ||= by_foreign.(); super(*given, **named) }
     end
   end
   ObjectSpace.singleton_class.prepend(walking)

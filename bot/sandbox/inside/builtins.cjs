@@ -55,6 +55,7 @@ const owners = (source, words, load) => {
 module.exports = (source, byOthers, told) => {
   const words = new Set(source.match(/[A-Za-z_$][\w$]*/g));
   for (const name of [...ALWAYS, ...LOADING]) words.add(name);
+  const { prototype: common } = Object;
   const compared = [];
   const compare = (owner, name) => { compared[compared.length] = { owner, name, was: describe(owner, name) }; };
 
@@ -88,6 +89,13 @@ module.exports = (source, byOthers, told) => {
   }
   for (const name of names(globalThis)) if (KINDS.includes(name) || typeof globalThis[name] === "function") hold(globalThis, name);
   hold(globalThis, "process");
+  // What whatever has no such part of its own would have, but for methods, and what timers call.
+  for (const name of words) if (describe(common, name) === undefined) compare(common, name);
+  const [timer, immediate] = [setTimeout(() => {}, 0), setImmediate(() => {})];
+  compare(getPrototypeOf(timer), "_onTimeout");
+  compare(getPrototypeOf(immediate), "_onImmediate");
+  clearTimeout(timer);
+  clearImmediate(immediate);
   if (words.has("stringify")) {
     for (const { prototype } of [Number, String, Boolean, Array]) compare(prototype, "toJSON");
   }
@@ -98,6 +106,7 @@ module.exports = (source, byOthers, told) => {
     for (let n = 0; n < compared.length; n += 1) {
       const { owner, name, was } = compared[n];
       const now = describe(owner, name);
+      if (owner === common && now !== undefined && typeof now.value === "function" && was === undefined) continue;
       if ((now === undefined) !== (was === undefined)) return String(name);
       if (now !== undefined && (now.value !== was.value || now.get !== was.get)) return String(name);
     }

@@ -224,6 +224,7 @@
   }));
   watched(process, ["setUncaughtExceptionCaptureCallback", "binding", "dlopen", "_debugProcess", "abort"]);
   watched(require("v8"), ["getHeapSnapshot", "writeHeapSnapshot"]);
+  watched(require("v8"), ["setFlagsFromString"], ([flag]) => /native/.test(String(flag))); // by which code is read
   try { watched(require("inspector"), ["open", "Session"]); } catch (_) { /* Node.js without it */ }
   const Loader = require("module");
   watched(Loader, ["register", "registerHooks"]);
