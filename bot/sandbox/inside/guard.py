@@ -119,8 +119,9 @@ def _import_now(tree: Any, provided: Callable[[str], bool]) -> set[str]:
 def _noted(named: set[str]) -> tuple[list[Any], list[Any]]:
     """What is looked at again and again, and all that is looked at in the end."""
     often, all_of_them = [], []
-    spaces = [vars(sys.modules[name]) for name in named if name.partition(".")[0] not in (*_TOOLS, "numpy")]
-    often_named = {*named, *_OFTEN, *(getattr(one, "__module__", "") for space in spaces for one in space.values())}
+    packages = {name: vars(sys.modules[name]) for name in named if name.partition(".")[0] not in (*_TOOLS, "numpy")}
+    places = [(name, getattr(one, "__module__", "")) for name in packages for one in packages[name].values()]
+    often_named = {*named, *_OFTEN, *(place for name, place in places if str(place).startswith(f"{name}."))}
     if any(name == "os" or hasattr(sys.modules[name], "os") for name in named):
         often_named |= _OF_FILES
     for name, module in list(sys.modules.items()):
