@@ -23,7 +23,7 @@ from engine.model.quantized_linear import Carried, Ways, quantized_linears
 from engine.model.stored import Stored
 
 _PLAIN = ("F16", "BF16", "F32", "F64")
-_MARKS = tuple(f".{form.ends[0]}" for forms in FORMATS.values() for form in forms if form.whole)
+_MARKS = tuple(f".{form.ends[0]}" for forms in FORMATS.values() for form in forms if form.whole and not form.common)
 ONE_BY_ONE = "HF_DEACTIVATE_ASYNC_LOAD"  # a switch of `transformers`, read at each load
 _log = logging.getLogger(__name__)
 
@@ -122,6 +122,9 @@ def dequantized(stored: dict[str, Stored], config: Any, target: Target) -> dict[
                 continue
             base = name.removesuffix(mark)
             named = {end: f"{base}{separator}{end}" for end in form.ends}
+            weight = stored.get(named.get("weight", ""))
+            if form.common and (weight is None or weight.dtype in _PLAIN):
+                continue
             if lacking := [each for end, each in named.items() if end not in form.optional and each not in stored]:
                 raise LoadError(f"{lacking[0]} is missing, a part of a quantised weight: is the checkpoint whole?")
             done.update(named.values())

@@ -18,6 +18,7 @@ from kernels.expert_linear.weight import ExpertWeight
 Parts = Mapping[str, Tensor]
 
 AWQ_ORDER = (0, 4, 1, 5, 2, 6, 3, 7)  # where each of 8 neighbouring numbers is in its int32
+E2M1 = tuple(sign * number for sign in (1, -1) for number in (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0))  # by code
 NESTED = ("weight.nested_absmax", "weight.nested_quant_map")  # of bitsandbytes' double quantisation
 
 
@@ -52,6 +53,17 @@ def fp8(parts: Parts, packing: Packing) -> Quantized:
         raise ValueError(f"no scale for each block of {rows} x {columns}")
     group = torch.arange(weight.shape[-1], device=weight.device) // columns
     return Quantized(weight, scale.repeat_interleave(rows, -2)[..., : weight.shape[-2], :], group=group)
+
+
+def scaled(parts: Parts, packing: Packing) -> Quantized | Tabled:
+    """`weight` float8 and `scale`, one a block; or int8, two numbers of 4 bits (E2M1) each, the first in the low bits,
+    and `scale` `[out, groups]`.
+    """
+    weight, scale = parts["weight"], parts["scale"].float()
+    if weight.dtype != torch.int8:
+        return fp8({"weight": weight, "weight_scale": scale}, packing)
+    codes = weight.view(torch.uint8)
+    return Tabled(torch.stack((codes & 15, codes >> 4), dim=-1).flatten(-2), torch.tensor(E2M1), scale)
 
 
 def compressed_ints(parts: Parts, packing: Packing) -> Quantized:
@@ -151,6 +163,7 @@ class Format(NamedTuple):
     read: Callable[[Parts, Packing], Quantized | Tabled | Tensor]
     unused: tuple[str, ...] = ()  # ends of what only the method's own kernels need
     optional: tuple[str, ...] = ()  # those of `ends` that a weight may lack
+    common: bool = False  # plain parameters have such names, too: without a weight that is no plain one, it is none
     pack: Callable[[Parts], ExpertWeight] | None = None  # of experts in one tensor: as they are kept
     kind: str = ""  # of what `pack` gives
 
@@ -159,6 +172,7 @@ FORMATS = {
     "fp8": (
         Format(("weight_scale_inv", "weight"), "weight", fp8, ("activation_scale", "input_scale")),
         Format(("weight_scale", "weight"), "weight", fp8, ("activation_scale", "input_scale")),
+        Format(("scale", "weight"), "weight", scaled, common=True),  # DeepSeek V4
     ),
     "compressed-float": (Format(("weight_scale", "weight"), "weight", fp8, ("input_scale", "output_scale")),),
     "compressed-int": (

@@ -1,11 +1,14 @@
 """Layers that see a window, and entries for several tokens each behind it: the engine around them."""
 
+import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from engine.choices import WeightNumbers
 from engine.core import Core
@@ -20,6 +23,7 @@ from kernels.tree_attention.reach import FULL, Reach
 from tests.engine.conftest import copy_into_engine
 from tests.engine.kinds.attempt import Guesses, answers
 from tests.engine.kinds.tiny import COMPRESSED, SIZES, config_of, make
+from tests.engine.model.test_dequantize import GROUP, fp4_powers, fp8_powers, same
 from tests.engine.test_greedy import SHARING, check, check_at_once, greedy, prompts
 
 WINDOW = 16  # tokens, as many as the largest entry is made of
@@ -197,3 +201,28 @@ def test_linears_that_multiply_in_groups_stay_plain(deepseek: Any, how: str, tok
     assert (kinds["o_a_proj"], kinds["o_b_proj"]) == ("DeepseekV4GroupedLinear", "QuantizedLinear")
     core.run(requests := [greedy(text, 6) for text in mixed()[-2:]])
     assert all(request.sequences[0].finish_reason == "length" for request in requests)
+
+
+@pytest.mark.parametrize("way", ["dequantized", "native"])
+def test_a_checkpoint_as_it_is_published(way: str, tmp_path: Path):
+    """With names of its own, linears in FP8, experts in FP4, and compressors and the rest plain."""
+    deepseek, twin = weights_of(sliding_window=64), tmp_path / "plain"
+    for folder in (tmp_path, twin):
+        deepseek.save_pretrained(folder)
+    plain, found = load_file(twin / "model.safetensors"), {}
+    for name, tensor in list(plain.items()):
+        own = name.removeprefix("model.").replace("embed_tokens", "embed")
+        small = ".experts." in name or ".shared_experts." in name or re.search(r"\.(wq_a|wq_b|wkv|wo_a|wo_b)\.", name)
+        if not small or ".compressor." in name:
+            found[own] = tensor
+            continue
+        parts, plain[name] = (fp4_powers if ".experts." in name else fp8_powers)(tensor)
+        found |= {own.removesuffix("weight") + end: part.contiguous() for end, part in parts.items()}
+    save_file(found, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    save_file(plain, twin / "model.safetensors", metadata={"format": "pt"})
+    said = {"quant_method": "fp8", "scale_fmt": "ue8m0", "weight_block_size": [GROUP, GROUP]}
+    config = json.loads((tmp_path / "config.json").read_text()) | {"expert_dtype": "fp4", "quantization_config": said}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    model = Model.load(str(tmp_path), "float32", weights=WeightNumbers(way=way))
+    wanted = type(deepseek).from_pretrained(twin, attn_implementation="eager").eval()
+    same(model, wanted)

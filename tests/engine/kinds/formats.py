@@ -12,6 +12,8 @@ from tests.engine.model.test_dequantize import FORMS
 NAMES = {  # of each of `FORMS`, in words
     "fp8-blocks": "FP8, a scale a block",
     "fp8-tensor": "FP8, a scale a tensor",
+    "fp8-powers": "FP8 of DeepSeek V4, a scale a block that is a power of two",
+    "fp4-powers": "FP4 of DeepSeek V4's experts, a scale for 32",
     "compressed-fp8": "FP8 of compressed-tensors, a scale a row",
     "compressed-int4": "4 bits of compressed-tensors, symmetric",
     "compressed-int4-zeros": "4 bits of compressed-tensors, with zero points",

@@ -49,6 +49,27 @@ def fp8_blocks(weight: Tensor) -> tuple[Tensors, Tensor]:
     return {"weight": small, "weight_scale_inv": scale}, small.float() * wide
 
 
+def fp8_powers(weight: Tensor) -> tuple[Tensors, Tensor]:
+    """As DeepSeek V4 has them, with scales that are powers of two in a byte."""
+    parts, _ = fp8_blocks(weight)
+    scale = parts["weight_scale_inv"].log2().round().exp2()
+    wide = scale.repeat_interleave(GROUP, 0).repeat_interleave(GROUP, 1)[: weight.shape[0], : weight.shape[1]]
+    small = (weight / wide).clamp(-448, 448).to(torch.float8_e4m3fn)
+    return {"weight": small, "scale": scale.to(torch.float8_e8m0fnu)}, small.float() * wide
+
+
+def fp4_powers(weight: Tensor) -> tuple[Tensors, Tensor]:
+    """As DeepSeek V4 has its experts: numbers of 4 bits by the standard, with a scale for 32."""
+    magnitudes = torch.tensor([0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0])
+    groups = weight.unflatten(1, (-1, 32))
+    scale = (groups.abs().amax(2) / 6).log2().ceil().exp2()
+    codes = (groups / scale[..., None]).abs()[..., None].sub(magnitudes).abs().argmin(-1)
+    plain = (magnitudes[codes] * groups.sign() * scale[..., None]).flatten(1)
+    codes = (codes + 8 * (groups < 0)).flatten(1).to(torch.uint8)
+    packed = (codes[:, ::2] | codes[:, 1::2] << 4).view(torch.int8)
+    return {"weight": packed, "scale": scale.to(torch.float8_e8m0fnu)}, plain
+
+
 def fp8_tensor(weight: Tensor) -> tuple[Tensors, Tensor]:
     scale = weight.abs().max() / 448
     small = (weight / scale).to(torch.float8_e4m3fn)
@@ -155,6 +176,8 @@ def compressed(layout: str, kind: str, bits: int) -> dict[str, Any]:
 FORMS: dict[str, tuple[Quantizer, dict[str, Any]]] = {
     "fp8-blocks": (fp8_blocks, {"quant_method": "fp8", "weight_block_size": [GROUP, GROUP]}),
     "fp8-tensor": (fp8_tensor, {"quant_method": "fp8"}),
+    "fp8-powers": (fp8_powers, {"quant_method": "fp8", "weight_block_size": [GROUP, GROUP]}),
+    "fp4-powers": (fp4_powers, {"quant_method": "fp8", "weight_block_size": [GROUP, GROUP]}),
     "compressed-fp8": (fp8_rows, compressed("float-quantized", "float", 8)),
     "compressed-int4": (ints_packed, compressed("pack-quantized", "int", 4)),
     "compressed-int4-zeros": (ints_with_zeros, compressed("pack-quantized", "int", 4)),
@@ -206,6 +229,17 @@ def test_a_checkpoint_is_dequantised(form: str, tmp_path: Path, monkeypatch: pyt
     assert len(told) == 1
     assert f"dequantised: {size(needed)} in memory" in told[0]
     same(model, expected)
+
+
+def test_parameters_that_are_called_scale_are_no_scales(tmp_path: Path):
+    """Beside no weight, and beside a plain one."""
+    stored = {"router.scale": torch.ones(4), "norm.scale": torch.ones(4), "norm.weight": torch.ones(4)}
+    save_file(stored, tmp_path / "model.safetensors")
+    found = open_weights(tmp_path, Progress("a"))
+    config = LlamaConfig(quantization_config={"quant_method": "fp8"})
+    read = dequantized(found, config, Target(torch.float32))
+    assert read == found
+    dequantize.check_plain(read)
 
 
 def test_mxfp4_experts_beside_plain_weights(tmp_path: Path):
