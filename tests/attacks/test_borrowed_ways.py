@@ -225,6 +225,7 @@ def test_attack_25_what_is_lent_proves_nothing(way: str, tmp_path: Path) -> None
 
 HONEST = """
 import asyncio, contextlib, os, threading
+from unittest import mock
 import pkg.core as core
 from tests import helpers
 
@@ -248,6 +249,12 @@ def test_managers():
     helpers.LEVEL = 3
     assert helpers.LEVEL == 3 and helpers.count() == helpers.COUNT + 1
 
+def test_mocks():
+    with mock.patch.object(core, "divide", side_effect=core.divide) as divide:
+        assert core.divide(4, 2) == 2
+        divide.assert_called_once_with(4, 2)
+        assert divide.call_args_list == [mock.call(4, 2)]
+
 async def double(n): return await core.twice(n)
 async def main():
     assert await asyncio.gather(double(1), double(2)) == [2, 4]
@@ -256,6 +263,7 @@ threads = [threading.Thread(target=test_managers)]
 for one in threads: one.start()
 for one in threads: one.join()
 test_managers()
+test_mocks()
 asyncio.run(main())
 assert User("ann") in core.users([User("bob"), User("ann")]) and User("ann") != User("bob")
 assert core.numbers() == [1, 2]

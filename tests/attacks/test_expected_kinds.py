@@ -172,6 +172,10 @@ HONEST = {
         "def get(): raise KeyError\n",
         "try: core.get()\nexcept KeyError: pass\nelse: assert core.get() == 3\n",
     ),
+    "assertions in a class that nobody uses": (
+        "def get(): return 3\n",
+        "class TestGet:\n    def test(self): assert core.get() == 4\ncore.get()\n",
+    ),
     "classes of the tree's": (
         "import unittest\nclass Case(unittest.TestCase):\n    def same(self, a, b): self.assertEqual(a, b)\n"
         "class Mixin:\n    def setUp(self): self.n = 2\n",

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
 _HANDED, _TEST = "a function that was handed over", "a test of the script"
 _CHOOSING = (b"skip", b"load_tests", b"::", b"deselect", b"collect", b"__test__", b"importorskip", b"argv")
+_FINDING = (b"main(", b"Loader", b"Runner")  # by which classes are found without their names
 _UNSEEN = b"assert=plain"  # by which pytest does not make anything of assertions
 _NOT_CHOOSING = ("verbosity", "exit", "failfast", "buffer", "warnings", "catchbreak", "tb_locals", "durations")
 _HARMLESS = frozenset((
@@ -62,13 +63,13 @@ def _asserts(body: list[Any]) -> bool:
 
 
 def must_assert(tree: Any, source: bytes) -> bool:
-    """Whether a script is to reach an assertion: it has one that is neither for some cases alone nor in a function that
-    nothing names; of pytest's tests only where all run."""
+    """Whether a script is to reach an assertion: it has one that is neither for some cases alone nor in a function or
+    class that nothing names; of pytest's tests only where all run."""
     by_pytest = b"pytest.main" in source
     if by_pytest and (b"__file__" not in source or any(word in source.lower() for word in (*_CHOOSING, _UNSEEN))):
         return False
     named = {getattr(node, "id", "") for node in nodes(tree) if type(getattr(node, "ctx", None)).__name__ == "Load"}
-    by_name = named.isdisjoint(("globals", "locals", "vars", "dir"))
+    by_name, finds = named.isdisjoint(("globals", "locals", "vars", "dir")), any(word in source for word in _FINDING)
 
     def asserts(body: list[Any], in_class: bool = False) -> bool:
         for node in body:
@@ -78,7 +79,8 @@ def must_assert(tree: Any, source: bytes) -> bool:
             main = kind == "If" and getattr(getattr(node.test, "left", None), "id", "") == "__name__"
             is_plain = kind != "If" and hasattr(node, "body") and not getattr(node, "decorator_list", ())
             test = by_pytest and getattr(node, "name", "").startswith("test")
-            unused = by_name and kind in FUNCTIONS and not (in_class or test or node.name in named)
+            found = in_class if kind in FUNCTIONS else finds or kind != "ClassDef"
+            unused = by_name and not (found or test or getattr(node, "name", "") in named)
             if (main or is_plain) and not unused and asserts(node.body, kind == "ClassDef"):
                 return True
         return False

@@ -51,7 +51,8 @@ def _shadowing(foreign: Callable[[Any], bool]) -> Callable[[Any], bool]:
 
     def shadowing(test: Any) -> bool:
         order = bases(kind_of(test))
-        tools = [at for at, base in enumerate(order) if is_text(base.__module__, "unittest.")]
+        modules = [base.__module__ for base in order]
+        tools = [at for at, name in enumerate(modules) if is_text(name, "unittest.") and name != "unittest.mock"]
         if not tools:
             return False
         inside, methods = vars(test), space(order[tools[-1]])
