@@ -104,7 +104,7 @@ def largest_step(model: Model, limits: Limits) -> int:
     rows = limits.max_batch + limits.prefill_chunk
     heads = model.shape.heads * model.shape.head_dim
     logits = limits.max_batch * model.vocabulary * LOGIT_BYTES + SORTED * SORT_BYTES
-    tiles = TILE_BYTES if any(reach.most for reach in model.reaches) else 0
+    tiles = TILE_BYTES if model.rates or any(reach.most for reach in model.reaches) else 0
     return logits + rows * (4 * hidden + 3 * inner + 4 * heads) * item + tiles
 
 

@@ -25,7 +25,7 @@ from kernels.tree_attention.cut import CutCost
 from kernels.tree_attention.heads import Heads
 from kernels.tree_attention.items import Item
 from tests.engine.conftest import make_config, make_tokenizer, make_weights
-from tests.engine.kinds.tiny import INDEXED, LATENT, QWEN4, SIZES
+from tests.engine.kinds.tiny import COMPRESSED, INDEXED, LATENT, QWEN4, SIZES
 from tests.engine.model.test_dequantize import FORMS, checkpoint
 from tests.engine.model.test_text_half import whole
 from tests.engine.test_greedy import check, check_at_once, generate, greedy, prompts
@@ -61,6 +61,7 @@ CHANGES: dict[str, tuple[str, dict[str, Any]]] = {
         "DeepseekV32",
         INDEXED | EXPERTS | {"n_routed_experts": 4, "n_group": 1, "topk_group": 1, "first_k_dense_replace": 1},
     ),
+    "deepseek-v4-heads-not-split": ("DeepseekV4", SIZES | COMPRESSED | {"attention": "eager"}),
     "qwen4-heads-not-split": ("Qwen4ExpText", SIZES | QWEN4 | {"sliding_window": None}),
     "gpt-oss-sinks-and-biases": ("GptOss", LOCAL_EXPERTS | {"sliding_window": 9, "attention": "eager"}),
     "llama4-columns-side-by-side": (
