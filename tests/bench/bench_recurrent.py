@@ -1,6 +1,6 @@
 """A decoding step of a layer with a gated delta rule on a CPU: states advanced in their pool, and copied out and back.
 
-    python -m tests.bench.bench_recurrent [--quick] [--json FILE] [--threads N]
+    python -m tests.bench.bench_recurrent [--quick] [--json FILE] [--threads N] [--texts N...]
 
 Layers of Qwen3-Next (32 heads, 16 of keys) and Kimi-Linear (32, whose features decay on their own), states of 128 x 128
 float32 numbers a head, weights in the dtype that is fused best here. Of each the rule alone with its copies, and the
@@ -21,12 +21,11 @@ from engine.model.in_pool import COPIES, advances_for
 from tests.bench.bench_fused import dtype_on, timed
 from tests.bench.recurrent_steps import LAYERS, Bed, Step
 
-TEXTS = (1, 8, 64, 256)
 AGREED = 0.02  # standard deviations
 
 
 @torch.inference_mode()
-def measure(texts: tuple[int, ...], rounds: int) -> list[dict[str, Any]]:
+def measure(texts: list[int], rounds: int) -> list[dict[str, Any]]:
     """An entry for each layer, number of texts and part; also printed."""
     device = torch.device("cpu")
     advances = advances_for(device)
@@ -58,11 +57,14 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.bench.bench_recurrent", description=__doc__)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=20, help="a quarter of them from 64 texts on")
+    parser.add_argument("--texts", type=int, nargs="+", default=[1, 8, 64])
     parser.add_argument("--quick", action="store_true", help="1 and 8 texts, 10 rounds")
     parser.add_argument("--json", type=Path, help="also write the figures to this file")
     args = parser.parse_args(argv)
     torch.set_num_threads(args.threads)
-    found = measure(TEXTS[:2] if args.quick else TEXTS, 10 if args.quick else args.rounds)
+    if args.quick:
+        args.texts, args.rounds = [1, 8], 10
+    found = measure(args.texts, args.rounds)
     given = sys.argv[1:] if argv is None else argv
     record = {
         "command": shlex.join(["python", "-m", "tests.bench.bench_recurrent", *given]),
