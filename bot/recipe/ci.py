@@ -31,7 +31,7 @@ def hints(files: Sequence[str], read: Read) -> Hints:
     """What the workflows tell, those first whose names speak of tests. A workflow that can't be read tells nothing."""
     places = [f for f in files if re.fullmatch(r"\.github/workflows/[^/]+\.ya?ml", f)]
     places.sort(key=lambda path: (not _LIKELY.search(path.rpartition("/")[2].lower()), path))
-    found: dict[str, list[object]] = {"extras": [], "requirements": [], "packages": [], "tests": [], "versions": []}
+    found: dict[str, list[object]] = {"extras": [], "requirements": [], "packages": [], "tests": []}
     source = ""
     for path in places[:_MOST_FILES]:
         before = sum(map(len, found.values()))
@@ -54,10 +54,6 @@ def _steps(text: str) -> Iterator[dict[str, object]]:
         return
     jobs = data.get("jobs") if isinstance(data, dict) else None
     for job in jobs.values() if isinstance(jobs, dict) else ():
-        matrix = job.get("strategy", {}) if isinstance(job, dict) else {}
-        matrix = matrix.get("matrix") if isinstance(matrix, dict) else None
-        if isinstance(matrix, dict):
-            yield {"with": matrix}
         steps = job.get("steps") if isinstance(job, dict) else None
         yield from (step for step in (steps if isinstance(steps, list) else ()) if isinstance(step, dict))
 
@@ -68,13 +64,6 @@ def _depth(text: str) -> int:
 
 
 def _read_step(step: dict[str, object], found: dict[str, list[object]]) -> None:
-    given = step.get("with")
-    if isinstance(given, dict):
-        for key, value in given.items():
-            language = re.fullmatch(r"(python|node|go|java|ruby|rust)([-_]?version)?s?", str(key).lower())
-            for one in value if isinstance(value, list) else [value]:
-                if language and re.fullmatch(r"\d[\w.]*", str(one)):
-                    found["versions"].append(f"{language[1].capitalize()} {one}")
     run = step.get("run")
     if not isinstance(run, str):
         return

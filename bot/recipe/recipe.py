@@ -49,7 +49,6 @@ class Hints(Record):
     requirements: tuple[str, ...] = ()  # files
     packages: tuple[str, ...] = ()  # of the system, by apt's names
     tests: tuple[tuple[str, ...], ...] = ()
-    versions: tuple[str, ...] = ()  # "Python 3.12", "Node 20"
 
 
 class Part(Record):

@@ -580,9 +580,20 @@ def test_what_ci_installs_and_how_it_runs_the_tests() -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", "{", "jobs: 3", "jobs: {a: 3}", "jobs: {a: {steps: 3}}", "jobs: {a: {steps: [3, {run: 'x \"'}]}}", "- a\n: b"],
+    [
+        *(
+            "",
+            "{",
+            "jobs: 3",
+            "jobs: {a: 3}",
+            "jobs: {a: {steps: 3}}",
+            "jobs: {a: {steps: [3, {run: 'x \"'}]}}",
+            "- a\n: b",
+        ),
+        "jobs: {a: {strategy: {matrix: {python: [3.12]}}, steps: [{uses: x, with: {python-version: 3.12}}]}}",
+    ],
 )
-def test_a_workflow_that_can_not_be_read_tells_nothing(text: str) -> None:
+def test_a_workflow_that_says_nothing_of_use_is_not_named(text: str) -> None:
     files = {"pyproject.toml": PYPROJECT, "a.py": "", ".github/workflows/ci.yml": text}
     assert of(files).found == "Python (pyproject.toml)"
 
