@@ -48,6 +48,7 @@ class NoModel:
         self.context_length = 32_768
         self.end_tokens: frozenset[int] = frozenset()
         self.reaches = (FULL,)
+        self.rates = ()
         self.windows: tuple[Any, ...] = ()
         self.layer_reaches = [0]
         heads = Heads(28, 4, 128, 2)
@@ -61,7 +62,7 @@ class NoModel:
         generator = torch.Generator().manual_seed(0)
         self._logits = torch.randn(8192, VOCABULARY, generator=generator)
 
-    def allocate(self, slots: int, states: int = 0, windows: Any = ()) -> None:
+    def allocate(self, slots: int, states: int = 0, windows: Any = (), block_size: int = 1) -> None:
         """There is no cache."""
 
     def copy(self, source: Any, target: Any) -> None:

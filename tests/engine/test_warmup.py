@@ -129,6 +129,7 @@ def qwen3_coder_30b(vocabulary: int = 151_936, context: int = 262_144) -> Any:
         context_length=context,
         dtype=torch.bfloat16,
         reaches=(FULL,),
+        rates=(),
     )
 
 
