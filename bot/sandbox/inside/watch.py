@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import sys
+import types
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -42,22 +43,8 @@ _SHOWING = frozenset((  # functions of `warnings` and `traceback` that show a li
 _SHAPES = frozenset(
     ("_signature_from_function", "_signature_is_functionlike", "_has_code_flag")
 )  # tell no line of code
-_function = type(lambda: None)
-
-
-def _running() -> tuple[type, ...]:
-    """Types of what has code of its own."""
-
-    async def generator() -> Any:
-        yield
-
-    async def coroutine() -> None: ...
-
-    unused = coroutine()
-    unused.close()
-    return _function, type((lambda: (yield))()), type(generator()), type(unused)
-
-
+_function = types.FunctionType
+_WITH_CODE = (_function, types.GeneratorType, types.CoroutineType, types.AsyncGeneratorType)
 _library = os.path.dirname(os.__file__)
 
 
@@ -303,7 +290,7 @@ def watch(
     excused, tracing = before["f"], before["t"]
     of_before: dict[str, frozenset[str]] = {"gc": before["c"], "ctypes": before["p"]}
     putting = _PUTTING
-    frames, starting, functions, running, kind, get = _FRAMES, _STARTING, _INTO_OTHERS, _running(), type, getattr
+    frames, starting, functions, running, kind, get = _FRAMES, _STARTING, _INTO_OTHERS, _WITH_CODE, type, getattr
     leads_to_memory, shown = _to_memory(), _showing(untrusted, excused, main)
     own, restores = _allowances(untrusted)
     looking = _looking(untrusted, excused)
