@@ -2,6 +2,7 @@
 
 A term's weight is its rarity among the files times how much it looks like code in the issue. Names in code blocks or
 backticks, calls, and words with dots, underscores, digits or inner capitals weigh most; common English weighs least.
+Parts of such names count where they are parts of a path, too, by their rarity among paths.
 """
 
 import functools
@@ -40,6 +41,8 @@ _COMMON = frozenset(_COMMON_WORDS.split())
 _NAMED_WEIGHT = 4.0  # of a word that is code in the issue; a plain word has 1
 _COMMON_WEIGHT = 0.1
 _TOP_FOLDERS = frozenset({"src", "lib", "app", "main", "packages", "python", "java"})
+_PART = re.compile(r"[A-Z]{3,}(?=[A-Z][a-z])|[A-Z][a-z]{2,}|[a-z]{3,}|[A-Z]{3,}")
+_IN_PATH, _MOST_IN_PATH = 2.0, 2.0  # what a part of a path counts for each of its word's weight, which is at most that
 _NAMED = 5.0  # the least path match that is more than a word in common
 
 
@@ -84,6 +87,21 @@ def score(path: str, text: str, counts: Mapping[str, int], weights: Mapping[str,
     defined = {match[1] for match in DEFINITION.finditer(text) if match[1]}
     total += sum(3 * weights[term] for term in defined & counts.keys())
     return total + max(weights.values(), default=1.0) * _path_match(path, named)
+
+
+def _told_parts(weights: Mapping[str, float]) -> dict[str, float]:
+    """The parts of an issue's terms that are no common words, with what they weigh in a path."""
+    told: dict[str, float] = {}
+    for term, weight in weights.items():
+        if weight > _COMMON_WEIGHT:
+            for part in _parts(term):
+                told[part] = max(told.get(part, 0.0), _IN_PATH * min(weight, _MOST_IN_PATH))
+    return told
+
+
+def _parts(name: str) -> set[str]:
+    """The words of a name or path, in lower case: those of `getHTTPPath_of` are get, http and path."""
+    return {part.lower() for part in _PART.findall(name)}
 
 
 def _path_match(path: str, named: str) -> float:
@@ -142,9 +160,12 @@ def rank(
     are known."""
     weights = terms(issue)
     counts = [counted(weights, text) for _, text in files] if counts is None else counts
+    told = _told_parts(weights)
+    parts = [told.keys() & _parts(path) for path, _ in files]
+    rare = rarity(told, parts)
     weights = rarity(weights, counts)
     scored = [
-        (path, score(path, text, each, weights, issue) if weights else _path_match(path, issue))
-        for (path, text), each in zip(files, counts, strict=True)
+        (path, sum(rare[part] for part in those) + score(path, text, each, weights, issue))
+        for (path, text), each, those in zip(files, counts, parts, strict=True)
     ]
     return sorted(scored, key=lambda item: (-item[1], item[0]))

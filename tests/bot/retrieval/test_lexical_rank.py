@@ -66,6 +66,16 @@ def test_comments_of_the_issue_count() -> None:
     assert rank(issue.text, FILES)[0][0] == "pkg/colors.py"
 
 
+def test_a_path_that_shares_parts_of_the_issues_names_comes_first() -> None:
+    files = [
+        ("src/Component/Console/Dumper.php", "dump"),
+        ("src/Component/Yaml/Dumper.php", "dump"),
+        ("src/Component/Yaml/HTTPTag.php", ""),
+    ]
+    assert rank("[Yaml] dump keeps comments", files)[0][0] == "src/Component/Yaml/Dumper.php"
+    assert rank("`http_tag()` is lost", files)[0][0] == "src/Component/Yaml/HTTPTag.php"
+
+
 def test_nothing_in_common_is_no_score() -> None:
     assert all(score == 0 for _, score in rank("zzz", FILES))
     assert rank("", []) == []
