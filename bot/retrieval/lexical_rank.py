@@ -42,6 +42,7 @@ _NAMED_WEIGHT = 4.0  # of a word that is code in the issue; a plain word has 1
 _COMMON_WEIGHT = 0.1
 _TOP_FOLDERS = frozenset({"src", "lib", "app", "main", "packages", "python", "java"})
 _PART = re.compile(r"[A-Z]{3,}(?=[A-Z][a-z])|[A-Z][a-z]{2,}|[a-z]{3,}|[A-Z]{3,}")
+_DEFINED = 1.5  # what a term counts more for each of its weight where it is defined
 _IN_PATH, _MOST_IN_PATH = 2.0, 2.0  # what a part of a path counts for each of its word's weight, which is at most that
 _NAMED = 5.0  # the least path match that is more than a word in common
 
@@ -85,7 +86,7 @@ def score(path: str, text: str, counts: Mapping[str, int], weights: Mapping[str,
     """The score of one file: for the terms in it, more for those it defines, most if the issue names its path."""
     total = sum(weights[term] * (1 + 0.3 * math.log(n)) for term, n in counts.items())
     defined = {match[1] for match in DEFINITION.finditer(text) if match[1]}
-    total += sum(3 * weights[term] for term in defined & counts.keys())
+    total += sum(_DEFINED * weights[term] for term in defined & counts.keys())
     return total + max(weights.values(), default=1.0) * _path_match(path, named)
 
 
@@ -119,9 +120,6 @@ def _path_match(path: str, named: str) -> float:
         return 6.0
     if stands_in(named, pure.name, r"[\w./]"):
         return 5.0
-    stem = pure.stem.lstrip("_")
-    if len(stem) > 3 and stem.lower() not in _COMMON and stands_in(named, stem):
-        return 2.0
     return 0.0
 
 
