@@ -38,6 +38,8 @@ _Limits = type(openai.DEFAULT_CONNECTION_LIMITS)  # of the HTTP library that it 
 _CPU_TIMEOUT = 3600.0  # seconds for a call to an endpoint on a CPU, where it waits behind others
 _WINDOW_FIELDS = ("max_model_len", "context_length", "context_window", "max_context_length")
 _PASSING = (openai.APIConnectionError, openai.InternalServerError, openai.RateLimitError)
+_WAITED = (408, 504, 524)  # a proxy, or what it asks, waited for the answer's first byte for too long
+_SILENT_SECONDS = 20.0  # after which a connection that breaks off may have been silent for too long
 _AWAY = (500, 502, 503, 504)  # what a proxy says of an endpoint that restarts; so may the endpoint itself
 _MALFORMED = (openai.OpenAIError, ValueError, TypeError, AttributeError)  # what an unexpected answer may raise
 _TIMED_OUT = (TimeoutError, openai.APITimeoutError)
@@ -271,6 +273,8 @@ class OpenAIModel:
                 return await self._uncut(await self._send(call.key, request), call)
             except (openai.APIStatusError, AnsweredError) as error:
                 refusal = Refusal.of(error)
+                if refusal.status in _WAITED:
+                    self._dialect.stream()
                 if refusal.status not in REFUSED and not (refusal.status >= 500 and refusal.overflow):
                     self._check_usable(refusal)
                     raise
@@ -283,6 +287,10 @@ class OpenAIModel:
                     )
                 if self._last_answer < started:  # no concurrent call was answered either: the endpoint hangs
                     return self._timed_out()
+                raise
+            except openai.APIConnectionError:
+                if time.monotonic() - started >= _SILENT_SECONDS:
+                    self._dialect.stream()
                 raise
         if refusal.overflow:
             why = f"the endpoint refused the prompt as too long (HTTP {refusal.status}): {refusal.message[:500]}"

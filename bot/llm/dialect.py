@@ -135,6 +135,7 @@ class Dialect:
         self._limit_name = "max_tokens"
         self._longest_reply = 0  # tokens that the endpoint allows; 0: not known
         self._system_refused = False
+        self._streams = False
         self._most_seen = 0  # tokens of a prompt that the endpoint reported
 
     @property
@@ -151,6 +152,10 @@ class Dialect:
         """Take over a window that the endpoint stated."""
         self._window, self._window_known = tokens, True
 
+    def stream(self) -> None:
+        """Ask for answers as streams from now on: a proxy on the way gives up a connection that is silent for long."""
+        self._streams = True
+
     def request(self, call: ModelCall, limit: int) -> Request:
         """The call in the form that the endpoint accepts, for a reply of at most `limit` tokens."""
         parameters: dict[str, Any] = {
@@ -163,6 +168,8 @@ class Dialect:
             parameters["structured_outputs"] = {"grammar": call.grammar}
         if call.scored:
             parameters["logprobs"] = 0 if call.continued else True  # in the older API: beside the token's own
+        elif self._streams:  # the scores of a stream are not read
+            parameters |= {"stream": True, "stream_options": {"include_usage": True}}
         if call.stop:
             parameters["stop"] = list(call.stop)
         if not call.thinks:
@@ -209,6 +216,8 @@ class Dialect:
             "temperature",
             self._limit_name,
             "stop",
+            "stream_options",
+            "stream",
         )
         for parameter in named:
             if refusal.names(parameter) and parameter in sent:

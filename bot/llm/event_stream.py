@@ -1,4 +1,4 @@
-"""An answer that comes as a stream of events though none was asked for, as one completion. Pure.
+"""An answer that comes as a stream of events, asked for or not, as one completion. Pure.
 
 Format: https://html.spec.whatwg.org/multipage/server-sent-events.html, with the chunks of OpenAI's API as data.
 """

@@ -55,6 +55,40 @@ def test_a_connection_is_given_up_before_an_endpoint_closes_it() -> None:
     assert inspect.signature(uvicorn.Config).parameters["timeout_keep_alive"].default > client.IDLE_SECONDS
 
 
+@pytest.mark.parametrize("status", [408, 504, 524])
+async def test_behind_a_proxy_that_waits_no_longer_answers_are_streams(status: int, no_waiting: list[float]) -> None:
+    with scripted_endpoint(hello) as endpoint:
+        endpoint.answer = lambda body: None if body.get("stream") else (status, {"error": "gateway time-out"})
+        model = model_for(endpoint)
+        first = await model.reply(greeting("k/1"))
+        second = await ask(model)
+    assert (first.text, second.text) == ("hello", "hello")
+    assert (first.usage.prompt_tokens, first.usage.completion_tokens) == (5, 2)
+    assert [body.get("stream") for body in endpoint.requests] == [None, True, True]
+    assert endpoint.requests[1]["stream_options"] == {"include_usage": True}
+
+
+async def test_a_connection_that_breaks_off_in_silence_is_one_that_is_to_stream(
+    monkeypatch: pytest.MonkeyPatch, no_waiting: list[float]
+) -> None:
+    with scripted_endpoint(hello) as endpoint:
+        endpoint.next_modes = [Mode.DROP]
+        assert (await ask(model_for(endpoint))).text == "hello"
+        assert not any("stream" in body for body in endpoint.requests), "it broke off at once"
+        monkeypatch.setattr(client, "_SILENT_SECONDS", 0.0)
+        endpoint.next_modes = [Mode.DROP]
+        assert (await ask(model_for(endpoint))).text == "hello"
+        assert endpoint.requests[-1]["stream"]
+
+
+async def test_an_endpoint_that_takes_no_stream_answers_whole(no_waiting: list[float]) -> None:
+    with scripted_endpoint(hello, refuses=["stream_options", "stream"]) as endpoint:
+        statuses = iter([504])
+        endpoint.answer = lambda body: (status, {}) if (status := next(statuses, 0)) else None
+        assert (await ask(model_for(endpoint))).text == "hello"
+    assert "stream" not in endpoint.requests[-1]
+
+
 async def test_v1_is_added_where_it_was_forgotten() -> None:
     with scripted_endpoint(hello) as endpoint:
         reply = await ask(OpenAIModel(ModelSettings(base_url=endpoint.base_url.removesuffix("/v1")), "main"))
