@@ -84,7 +84,7 @@ def rarity(weights: Mapping[str, float], counts: Sequence[Collection[str]]) -> d
 
 def score(path: str, text: str, counts: Mapping[str, int], weights: Mapping[str, float], named: str) -> float:
     """The score of one file: for the terms in it, more for those it defines, most if the issue names its path."""
-    total = sum(weights[term] * (1 + 0.3 * math.log(n)) for term, n in counts.items())
+    total = sum(weights[term] * (1 + 0.6 * math.log(n)) for term, n in counts.items())
     defined = {match[1] for match in DEFINITION.finditer(text) if match[1]}
     total += sum(_DEFINED * weights[term] for term in defined & counts.keys())
     return total + max(weights.values(), default=1.0) * _path_match(path, named)
