@@ -54,12 +54,17 @@ def listen(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     # Named as TCP, or asyncio would not switch off Nagle's algorithm, and answers would wait 40 ms for a delayed ACK.
     listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if port:  # else one that nobody has; with this option another process could be given it, too, before we listen
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((host, port))
     except OSError as error:
-        raise SystemExit(f"troop engine: cannot listen on {host}:{port}: {error.strerror}") from error
+        raise _cannot(host, port, error) from error
     return listener
+
+
+def _cannot(host: str, port: int, error: OSError) -> SystemExit:
+    return SystemExit(f"troop engine: cannot listen on {host}:{port}: {error.strerror}")
 
 
 class Server(uvicorn.Server):
@@ -70,10 +75,15 @@ class Server(uvicorn.Server):
         super().__init__(
             uvicorn.Config(app, log_level="warning", access_log=False, timeout_keep_alive=KEEP_ALIVE_SECONDS, **options)
         )
-        host, port = listener.getsockname()[:2]
+        self._host, self._port = host, port = listener.getsockname()[:2]
         self._ready = f"troop engine ready on http://{f'[{host}]' if ':' in host else host}:{port}"
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        for listener in sockets or ():
+            try:
+                listener.listen()
+            except OSError as error:  # another process bound the same address, and listened first
+                raise _cannot(self._host, self._port, error) from error
         await super().startup(sockets)
         if self.started:
             print(self._ready, flush=True)

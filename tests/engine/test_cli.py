@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -45,6 +46,22 @@ def test_the_command_serves_says_so_and_ends_on_a_signal(model_folder: Path):
     finally:
         process.kill()
         process.communicate()
+
+
+def test_a_port_of_its_own_is_nobody_elses_before_it_listens():
+    with listen("127.0.0.1", 0) as listener, socket.socket() as other:
+        other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        with pytest.raises(OSError, match="in use"):
+            other.bind(listener.getsockname())
+
+
+async def test_a_port_that_another_engine_took_meanwhile_is_told():
+    with listen("127.0.0.1", 0) as free:
+        port = free.getsockname()[1]
+    with listen("127.0.0.1", port) as first, listen("127.0.0.1", port) as second:
+        first.listen()
+        with pytest.raises(SystemExit, match=f"cannot listen on 127.0.0.1:{port}: Address already in use"):
+            await Server(FastAPI(), second).startup([second])
 
 
 def test_clients_close_a_connection_before_the_server_and_its_relay_before_a_replica():

@@ -66,6 +66,7 @@ class GitHubServer(Control):
         listener = socket.socket()
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((host, port))
+        listener.listen()  # before that another process may be given the same port
         self.url = public_url or f"http://{'127.0.0.1' if host == '0.0.0.0' else host}:{listener.getsockname()[1]}"
         self.api_url = f"{self.url}/api/v3"
         self.app_id = app_id
