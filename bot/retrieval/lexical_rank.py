@@ -42,9 +42,9 @@ _NAMED_WEIGHT = 4.0  # of a word that is code in the issue; a plain word has 1
 _COMMON_WEIGHT = 0.1
 _TOP_FOLDERS = frozenset({"src", "lib", "app", "main", "packages", "python", "java"})
 _PART = re.compile(r"[A-Z]{3,}(?=[A-Z][a-z])|[A-Z][a-z]{2,}|[a-z]{3,}|[A-Z]{3,}")
+_OFTEN = 0.6  # what a term counts more for each of its weight where it is e times as often
 _DEFINED = 1.5  # what a term counts more for each of its weight where it is defined
 _IN_PATH, _MOST_IN_PATH = 2.0, 2.0  # what a part of a path counts for each of its word's weight, which is at most that
-_NAMED = 5.0  # the least path match that is more than a word in common
 
 
 def terms(text: str) -> dict[str, float]:
@@ -84,7 +84,7 @@ def rarity(weights: Mapping[str, float], counts: Sequence[Collection[str]]) -> d
 
 def score(path: str, text: str, counts: Mapping[str, int], weights: Mapping[str, float], named: str) -> float:
     """The score of one file: for the terms in it, more for those it defines, most if the issue names its path."""
-    total = sum(weights[term] * (1 + 0.6 * math.log(n)) for term, n in counts.items())
+    total = sum(weights[term] * (1 + _OFTEN * math.log(n)) for term, n in counts.items())
     defined = {match[1] for match in DEFINITION.finditer(text) if match[1]}
     total += sum(_DEFINED * weights[term] for term in defined & counts.keys())
     return total + max(weights.values(), default=1.0) * _path_match(path, named)
@@ -148,7 +148,7 @@ def stands_in(text: str, name: str, before: str = r"\w", after: str = r"\w") -> 
 
 def is_named(path: str, text: str) -> bool:
     """Whether the text names the file: by its path, as a dotted module, or by the file's name."""
-    return _path_match(path, text) >= _NAMED
+    return _path_match(path, text) > 0
 
 
 def rank(
