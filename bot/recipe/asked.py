@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from bot.recipe.recipe import Asked, Read, folders_with
 
+_MOST = 100  # characters of what is asked for; an issue is told them
 MARK = "troop-tool"  # begins each line of what `telling` prints
 
 
@@ -85,6 +86,7 @@ def asked(files: Sequence[str], read: Read) -> tuple[Asked, ...]:
         for source in (f"{folder}{name}" for folder in folders_with(tuple(known), names) for name in names):
             matches = re.finditer(place.wanted, (read(source) or "") if source in known else "", re.MULTILINE)
             wanted = " || ".join(dict.fromkeys(next(filter(None, match.groups())).strip() for match in matches))
+            wanted = wanted[:_MOST]
             least = _oldest(place.tool, wanted)
             if place.pins:
                 least = least[: TOOLS[place.tool].line]

@@ -115,3 +115,11 @@ def test_the_words_and_an_image() -> None:
     assert image_of(node) == "node:20"
     assert image_of(Asked(tool="go", wanted="1.21.3", source="go.mod", least=(1, 21, 3))) == "golang:1.21"
     assert image_of(Asked(tool="cmake", wanted="4", source="CMakeLists.txt", least=(4,))) == ""
+
+
+def test_little_is_told_of_what_is_asked_for_in_many_words() -> None:
+    (one,) = asked(
+        ["package.json"], {"package.json": '{"engines": {"node": ">=22 ' + "and so on " * 10_000 + '"}}'}.get
+    )
+    assert one.least == (22,)
+    assert len(words_of(one, "18")) < 200
