@@ -2,7 +2,7 @@
 # `--build-arg TORCH=cpu` or `cuda`. Compose builds what its profile needs.
 # For amd64 and arm64 (`--platform linux/arm64`): all locked wheels are there for both, for glibc 2.31 and later. A CPU
 # build of torch for arm64 is at PyTorch's own index; PyPI's for arm64 Linux serves CUDA on machines such as GH200.
-# BASE is any Debian-like image with Python 3.11 to 3.13; machines that can't pull make one with deploy/make-base-image.sh.
+# BASE is any Debian-like image with Python 3.11 to 3.14; machines that can't pull make one with deploy/make-base-image.sh.
 # The libraries are in a layer of their own, which an upgrade of Troop keeps.
 ARG BASE=python:3.11-slim
 

@@ -26,7 +26,7 @@ $(DEV): $(RUN) deploy/locks/dev.txt
 	@$(BIN)/python $(INSTALL) --compile dev
 	@touch $@
 
-install: $(DEV) ## the virtual environment with everything in it; PYTHON=python3.12 TORCH=auto|cpu|cuda
+install: $(DEV) ## the virtual environment with everything in it; PYTHON=python3.13 TORCH=auto|cpu|cuda
 
 demo: $(RUN) ## label an issue and watch a pull request appear; ISSUE=1..3 SEED=N KEEP=1 MODEL=NAME TRAJECTORIES=N
 	$(strip $(BIN)/troop demo $(if $(ISSUE),--issue $(ISSUE)) $(if $(SEED),--seed $(SEED)) $(if $(KEEP),--keep) \

@@ -26,7 +26,7 @@ import shutil
 import subprocess
 import sys
 
-OLDEST, NEWEST = (3, 11), (3, 13)  # the Pythons that the locks are checked with
+OLDEST, NEWEST = (3, 11), (3, 14)  # the Pythons that the locks are checked with
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 LOCKS = os.path.join(ROOT, "deploy", "locks")
 CPU_INDEX = "https://download.pytorch.org/whl/cpu"
@@ -44,6 +44,7 @@ MENDS = (
     ),
     (r"No space left on device", "the disk is full: 1.5 GB are needed, with CUDA 8 GB"),
 )
+GET = "; to get it: apt-get install {0}-venv, dnf install {0}, or uv python install {0} (docs.astral.sh/uv)"
 INSTALLED = """
 import importlib.metadata as metadata
 try:
@@ -54,11 +55,13 @@ except metadata.PackageNotFoundError:
 
 
 def refusal(version: "tuple[int, ...]") -> str:
-    """Why this Python won't do, in one line, or nothing."""
+    """Why this Python won't do, and which one to take, in one line, or nothing."""
     if OLDEST <= tuple(version[:2]) <= NEWEST:
         return ""
-    return "needs Python {}.{} to {}.{}, this is {}.{}: make install PYTHON=python{}.{}".format(
-        *OLDEST, *NEWEST, *version[:2], *OLDEST
+    names = [f"python{NEWEST[0]}.{minor}" for minor in range(NEWEST[1], OLDEST[1] - 1, -1)]
+    there = next((name for name in names if shutil.which(name)), None)
+    return "needs Python {}.{} to {}.{}, this is {}.{}: make install PYTHON={}{}".format(
+        *OLDEST, *NEWEST, *version[:2], there or names[0], "" if there else GET.format(names[0])
     )
 
 

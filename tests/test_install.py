@@ -1,6 +1,7 @@
 """What `make install` takes: whole locks, a Python that fits, a torch that suits the machine. Nothing is downloaded."""
 
 import ast
+import os
 import re
 import shutil
 import subprocess
@@ -62,7 +63,7 @@ def test_no_two_locks_disagree() -> None:
 
 def test_a_cpu_build_for_each_python_and_processor() -> None:
     (block,) = LOCKS["torch-cpu"].values()
-    assert block.count("--hash=") >= 6  # 3.11 to 3.13 on two
+    assert block.count("--hash=") >= 2 * (1 + install.NEWEST[1] - install.OLDEST[1])
 
 
 def test_triton_is_what_torch_demands() -> None:
@@ -79,7 +80,7 @@ def test_the_demo_takes_no_cuda_and_nothing_of_the_tests() -> None:
 # -- the Python --
 
 
-@pytest.mark.parametrize("version", [(3, 11, 0), (3, 12, 1), (3, 13, 9)])
+@pytest.mark.parametrize("version", [(3, 11, 0), (3, 12, 1), (3, 13, 9), (3, 14, 8)])
 def test_takes_pythons_that_the_locks_are_for(version: tuple[int, ...]) -> None:
     assert install.refusal(version) == ""
 
@@ -88,15 +89,24 @@ def test_old_pythons_can_read_the_installer() -> None:
     ast.parse(Path(install.__file__).read_text(), feature_version=(3, 6))
 
 
-@pytest.mark.parametrize("version", [(3, 9, 18), (3, 14, 0)])
+@pytest.mark.parametrize("found", ["python3.14", "python3.12", ""])
+def test_a_refusal_names_the_newest_python_that_is_there(found: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(install.shutil, "which", lambda name: name if name in (found, "python3.11") and found else None)
+    start, _, how = install.refusal((3, 15, 0)).partition("; to get it: ")
+    assert start == f"needs Python 3.11 to 3.14, this is 3.15: make install PYTHON={found or 'python3.14'}"
+    assert how.startswith("apt-get install python3.14-venv, dnf install python3.14, or ") is not bool(found)
+
+
+@pytest.mark.parametrize("version", [(3, 9, 18), (3, 15, 0)])
 def test_make_refuses_another_python_before_it_makes_anything(version: tuple[int, ...], tmp_path: Path) -> None:
     python, venv = tmp_path / "python", tmp_path / "venv"
     run = "del sys.argv[0]; runpy.run_path(sys.argv[0], run_name='__main__')"
     code = f"import runpy, sys; sys.version_info = {version}; {run}"
     python.write_text(f'#!/bin/sh\nexec {sys.executable} -c "{code}" "$@"\n')
     python.chmod(0o755)
-    done = make("demo", f"VENV={venv}", f"PYTHON={python}")
-    words = f"needs Python 3.11 to 3.13, this is {version[0]}.{version[1]}: make install PYTHON=python3.11"
+    (tmp_path / "python3.14").symlink_to(sys.executable)
+    done = make("demo", f"VENV={venv}", f"PYTHON={python}", path=f"{tmp_path}:{os.environ['PATH']}")
+    words = f"needs Python 3.11 to 3.14, this is {version[0]}.{version[1]}: make install PYTHON=python3.14"
     assert done.returncode != 0
     assert done.stderr.splitlines()[0] == words
     assert not venv.exists()
@@ -111,8 +121,9 @@ def test_an_environment_of_another_python_is_left_alone(tmp_path: Path) -> None:
 # -- make --
 
 
-def make(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(["make", *arguments], cwd=ROOT, capture_output=True, text=True, check=False)
+def make(*arguments: str, path: str = os.environ["PATH"]) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "PATH": path}
+    return subprocess.run(["make", *arguments], cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
 
 
 def test_the_demo_installs_less_than_the_tests(tmp_path: Path) -> None:
