@@ -16,7 +16,7 @@ from typing import Any
 
 from torch import nn
 
-from engine.model.in_pool import ARGUMENTS, InPool
+from engine.model.in_pool import STEPS, InPool
 
 _chosen = threading.local()  # several engines may live in one process, each in its own thread
 
@@ -38,13 +38,12 @@ class Either:
         self.installed = installed
         self._bound, self._own = bound, own
         takes = inspect.signature(own).parameters
-        self.states = {kind for name, kind in ARGUMENTS.items() if name in takes}  # that may stay in their pool
+        self.step = next((step for name, step in STEPS.items() if name in takes), None)  # of states in their pool
         self._names = None if any(each.kind is each.VAR_KEYWORD for each in takes.values()) else set(takes)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        for given in (*args, *kwargs.values()):
-            if isinstance(given, InPool):
-                return given.step(*args, **kwargs)
+        if self.step and any(isinstance(given, InPool) for given in (*args, *kwargs.values())):
+            return self.step.run(*args, **kwargs)
         if self.installed and getattr(_chosen, "packages", False):
             return self._bound(*args, **kwargs)
         if self._names is not None:

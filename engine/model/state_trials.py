@@ -5,7 +5,7 @@ other packages compute them, too, and kernels in the pool of their states.
 import logging
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any
 
 import torch
@@ -162,7 +162,7 @@ class PoolTrial:
 
     def __init__(self, advances: Advances, error: float) -> None:
         """`error`: in standard deviations, up to which two results agree."""
-        self.refused: dict[str, str] = {}  # of a kind of states, why a layer's are copied
+        self.refused: dict[str, str] = {}  # of what would advance them, why a layer's are copied
         self._advances = advances
         self._error = error
 
@@ -173,19 +173,19 @@ class PoolTrial:
         cache = StateCache()
         whole = layer.advance(call, rows[None], cache, True)
         layer.in_pool = COPIES
-        for kind in sorted(_staying(layer) & {kind for kind, _ in cache.states}):
+        for name in _steps(layer, {kind for kind, _ in cache.states}):
             try:
-                worst = self._worst(layer, call, rows, self._advances.only(kind))
+                worst = self._worst(layer, call, rows, self._advances.only(name))
             except (AttributeError, KeyError, TypeError) as error:  # the layer does other things with it
-                _log.debug("a layer's %s state is copied: %s", kind, error)
+                _log.debug("a layer's states are copied, not advanced by %s: %s", name, error)
                 continue
             except Exception as error:  # of a kernel
-                self.refused.setdefault(kind, f"{type(error).__name__}: {one_line(error)}")
+                self.refused.setdefault(name, f"{type(error).__name__}: {one_line(error)}")
                 continue
             if worst < self._error:
-                layer.in_pool = layer.in_pool._replace(**{kind: getattr(self._advances, kind)})
+                layer.in_pool = layer.in_pool._replace(**{name: getattr(self._advances, name)})
             else:
-                self.refused.setdefault(kind, f"it errs by {worst:.2g} standard deviations")
+                self.refused.setdefault(name, f"it errs by {worst:.2g} standard deviations")
         return whole
 
     def _worst(self, layer: Recurrent, call: Call, rows: Tensor, advances: Advances) -> float:
@@ -208,9 +208,9 @@ class PoolTrial:
         return max(errors)
 
 
-def _staying(layer: Recurrent) -> set[str]:
-    """Kinds of states that the layer's functions may know the stand-ins of."""
-    return set().union(*(each.states for each in layer.functions))
+def _steps(layer: Recurrent, kinds: Collection[str]) -> list[str]:
+    """Of `Advances`, those that the layer's functions may be replaced by where it has states of these kinds."""
+    return sorted({each.step.name for each in layer.functions if each.step and each.step.kind in kinds})
 
 
 def try_in_pool(layers: Sequence[Recurrent], advances: Advances, dtype: torch.dtype, run: Callable[[], Any]) -> None:
@@ -222,13 +222,13 @@ def try_in_pool(layers: Sequence[Recurrent], advances: Advances, dtype: torch.dt
         dtype: in which it computes.
         run: inside of `engine.model.attention.attending`.
     """
-    if advances == COPIES or not any(map(_staying, layers)):
+    if advances == COPIES or not any(each.step for layer in layers for each in layer.functions):
         return
     trial = PoolTrial(advances, SAME.get(dtype, CLOSE))
     with keeping(trial):
         run()
-    for kind, why in trial.refused.items():
-        _log.warning("%s states of layers are copied in each step, not advanced in their pool: %s", kind, why)
+    for name, why in trial.refused.items():
+        _log.warning("states are copied in each step, not advanced in their pool by %s: %s", name, why)
 
 
 class HollowStates:

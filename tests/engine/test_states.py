@@ -8,7 +8,7 @@ import torch
 
 from engine.core import Core
 from tests.engine.conftest import make_weights
-from tests.engine.kinds.tiny import SIZES
+from tests.engine.kinds.tiny import CHANGES, SIZES
 from tests.engine.test_greedy import check_at_once, greedy, prompts
 
 
@@ -52,9 +52,11 @@ def test_a_conversation_goes_on_from_its_answer(make_core: Callable[..., Core], 
 
 
 @pytest.mark.parametrize("states", [2, 5])
-def test_few_slots_let_few_run(make_core: Callable[..., Core], hybrid: Any, states: int):
-    core = make_core(other=hybrid, prefill_chunk=19, states=states)
-    check_at_once(core, hybrid, prompts(6, 20, 12, seed=5), 6)
+@pytest.mark.parametrize("kind", ["delta_rule", "state_space"])
+def test_few_slots_let_few_run(make_core: Callable[..., Core], hybrid: Any, kind: str, states: int):
+    weights = make_weights("Bamba", **CHANGES["bamba"]) if kind == "state_space" else hybrid
+    core = make_core(other=weights, prefill_chunk=19, states=states)
+    check_at_once(core, weights, prompts(6, 20, 12, seed=5), 6)
     core.scheduler.check_integrity()
 
 

@@ -50,10 +50,11 @@ Limits that the tables do not show:
 - Layers with a recurrent state (linear attention, state spaces, short convolutions) are computed by `transformers`' own
   code: in torch, and on a GPU by the kernels of flash-linear-attention (extra `recurrent`), causal-conv1d and mamba-ssm
   where those are installed and agree with torch at load; the log says which. Single tokens of a gated delta rule
-  (Qwen3-Next, Qwen3.5, Qwen4, Kimi-Linear, OLMo Hybrid) and of short convolutions are computed in the pool of states by
-  kernels of ours where these agree: in C on a CPU with AVX-512 BF16, by Triton on a GPU, on which they have not run
-  yet. A prompt goes on only from a snapshot of the state: behind an earlier prompt, where prompts branched, or after as
-  many tokens as have keys and values of a snapshot's size. Guessed tokens that were right are computed a second time.
+  (Qwen3-Next, Qwen3.5, Qwen4, Kimi-Linear, OLMo Hybrid), of state spaces (Mamba, Mamba 2: Nemotron-H, Granite 4,
+  Falcon-H1, Bamba, Zamba 2, Jamba) and of short convolutions are computed in the pool of states by kernels of ours
+  where these agree: in C on a CPU with AVX-512 BF16, by Triton on a GPU, on which they have not run yet. A prompt goes
+  on only from a snapshot of the state: behind an earlier prompt, where prompts branched, or after as many tokens as
+  have keys and values of a snapshot's size. Guessed tokens that were right are computed a second time.
   `--batch-invariant` computes a prompt token by token there, and guesses nothing. A checkpoint of the Mamba 2 kind with
   time steps below its `time_step_min` is refused where `transformers` itself computes single tokens otherwise than
   texts (Nemotron-H, Zamba 2).

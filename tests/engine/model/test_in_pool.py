@@ -21,25 +21,41 @@ from kernels.short_conv import native as conv_native
 from kernels.short_conv import reference as conv_reference
 from kernels.short_conv import triton as conv_triton
 from kernels.short_conv.reference import Input
+from kernels.state_space import native as space_native
+from kernels.state_space import reference as space_reference
+from kernels.state_space import triton as space_triton
+from kernels.state_space.reference import Token as SpaceToken
 from tests.engine.conftest import copy_into_engine, make_weights
-from tests.engine.kinds.tiny import KINDS, SIZES, config_of
+from tests.engine.kinds.tiny import CHANGES, KINDS, SIZES, config_of
 from tests.engine.test_greedy import check_at_once, prompts
 from tests.kernels.interpreting import interpret
 
 interpret()
 DELTA = ["qwen3_next", "qwen3_5_text", "qwen3_5_moe_text", "qwen4_exp_text", "olmo_hybrid", "lara_mini"]
 DELTA += ["kimi_linear", "bailing_hybrid"]
-CONV = ["mamba", "mamba2", "bamba", "lfm2", "zamba2", "falcon_h1", "jamba", "nemotron_h"]
+SPACE = ["mamba", "mamba2", "bamba", "zamba2", "falcon_h1", "falcon_mamba", "jamba", "nemotron_h", "granitemoehybrid"]
+CONV = ["lfm2", "zamba"]
 OTHERS = ["minimax"]
-TORCH = Advances(reference.advance, conv_reference.advance)
-C = Advances(native.advance, conv_native.advance)
-TRITON = Advances(triton.advance, conv_triton.advance)
+TORCH = Advances(reference.advance, conv_reference.advance, space_reference.advance)
+C = Advances(native.advance, conv_native.advance, space_native.advance)
+TRITON = Advances(triton.advance, conv_triton.advance, space_triton.advance)
+STAY = {
+    **dict.fromkeys(DELTA, TORCH._replace(state_space=None)),
+    **dict.fromkeys(SPACE, TORCH._replace(delta_rule=None)),
+    **dict.fromkeys(CONV, TORCH.only("short_conv")),
+    **dict.fromkeys(OTHERS, COPIES),
+}
 
 
 @pytest.fixture(scope="module")
 def hybrid() -> Any:
     sizes = {name: size for name, size in SIZES.items() if name.startswith("linear_")}
     return make_weights("Qwen3_5Text", layer_types=["linear_attention", "full_attention"], **sizes)
+
+
+@pytest.fixture(scope="module")
+def mamba() -> Any:
+    return make_weights("Bamba", **CHANGES["bamba"])
 
 
 @pytest.fixture
@@ -52,7 +68,7 @@ def layers_of(model: Model) -> list[Recurrent]:
     return keep_states_apart(model._inner)
 
 
-@pytest.mark.parametrize("kind", [*DELTA, *CONV, *OTHERS])
+@pytest.mark.parametrize("kind", STAY)
 def test_which_states_stay(kind: str, use: Callable[[Advances], None], caplog: pytest.LogCaptureFixture):
     if kind not in KINDS:
         pytest.skip("not in this version of transformers")
@@ -61,8 +77,7 @@ def test_which_states_stay(kind: str, use: Callable[[Advances], None], caplog: p
     with caplog.at_level(logging.WARNING, "engine.model.state_trials"):
         layers = layers_of(copy_into_engine(AutoModelForCausalLM.from_config(config_of(kind))))
     assert layers
-    expected = TORCH if kind in DELTA else TORCH.only("conv") if kind in CONV else COPIES
-    assert {layer.in_pool for layer in layers} - {COPIES} == {expected} - {COPIES}
+    assert {layer.in_pool for layer in layers} - {COPIES} == {STAY[kind]} - {COPIES}
     assert "not advanced in their pool" not in caplog.text
 
 
@@ -75,11 +90,14 @@ def test_which_states_stay(kind: str, use: Callable[[Advances], None], caplog: p
     ],
     ids=["torch", "torch-bfloat16", "torch-float16", "C-bfloat16", "triton-float16"],
 )
+@pytest.mark.parametrize("other", ["delta_rule", "state_space"])
 def test_rounding_is_no_reason_to_refuse(
-    hybrid: Any, use: Callable[[Advances], None], advances: Advances, dtype: torch.dtype
+    request: pytest.FixtureRequest, use: Callable[[Advances], None], other: str, advances: Advances, dtype: torch.dtype
 ):
     use(advances)
-    assert [layer.in_pool for layer in layers_of(copy_into_engine(hybrid, dtype))] == [advances]
+    weights = request.getfixturevalue("mamba" if other == "state_space" else "hybrid")
+    found = {layer.in_pool for layer in layers_of(copy_into_engine(weights, dtype))}
+    assert found == {advances._replace(**{"delta_rule" if other == "state_space" else "state_space": None})}
 
 
 def unnormed(token: Token, places: Places) -> Tensor:
@@ -114,48 +132,72 @@ def without_activation(given: Input, places: Places) -> Tensor:
     return conv_reference.advance(given._replace(silu=False), places)
 
 
+def without_the_bias(token: SpaceToken, places: Places) -> Tensor:
+    return space_reference.advance(token._replace(bias=None), places)
+
+
+def that_keeps_guesses_of_a_space(token: SpaceToken, places: Places) -> Tensor:
+    return space_reference.advance(token, places._replace(kept=True))
+
+
+def that_mixes_states(token: SpaceToken, places: Places) -> Tensor:
+    return space_reference.advance(token, places._replace(slots=places.slots.flip(0)))
+
+
 @pytest.mark.parametrize(
     ("kind", "advance", "told"),
     [
-        ("recurrent", unnormed, "it errs by"),
-        ("recurrent", that_keeps_guesses, "it errs by"),
-        ("recurrent", that_forgets, "it errs by"),
-        ("recurrent", that_mixes_texts, "it errs by"),
-        ("recurrent", that_reads_other_slots, "it errs by inf"),
-        ("recurrent", that_fails, "RuntimeError: no kernel image is available"),
-        ("conv", that_forgets_inputs, "it errs by"),
-        ("conv", without_activation, "it errs by"),
+        ("delta_rule", unnormed, "it errs by"),
+        ("delta_rule", that_keeps_guesses, "it errs by"),
+        ("delta_rule", that_forgets, "it errs by"),
+        ("delta_rule", that_mixes_texts, "it errs by"),
+        ("delta_rule", that_reads_other_slots, "it errs by inf"),
+        ("delta_rule", that_fails, "RuntimeError: no kernel image is available"),
+        ("short_conv", that_forgets_inputs, "it errs by"),
+        ("short_conv", without_activation, "it errs by"),
+        ("state_space", without_the_bias, "it errs by"),
+        ("state_space", that_keeps_guesses_of_a_space, "it errs by"),
+        ("state_space", that_mixes_states, "it errs by"),
     ],
 )
 def test_a_kernel_that_is_wrong_is_not_taken_and_that_is_told(
-    hybrid: Any, use: Callable[[Advances], None], make_core: Callable[..., Core], caplog: pytest.LogCaptureFixture,
-    kind: str, advance: Any, told: str,
+    request: pytest.FixtureRequest, use: Callable[[Advances], None], make_core: Callable[..., Core],
+    caplog: pytest.LogCaptureFixture, kind: str, advance: Any, told: str,
 ):  # fmt: skip
+    weights = request.getfixturevalue("mamba" if kind == "state_space" else "hybrid")
     use(TORCH._replace(**{kind: advance}))
     with caplog.at_level(logging.WARNING, "engine.model.state_trials"):
-        core = make_core(other=hybrid)
-    assert [layer.in_pool for layer in layers_of(core.model)] == [TORCH._replace(**{kind: None})]
-    assert f"{kind} states of layers are copied in each step, not advanced in their pool: {told}" in caplog.text
-    check_at_once(core, hybrid, prompts(3, 20, 12, seed=5), 4)
+        core = make_core(other=weights)
+    assert {layer.in_pool for layer in layers_of(core.model)} == {
+        STAY[weights.config.model_type]._replace(**{kind: None})
+    }
+    assert f"states are copied in each step, not advanced in their pool by {kind}: {told}" in caplog.text
+    check_at_once(core, weights, prompts(3, 20, 12, seed=5), 4)
 
 
-def test_a_step_advances_each_state_once(hybrid: Any, use: Callable[[Advances], None], make_core: Callable[..., Core]):
+@pytest.mark.parametrize("name", ["delta_rule", "state_space"])
+def test_a_step_advances_each_state_once(
+    request: pytest.FixtureRequest, use: Callable[[Advances], None], make_core: Callable[..., Core], name: str
+):
     """Decoding texts keep theirs, guesses do not, and chunks of prompts go by copies."""
+    weights = request.getfixturevalue("mamba" if name == "state_space" else "hybrid")
+    advance: Any = getattr(TORCH, name)
     seen: list[tuple[int, bool]] = []
 
-    def spy(token: Token, places: Places) -> Tensor:
+    def spy(token: Any, places: Places) -> Tensor:
         seen.append((len(places.slots), places.kept))
-        return reference.advance(token, places)
+        found: Tensor = advance(token, places)
+        return found
 
-    use(Advances(spy))
-    core = make_core(other=hybrid)
+    use(COPIES._replace(**{name: spy}))
+    core = make_core(other=weights)
     seen.clear()
-    check_at_once(core, hybrid, prompts(3, 20, 12, seed=5), 5)
+    check_at_once(core, weights, prompts(3, 20, 12, seed=5), 5)
     assert seen.count((3, True)) >= 3
-    core = make_core(other=hybrid, max_draft=1)
+    core = make_core(other=weights, max_draft=1)
     core.scheduler._drafts._drafter = lambda decoding, budget: {each: [7] for each in decoding[:budget]}
     seen.clear()
-    check_at_once(core, hybrid, prompts(3, 20, 12, seed=5), 5)
+    check_at_once(core, weights, prompts(3, 20, 12, seed=5), 5)
     assert {kept for _, kept in seen} == {True, False}
 
 

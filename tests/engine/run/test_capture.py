@@ -30,6 +30,7 @@ from engine.text.tokenizer import Tokenizer
 from kernels.delta_rule import triton as delta_rule
 from kernels.expert_linear.triton import expert_linear
 from kernels.short_conv import triton as short_conv
+from kernels.state_space import triton as state_space
 from kernels.tree_attention.buffers import Capacity, Staging, WorkBuffers
 from kernels.tree_attention.cut import CutCost
 from kernels.tree_attention.heads import Heads
@@ -52,7 +53,9 @@ KINDS: dict[str, dict[str, Any]] = {
 }
 EXPERTS = {"Qwen3Moe", "gpt_oss", "glm4_moe", "deepseek_v3", "qwen3_next"}
 # Sinks and windows, shared experts, latent attention, windows beside full attention, states.
-TINY = ("gpt_oss", "glm4_moe", "deepseek_v3", "gemma3_text", "qwen3_next")
+TINY = ("gpt_oss", "glm4_moe", "deepseek_v3", "gemma3_text", "qwen3_next", "bamba")
+IN_POOL = {"qwen3_next": {"launch _delta_rule", "launch _short_conv"}}  # what touches states
+IN_POOL["bamba"] = {"launch _state_space", "launch _short_conv"}
 
 
 def test_all_graphs_are_recorded_on_one_stream_which_is_left_again(monkeypatch: pytest.MonkeyPatch):
@@ -106,7 +109,7 @@ def as_on_a_gpu(kind: str, monkeypatch: pytest.MonkeyPatch) -> Model:
     for place in ("engine.model.model.ops_for", "engine.model.fuse.ops_for"):
         monkeypatch.setattr(place, lambda device, dtype: triton_ops())
     monkeypatch.setattr("engine.model.model.pack_linears", lambda inner: None)  # of a CPU's weights
-    advances = Advances(delta_rule.advance, short_conv.advance)
+    advances = Advances(delta_rule.advance, short_conv.advance, state_space.advance)
     monkeypatch.setattr("engine.model.gate.advances_for", lambda device: advances)
     monkeypatch.setattr(experts, "on_gpu", lambda weight: True)
     monkeypatch.setattr(experts, "linear_on", lambda device: expert_linear)
@@ -177,7 +180,7 @@ def test_a_recorded_step_does_the_same_whatever_the_tree(
         assert ("launch _expert_linear" in launched) == (kind in EXPERTS)
         pools = {state.data_ptr() for state in core.model.states.states.values()}
         in_pools = {name for name, given in first.events if _memory(given) & pools}
-        assert in_pools == ({"launch _delta_rule", "launch _short_conv"} if kind == "qwen3_next" else set())
+        assert in_pools == IN_POOL.get(kind, set())
         for other in recordings[1:]:
             assert not other.faults
             for one, two in zip(first.events, other.events, strict=True):

@@ -86,13 +86,13 @@ def test_tokens_of_a_tile_come_in_their_order_and_padding_moves_no_state(stays: 
 
     class Layer:
         index = 0
-        in_pool = Advances(recurrent=step) if stays else COPIES
+        in_pool = Advances(delta_rule=step) if stays else COPIES
 
         def advance(self, call: Any, rows: torch.Tensor, cache: Any, begins: bool) -> torch.Tensor:
             known = cache.get_recurrent_state(0)
             assert begins == (known is None)
             if stays and not begins:
-                state = known.advance(None, known.places)
+                state = known.advances.delta_rule(None, known.places)
                 cache.update_recurrent_state(known, 0)
             else:
                 state = torch.zeros(8, 1) if known is None else known
