@@ -330,7 +330,7 @@ class Builder:
     def _trouble(
         self, layer: Layer, code: int, ended: str | None, printed: str, image: str, memory: bool
     ) -> BuildFailed | SandboxError:
-        said = without(printed)
+        said, old = without(printed), too_old(self._recipe.asked, told(printed))
         what = f"the repository's {layer.name} ({layer.source}) can't be installed"
         if layer.name == "setup":
             what = "the repository's `setup` command failed" + (f" with exit code {code}" if code > 0 else "")
@@ -340,7 +340,8 @@ class Builder:
         elif memory:
             mend = Mend(f"it took more memory than {self._settings.build_memory:,} bytes (TROOP_SANDBOX_BUILD_MEMORY)")
         elif failed := outage(said):
-            more = f"; {ended}" if ended else ""
+            # What no waiting mends is told at once.
+            more = "".join(f"; besides, {words_of(one, has)}" for one, has in old) + (f"; {ended}" if ended else "")
             return SandboxError(
                 f"{failed}{more}; TROOP_SANDBOX_BUILD_ENVIRONMENT names a proxy or a mirror to builds, and "
                 "TROOP_SANDBOX_BUILD=never uses the image as it is"
@@ -350,7 +351,7 @@ class Builder:
         elif disk_full(said):
             return SandboxError(f"the disk of the Docker daemon was full while {layer.name} was installed: free some")
         else:
-            mend = _by_version(advise(said), too_old(self._recipe.asked, told(printed)))
+            mend = _by_version(advise(said), old)
         # Indented, so that no line of it passes for one of the log.
         log.info("%s: %s: %s\n%s", self._repository, what, mend.why, textwrap.indent(said, "    | ", lambda _: True))
         # A `setup` of the repository's own that nothing is known about is not worth repeating.

@@ -300,6 +300,19 @@ async def test_a_build_that_fails_with_an_older_toolchain_than_is_asked_for_tell
     assert caught.value.setup == "", "the same would fail again"
 
 
+async def test_an_outage_does_not_hide_that_a_toolchain_is_too_old(tmp_path: Path, repository: str) -> None:
+    layer = Layer(name="dependencies", source="package.json", commands=("npm ci",))
+    asked = Asked(tool="node", wanted=">=22", source="package.json", least=(22,))
+    plan = Plan(Recipe(layers=(layer,), asked=(asked,)), repository)
+    builder = build.Builder(
+        docker.APIClient("tcp://127.0.0.1:1", version="1.41"), SandboxSettings(), tmp_path, plan, ""
+    )
+    printed = "npm error network request failed, reason: connect ETIMEDOUT\ntroop-tool node v18.20.4\n"
+    trouble = builder._trouble(layer, 1, None, printed, "image", memory=False)
+    assert isinstance(trouble, SandboxError)
+    assert "; besides, package.json asks for Node >=22, and 18.20.4 is there; TROOP_SANDBOX_BUILD" in str(trouble)
+
+
 async def test_what_a_layer_lacks_of_the_system_is_installed_once(
     sandbox_image: str, tmp_path: Path, client: docker.APIClient, repository: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
