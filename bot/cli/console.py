@@ -50,7 +50,7 @@ def _candidates(report: Report) -> Table:
     """One row for each candidate, best first."""
     verdict, ballot = report.verdict, report.verdict.ballot
     table = Table(title=f"{counted(len(ballot.candidates), 'candidate')}, {counted(len(ballot.tests), 'test')}")
-    for heading in ("", "candidate", "tests passed", "same behaviour", "same patch", "size", "notes"):
+    for heading in ("", "candidate", "tests passed", "same results", "same patch", "size", "notes"):
         table.add_column(heading, justify="left" if heading in ("", "notes") else "right")
     for standing in verdict.standings:
         candidate = ballot.candidates[standing.candidate]
@@ -75,10 +75,11 @@ def _print_matrix(report: Report, console: Console) -> None:
     ballot = report.verdict.ballot
     voting = ballot.voting
     if not voting or not ballot.candidates:
-        console.print("no test reproduces the bug: there are no votes", highlight=False)
+        why = "no test has a vote" if ballot.candidates else "there is no candidate"
+        console.print(f"{why}: there are no votes", highlight=False)
         return
-    which = "the test that reproduces" if len(voting) == 1 else f"the {len(voting)} tests that reproduce"
-    console.print(f"{which} the bug, on each candidate:", highlight=False)
+    which = "the test that votes" if len(voting) == 1 else f"the {len(voting)} tests that vote"
+    console.print(f"{which}, on each candidate:", highlight=False)
     for standing in report.verdict.standings:
         row = ballot.cells[standing.candidate]
         marks = "".join({True: "+", False: ".", None: "?"}[row[i]] for i in voting[:MATRIX_LIMIT])

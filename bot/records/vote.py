@@ -201,9 +201,9 @@ class Standing(Record):
     """One candidate's place in the count."""
 
     candidate: int  # index in the ballot
-    votes: int  # tests that fail on base and pass here, and that others wrote, or one that behaves the same
+    votes: int  # tests that fail on base and pass here, and that others wrote, or one with the same results
     own_votes: int  # the other tests that fail on base and pass here: its own
-    cluster: int  # samples whose patch passes exactly the same tests
+    cluster: int  # samples whose patch has the same results in all tests of the ballot
     size: int  # characters of the patch
     score: float = 0.0  # what ranks: `bot.solver.ballot.scores`
     regressions: tuple[str, ...] = ()  # tests and documented examples of the repository: passed on base, failed here

@@ -12,7 +12,7 @@ from markupsafe import Markup, escape
 from bot.llm.transcript import Exchange
 from bot.publish.messages.obstacles import words_of
 from bot.publish.messages.own_tests import unjudged
-from bot.publish.messages.reason import reason, share
+from bot.publish.messages.reason import before, reason, share
 from bot.publish.messages.unproven import unproven
 from bot.publish.messages.words import counted, duration
 from bot.records import Ballot, Record, Report, money
@@ -28,7 +28,7 @@ _CELLS = {
 
 
 class Column(Record):
-    """A candidate in the matrix. `first`: the candidate to its left behaves otherwise."""
+    """A candidate in the matrix. `first`: the candidate to its left has other results."""
 
     candidate: int
     first: bool
@@ -85,7 +85,7 @@ def candidate_of(report: Report, trajectory: int) -> str:
 
 
 def margin(report: Report) -> str:
-    """By how much the winner won: over the best candidate that behaves otherwise; "" without a winner."""
+    """By how much the winner won: over the best candidate with other results; "" without a winner."""
     verdict, cells = report.verdict, report.verdict.ballot.cells
     if verdict.winner is None:
         return ""
@@ -93,18 +93,18 @@ def margin(report: Report) -> str:
     others = (s for s in verdict.standings if cells[s.candidate] != cells[winner.candidate] and not s.disqualified)
     rival = next(others, None)
     if rival is None:
-        return "The margin: no other candidate that may win behaves differently."
+        return "The margin: no other candidate that kept its votes has other results in the matrix."
     return (
-        f"The margin: {counted(winner.votes, 'vote')} and {counted(winner.cluster, 'attempt')} that behave so, to "
+        f"The margin: {counted(winner.votes, 'vote')} and {counted(winner.cluster, 'attempt')} with its results, to "
         f"{counted(rival.votes, 'vote')} and {counted(rival.cluster, 'attempt')} of candidate "
-        f"{verdict.number(rival.candidate)}, the best that behaves differently."
+        f"{verdict.number(rival.candidate)}, the best with other results."
     )
 
 
 def curve(report: Report) -> list[tuple[int, float]]:
-    """The chance that one of k attempts behaves as the winner does, for each k; [] where there is nothing to draw.
+    """The chance that one of k attempts has the winner's results, for each k; [] where there is nothing to draw.
 
-    Unbiased, as pass@k: 1 - C(n-c, k) / C(n, k) (arXiv 2107.03374), of n attempts and the c that behave so.
+    Unbiased, as pass@k: 1 - C(n-c, k) / C(n, k) (arXiv 2107.03374), of n attempts and the c that have them.
     """
     verdict = report.verdict
     n = max(len(report.trajectories), verdict.ballot.attempts)
@@ -135,7 +135,7 @@ def values(report: Report) -> dict[str, Any]:
         "margin": margin(report),
         "curve": curve(report),
         "stages": [*report.usage_by_stage.items(), ("all", report.usage)] if report.usage_by_stage else [],
-        "obstacles": [words_of(obstacle) for obstacle in report.obstacles],
+        "obstacles": [] if report.verdict.abstention else [words_of(obstacle) for obstacle in report.obstacles],
         "grouped": columns,
         "rows": matrix(report.verdict.ballot, columns),
     }
@@ -153,6 +153,7 @@ templates.globals.update(
         "diff_html": diff_html,
         "tests_of": tests_of,
         "candidate_of": candidate_of,
+        "before": before,
         "counted": counted,
         "share": share,
         "duration": duration,

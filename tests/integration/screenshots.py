@@ -106,7 +106,7 @@ def fill(store: Store) -> None:
         for stage in stages:
             store.advance(number, 1, stage)
         reason = {
-            RunState.SOLVED: "It passes all 14 tests that reproduce the bug. 5 of 12 attempts behave the same.",
+            RunState.SOLVED: "It passes all 14 tests that reproduce the bug. 5 of 12 attempts have the same results.",
             RunState.ABSTAINED: "No candidate is credible: none of the 9 tests reproduces the bug.",
             RunState.FAILED: "the model endpoint did not answer: see the endpoint's log",
         }

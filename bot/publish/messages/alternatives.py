@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 from bot.patch.policy import judge
 from bot.publish.messages.count import candidates_table, costs, headline, matrix, warnings
-from bot.publish.messages.pull_request import REASON_LIMIT, listed_tests
-from bot.publish.messages.reason import nobody, reason, tally
+from bot.publish.messages.pull_request import REASON_LIMIT, listed_tests, takeable
+from bot.publish.messages.reason import doubtful, nobody, reason, tally
 from bot.publish.messages.words import code_html, counted, cut, folded, quoted, tests_or_examples
 from bot.records import Report, Standing
 from bot.sanitize import BODY_LIMIT, fence, neutralize
@@ -17,13 +17,21 @@ def alternatives(report: Report, *, shown: int | None) -> str:
     """One comment with all candidates but the one that the pull request holds, best first, as many as fit."""
     rest = [s for s in report.verdict.standings if s.candidate != shown]
     if not rest:
-        return "**There are no alternatives**: all attempts that produced a patch agree."
-    first = report.verdict.number(rest[0].candidate)
-    opening = (
-        f"### {counted(len(rest), 'alternative')}\n\nBest first. `/troop use {first}` puts candidate "
-        f"{first} on the pull request's branch; people with write permission may ask for it, here or there."
-    )
+        return "**There are no alternatives**: no other patch was made."
+    what = "candidate" if shown is None else "alternative"
+    opening = f"### {counted(len(rest), what)}\n\nBest first.{use(report, shown)}"
     return _with_diffs(report, rest, opening)
+
+
+def use(report: Report, shown: int | None) -> str:
+    """How another candidate is taken, where one may be published; with a space before it."""
+    numbers = takeable(report, shown)
+    if not numbers:
+        return " None of them may be published."
+    return (
+        f" `/troop use {numbers[0]}` puts candidate {numbers[0]} on the pull request's branch; people with write "
+        "permission may ask for it, here or there."
+    )
 
 
 def evidence(report: Report) -> str:
@@ -45,15 +53,16 @@ def evidence(report: Report) -> str:
                 listed_tests(tests, 12_000),
             )
         )
+    again = "More detail in the issue (an example, the expected output, the file) helps the next try: `/troop retry`."
+    if doubtful(report):
+        again = "`/troop retry` tries again, once the sandbox has what is missing."
     if verdict.standings:
-        parts.append(
-            "### The candidates\n\nIf one of them is right after all, `/troop use N` opens a pull request with it. "
-            "More detail in the issue (an example, the expected output) helps the next try: `/troop retry`."
-        )
+        which = "one of them" if len(verdict.standings) > 1 else "it"
+        right = f"If {which} is right after all, `/troop use N` opens a pull request with it."
+        right = right if takeable(report, None) else ""
+        parts.append("\n\n".join(["### The candidates", f"{right} {again}".strip()]))
     else:
-        parts.append(
-            "More detail in the issue (an example, the expected output, the file) helps the next try: `/troop retry`."
-        )
+        parts.append(again)
     opening = "\n\n".join(part for part in parts if part)
     return _with_diffs(report, verdict.standings, opening)
 
@@ -83,7 +92,8 @@ def _with_diffs(report: Report, standings: Sequence[Standing], opening: str) -> 
         used += len(fold) + 2
     if left_out:
         names = ", ".join(str(report.verdict.number(s.candidate)) for s in left_out[:200])
-        parts.append(f"_There is no room here for the diffs of {names}. `/troop use N` works for them too._")
+        more = f" and {len(left_out) - 200:,} more" if len(left_out) > 200 else ""
+        parts.append(f"_There is no room here for the diffs of {names}{more}. `/troop use N` knows them too._")
     return "\n\n".join(parts)
 
 

@@ -7,11 +7,11 @@ in `/troop use N`, on the console and on the pages.
 from collections.abc import Sequence
 
 from bot.publish.messages.obstacles import words_of
-from bot.publish.messages.own_tests import unjudged
-from bot.publish.messages.reason import share
+from bot.publish.messages.own_tests import briefly, unjudged
+from bot.publish.messages.reason import before, by_answer, doubtful, share
 from bot.publish.messages.unproven import remark, unproven
 from bot.publish.messages.words import counted, cut, duration, listed, one_line, verb
-from bot.records import Ballot, Candidate, Ending, Report, Standing, TrajectoryEnd, money
+from bot.records import Ballot, Candidate, Report, Standing, TrajectoryEnd, money
 from bot.sanitize import fence, inline
 
 PASS, FAIL, UNKNOWN = "✓", "✗", "·"
@@ -26,26 +26,45 @@ def headline(report: Report) -> str:
     """What the count says, in two sentences of numbers."""
     ballot = report.verdict.ballot
     voting = len(ballot.voting)
-    said = (
-        f"{counted(len(report.trajectories), 'attempt')} produced "
-        f"{counted(len(ballot.candidates), 'different patch', 'different patches')} and "
-        f"{counted(len(ballot.tests), 'different test')}."
-    )
+    said = _made(report)
     if not ballot.tests:
         return said
     if ballot.unsteady:
         number = len(ballot.unsteady)
-        said += f" {counted(number, 'test')} {verb(number, 'fails', 'fail')} on the base commit now and then, and so "
+        said += f" {counted(number, 'test')} {verb(number, 'fails', 'fail')} on {before(ballot)} now and then, and so "
         said += f"{verb(number, 'has no vote', 'have no votes')}."
-    if ballot.struck:
-        lost = counted(len(ballot.struck), "test")
-        said += f" {lost} that failed on the base commit lost {verb(len(ballot.struck), 'its vote', 'their votes')}: "
-        said += f"the model calls {verb(len(ballot.struck), 'it', 'them')} wrong."
+    answered = sum(by_answer(report.verdict, one) for one in report.verdict.struck)
+    for lost, why in ((len(ballot.struck) - answered, "the model calls"), (answered, "a person's answer calls")):
+        if lost:
+            said += f" {counted(lost, 'test')} that failed on {before(ballot)} lost "
+            said += f"{verb(lost, 'its vote', 'their votes')}: {why} {verb(lost, 'it', 'them')} wrong."
     if not voting:
         return f"{said} No test reproduces the bug, so there are no votes."
-    if voting == 1:
-        return f"{said} One test reproduces the bug: it fails on the base commit, and so may vote."
-    return f"{said} {voting:,} tests reproduce the bug: they fail on the base commit, and so may vote."
+    which, it = ("One test", "it fails") if voting == 1 else (f"{voting:,} tests", "they fail")
+    why = f"{verb(voting, 'reproduces', 'reproduce')} the bug: {it} on {before(ballot)}, and so may vote"
+    if doubtful(report):
+        fails = verb(voting, "fails", "fail")
+        why = f"{fails} on {before(ballot)}, and so may vote; that need not be for the bug"
+    return f"{said} {which} {why}."
+
+
+def _made(report: Report) -> str:
+    """Who made how many patches and tests."""
+    ballot = report.verdict.ballot
+    sampled = sum(bool(one.trajectories) for one in ballot.candidates)
+    written = sum(bool(one.parents) for one in ballot.candidates)
+    tests = sum(map(bool, ballot.authors)) if ballot.authors else len(ballot.tests)
+    more = [
+        counted(written, "patch of the selection's own", "patches of the selection's own"),
+        counted(len(ballot.candidates) - sampled - written, "patch from elsewhere", "patches from elsewhere"),
+        counted(len(ballot.tests) - tests, "test of an earlier run", "tests of earlier runs"),
+    ]
+    added = [words for words in more if not words.startswith("0 ")]
+    return (
+        f"{counted(len(report.trajectories), 'attempt')} produced "
+        f"{counted(sampled, 'different patch', 'different patches')} and {counted(tests, 'different test')}"
+        f"{f'; added to them: {listed(added)}' if added else ''}."
+    )
 
 
 def candidates_table(report: Report, *, chosen: int | None) -> str:
@@ -54,7 +73,7 @@ def candidates_table(report: Report, *, chosen: int | None) -> str:
     if not verdict.standings:
         return "_There is no candidate: no attempt produced an edit that applies._"
     rows = [
-        "| Candidate | Tests passed | Same behaviour | Same patch | Size | Remarks |",
+        "| Candidate | Tests passed | Same results | Same patch | Size | Remarks |",
         "|--:|--:|--:|--:|--:|:--|",
     ]
     shown = list(verdict.standings[:LISTED_CANDIDATES])
@@ -64,9 +83,9 @@ def candidates_table(report: Report, *, chosen: int | None) -> str:
     if rest:
         rows += ["", f"_Not shown: {counted(rest, 'candidate')} further down in the count._"]
     legend = (
-        "**Tests passed**: of the tests that reproduce the bug; _its own_ are those that no other attempt wrote, and "
-        "count for less. **Same behaviour**: attempts whose patch passes exactly the same tests. **Same patch**: "
-        "attempts that produced this very patch. **Size**: characters added and removed."
+        f"**Tests passed**: of those that fail on {before(verdict.ballot)} and so may vote; _its own_ are those that "
+        "no other attempt wrote, and count for less. **Same results**: attempts whose patch has the same in the vote "
+        "matrix. **Same patch**: attempts that produced this very patch. **Size**: characters added and removed."
     )
     return "\n".join([*rows, "", f"<sub>{legend}</sub>"])
 
@@ -98,10 +117,8 @@ def remarks(report: Report, standing: Standing) -> str:
     if standing.mended:
         more = f" and {len(standing.mended) - 1} more" if len(standing.mended) > 1 else ""
         said.append(f"mends {inline(cut(standing.mended[0], 120))}{more}")
-    own = report.verdict.own_tests.on(standing.candidate) if report.verdict.own_tests else None
-    if own is not None and not standing.regressions and own.execution.ending is not Ending.UNAVAILABLE:
-        passes = own.execution.passed
-        said.append("the repository's own tests pass" if passes else "breaks no test that passed before")
+    if not standing.regressions and (words := briefly(report.verdict, standing.candidate)):
+        said.append(words)
     if report.verdict.ballot.fails_own(standing.candidate):
         said.append("fails a test of its own attempt")
     if unproved := remark(report.verdict.ballot, standing.candidate):
@@ -133,14 +150,13 @@ def matrix(report: Report, *, chosen: int | None) -> str:
 def _matrix_table(report: Report, tests: Sequence[int], order: Sequence[int], chosen: int | None) -> str:
     ballot = report.verdict.ballot
     votes = ballot.fails_on_base
-    before = ballot.reviewed
-    reviewed = ["| _reviewed state_ | " + " | ".join(_glyph(before[t]) for t in tests) + " |"] if before else []
+    reviewed = [_glyph(ballot.reviewed[t]) for t in tests] if ballot.reviewed else []
     lines = [
         "| | " + " | ".join(f"T{t + 1}" for t in tests) + " |",
         "|--:|" + ":-:|" * len(tests),
         "| _base commit_ | " + " | ".join(_glyph(ballot.base[t]) for t in tests) + " |",
-        *reviewed,
-        "| _reproduces the bug_ | " + " | ".join("yes" if votes[t] else _silent(ballot, t) for t in tests) + " |",
+        *([f"| _reviewed state_ | {' | '.join(reviewed)} |"] if reviewed else []),
+        "| _votes_ | " + " | ".join("yes" if votes[t] else _silent(ballot, t) for t in tests) + " |",
     ]
     for c in order:
         own = ballot.own(c)
@@ -180,7 +196,7 @@ def _matrix_text(report: Report, tests: Sequence[int], order: Sequence[int], cho
     cut = f" Not shown: {counted(left[0], 'candidate')} and {counted(left[1], 'test')}." if any(left) else ""
     legend = (
         f"One row for each candidate, one column for each test: █ passes, ░ fails, {UNKNOWN} could not be run. "
-        f"Left of the gap: {counted(voting, 'test')} that reproduce{'s' if voting == 1 else ''} the bug.{cut}"
+        f"Left of the gap: {counted(voting, 'test')} that may vote.{cut}"
     )
     return f"{fence(chr(10).join(lines))}\n\n<sub>{legend}</sub>"
 
@@ -247,7 +263,8 @@ def warnings(report: Report, flagged: Sequence[str] = ()) -> str:
         said.append(f"The issue holds text that its readers don't see. It was removed before a model read it: {found}.")
     said += [f"Look closely: {inline(words)}." for words in flagged]
     said += [one_line(words) for words in [unjudged(report.verdict), unproven(report.verdict)] if words]
-    said += [one_line(words_of(obstacle)) for obstacle in report.obstacles]
+    if report.verdict.abstention is None:  # else the reason begins with them
+        said += [one_line(words_of(obstacle)) for obstacle in report.obstacles]
     said += [one_line(note) for note in report.notes]
     if not said:
         return ""

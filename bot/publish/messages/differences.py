@@ -32,8 +32,8 @@ def _difference(report: Report, standing: Standing, shown: int) -> str:
     fails, passes = ballot.telling(shown, other), ballot.telling(other, shown)
     if not (fails or passes):
         return ""
-    number, alike = report.verdict.number(other), counted(standing.cluster, "attempt")
-    said = f"**Candidate {number}** ({alike}) "
+    alike = f" ({counted(standing.cluster, 'attempt')})" if standing.cluster else ""  # 0: the selection's own
+    said = f"**Candidate {report.verdict.number(other)}**{alike} "
     parts = []
     if fails:
         parts.append(f"fails {_first_of(fails)} that this one passes{_printed(ballot, other, fails)}")

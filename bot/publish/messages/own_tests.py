@@ -17,6 +17,23 @@ def of_winner(verdict: Verdict) -> str:
     return " ".join(filter(None, (_tests(verdict), _examples(verdict))))
 
 
+def briefly(verdict: Verdict, candidate: int) -> str:
+    """For the row of a candidate that breaks nothing, in a table; "" where its run says nothing."""
+    own = verdict.own_tests
+    after = own.on(candidate) if own is not None and own.compared else None
+    if own is None or after is None or after.execution.ending is Ending.UNAVAILABLE:
+        return ""
+    which = "the repository's own tests" + (" of what it changes" if after.files else "")
+    if after.execution.passed:
+        return f"{which} pass"
+    base = own.base_of(candidate)
+    if base is None or base.failures is None or after.failures is None:
+        return ""
+    if after.stopped:
+        return f"{which} did not end in time; those that did and passed before, pass"
+    return f"of {which} it breaks none that passed before"
+
+
 def _examples(verdict: Verdict) -> str:
     """How the winner goes with its documentation; "" where that has no examples that held before."""
     own, winner = verdict.own_tests, verdict.winner

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from bot.forge.markers import issue_marker
+from bot.patch.policy import judge
 from bot.publish.messages.count import candidates_table, costs, headline, matrix, warnings
 from bot.publish.messages.differences import differences
 from bot.publish.messages.parting import where_they_part
@@ -24,15 +25,16 @@ def title(issue: Issue) -> str:
 
 def commit_message(report: Report, candidate: int) -> str:
     """Names the issue and the candidate. No `#`: GitHub would mention every push in the issue."""
-    counted = tally(report.verdict, report.verdict.standing(candidate))
-    return message(report.issue, report.verdict.number(candidate), counted)
+    verdict = report.verdict
+    by = "vote" if candidate == verdict.winner and verdict.answered is None else "a person"
+    return message(report.issue, verdict.number(candidate), tally(verdict, verdict.standing(candidate)), by)
 
 
-def message(issue: Issue, number: int = 1, counted: str = "passes 1 of 1 test") -> str:
-    """That of the candidate with this number; without one, what it will be like."""
+def message(issue: Issue, number: int = 1, counted: str = "passes 1 of 1 test", by: str = "vote") -> str:
+    """That of the candidate with this number; without one, what it will be like. `by`: who chose it."""
     which = f"\n\nFor issue {issue.number}, candidate {number}." if issue.number else ""
     count = f"It {counted}, of those that reproduce the bug."
-    chosen = "Written by a language model and chosen by vote; see the pull request."
+    chosen = f"Written by a language model and chosen by {by}; see the pull request."
     return f"{title(issue)}{which}\n\n{count}\n{chosen}\n"
 
 
@@ -98,7 +100,8 @@ def _regression_test(report: Report, shown: int) -> str:
     if test is None or shown != report.verdict.winner:
         return ""
     command = f" ({inline(' '.join(test.command))})" if test.command else ""
-    said = f"It brings a regression test, {inline(test.change.path)}, which fails on the base commit and passes here"
+    base = "reviewed state" if report.reviewed_commit else "base commit"
+    said = f"It brings a regression test, {inline(test.change.path)}, which fails on the {base} and passes here"
     return f"{said}{command}."
 
 
@@ -107,11 +110,12 @@ def _choice(report: Report, standing: Standing, chosen_by: str) -> str:
     why = quoted(cut(reason(report), REASON_LIMIT))
     which = f"candidate {verdict.number(standing.candidate)} of {len(verdict.ballot.candidates)}"
     if not chosen_by:
-        return f"**This is {which}, chosen by vote.**\n\n{why}"
+        by = "vote" if verdict.answered is None else f"the answer of {inline(verdict.answered.by)}"
+        return f"**This is {which}, chosen by {by}.**\n\n{why}"
     vote = f"candidate {verdict.number(verdict.winner)}" if verdict.winner is not None else "none"
     return (
         f"**This is {which}; {inline(chosen_by)} chose it.** It {passes(verdict, standing)}.\n\n"
-        f"The vote chose {vote}:\n\n{why}"
+        f"The count chose {vote}:\n\n{why}"
     )
 
 
@@ -151,10 +155,15 @@ def language_of(path: str) -> str:
 
 
 def _footer(report: Report, shown: int) -> str:
-    others = [s.candidate for s in report.verdict.standings if s.candidate != shown and not s.disqualified]
-    use = f"`/troop use {report.verdict.number(others[0])}` puts another one here; " if others else ""
-    return (
-        "---\n"
-        f"A language model wrote this; read it before you merge it. {use}`/troop alternatives` shows the runners-up, "
-        "`/troop help` all commands."
-    )
+    others = takeable(report, shown)
+    use = f"`/troop use {others[0]}` puts another one here; " if others else ""
+    rest = "`/troop alternatives` shows the runners-up, " if len(report.verdict.standings) > 1 else ""
+    return f"---\nA language model wrote this; read it before you merge it. {use}{rest}`/troop help` all commands."
+
+
+def takeable(report: Report, shown: int | None) -> tuple[int, ...]:
+    """The numbers of the candidates that `/troop use` would take, best first, without the one that is shown."""
+    verdict = report.verdict
+    rest = [s for s in verdict.standings if s.candidate != shown]
+    fit = [s for s in rest if not judge(verdict.ballot.candidates[s.candidate].patch).refused]
+    return tuple(verdict.number(s.candidate) for s in sorted(fit, key=lambda s: bool(s.disqualified)))

@@ -3,12 +3,26 @@
 Pull request, comments, console and pages show the same sentences. Neutralise them before they go to GitHub.
 """
 
-from collections.abc import Sequence
 from typing import assert_never
 
+from bot.publish.messages.obstacles import words_of
 from bot.publish.messages.own_tests import of_winner
 from bot.publish.messages.words import counted, listed, verb
-from bot.records import Abstention, Choice, Doubt, NoWinner, Option, Repeated, Report, Rule, Standing, StopRule, Verdict
+from bot.records import (
+    Abstention,
+    Ballot,
+    Choice,
+    Doubt,
+    NoWinner,
+    Option,
+    Repeated,
+    Report,
+    Rule,
+    Standing,
+    StopRule,
+    Struck,
+    Verdict,
+)
 
 _QUOTED = 200  # characters of what a test printed
 
@@ -17,7 +31,8 @@ def reason(report: Report) -> str:
     """Why the winner won, or why there is none. Of a report of an earlier version, the words that it stored."""
     verdict = report.verdict
     if verdict.abstention is not None:
-        return " ".join(filter(None, (_abstained(verdict, verdict.abstention), stopped(verdict))))
+        said = [*map(words_of, report.obstacles), _abstained(report, verdict.abstention), stopped(verdict)]
+        return " ".join(filter(None, said))
     if verdict.choice is None or verdict.winner is None:
         return verdict.reason
     winner = verdict.standing(verdict.winner)
@@ -41,7 +56,7 @@ def stopped(verdict: Verdict) -> str:
         return ""
     match found.rule:
         case StopRule.POSTERIOR:
-            why = f"the count was {found.value:.0%} sure of its winner"
+            why = f"the count was {found.value:.0%} sure of the candidate that was first then"
         case StopRule.FIRST_FINISH:
             why = "a test spoke for one"
         case StopRule.DISCOVERY if found.value:
@@ -49,7 +64,7 @@ def stopped(verdict: Verdict) -> str:
         case StopRule.DISCOVERY:
             why = "hardly any patch was to be expected that had not been made yet"
         case StopRule.CONSENSUS:
-            why = f"{found.value:g} behaved alike"
+            why = f"{found.value:g} had the same results in the tests"
         case StopRule.SHORT_M:
             why = f"{found.value:g} had ended with a patch"
         case StopRule.NONE:
@@ -96,27 +111,43 @@ def share(verdict: Verdict, standing: Standing, total: str = "") -> str:
 
 
 def _agreement(verdict: Verdict, winner: Standing) -> str:
-    """How many attempts behave as the winner does."""
-    alike, total = winner.cluster, verdict.ballot.attempts
-    candidate = verdict.ballot.candidates[winner.candidate]
+    """How many attempts have the winner's results in the matrix, and what the repository's own tests make of them."""
+    ballot, alike, total = verdict.ballot, winner.cluster, verdict.ballot.attempts
+    candidate = ballot.candidates[winner.candidate]
     if candidate.parents:
         numbers = sorted(verdict.number(parent) for parent in candidate.parents)
-        which = "candidate" if len(numbers) == 1 else "candidates"
-        return f"The model wrote it in the selection from {which} {listed(numbers)}, and it passes all that they pass."
+        of = f"{verb(len(numbers), 'candidate', 'candidates')} {listed(numbers)}"
+        return f"The model wrote it in the selection from {of}, and it passes all voting tests that they pass."
     external = "" if candidate.trajectories else " It is an external patch."
     if candidate.sources:
         external = f" It comes {'also ' if candidate.trajectories else ''}from {listed(candidate.sources)}."
+    fair = [one for one in ballot.candidates if not one.disqualified]
+    mixed = any(one.sources or not (one.trajectories or one.parents) for one in fair)
+    made = "attempt or patch from elsewhere" if mixed else "attempt that produced a patch"
+    many = "attempts and patches from elsewhere" if mixed else "attempts that produced a patch"
+    if ballot.attempts < sum(one.samples for one in ballot.candidates):
+        made, many = f"{made} and kept its votes", f"{many} and kept their votes"
+    same = "the same results in the vote matrix"
     if total == 1:
-        said = "It is the only attempt that produced a patch." if not external else ""
+        said = f"It is the only {made}." if not external else ""
     elif alike == 1:
-        said = f"None of the other {total - 1:,} attempts that produced a patch behaves the same."
-        said = said if total > 2 else "The other attempt that produced a patch behaves differently."
+        said = f"None of the other {total - 1:,} {many} has {same}."
+        said = said if total > 2 else f"The other {made} has other results in the vote matrix."
     elif alike == total:
-        which = "Both" if total == 2 else f"All {total:,}"
-        said = f"{which} attempts that produced a patch behave the same."
+        said = f"{'Both' if total == 2 else f'All {total:,}'} {many} have {same}."
     else:
-        said = f"{alike:,} of {total:,} attempts that produced a patch behave the same."
-    return (said + external).strip()
+        said = f"{alike:,} of {total:,} {many} have {same}."
+    return f"{said}{_told_apart(verdict, winner)}{external}".strip()
+
+
+def _told_apart(verdict: Verdict, winner: Standing) -> str:
+    """How many of those that have the winner's results break what is the repository's own, which the matrix has not."""
+    ballot = verdict.ballot
+    alike = [s for s in verdict.standings if ballot.cells[s.candidate] == ballot.cells[winner.candidate]]
+    broken = sum(ballot.candidates[s.candidate].samples for s in alike if s.regressions and not s.disqualified)
+    if not broken:
+        return ""
+    return f" Of these {broken:,} {verb(broken, 'breaks', 'break')} tests or examples of the repository."
 
 
 def _overruled(verdict: Verdict, choice: Choice, winner: Standing) -> str:
@@ -135,7 +166,7 @@ def _chosen(verdict: Verdict, choice: Choice, winner: Standing) -> str:
         case Rule.ONLY_CREDIBLE:
             return "No other candidate is credible."
         case Rule.TYPICAL:
-            return "The other credible candidates pass the same tests; of their patches it is the most typical."
+            return "The other credible candidates have the same results; of their patches it is the most typical."
         case Rule.CLEAR_LEAD:
             return "It is so far ahead that the model was not asked to choose."
         case Rule.MODEL:
@@ -155,7 +186,8 @@ def _chosen(verdict: Verdict, choice: Choice, winner: Standing) -> str:
             assert_never(choice.rule)
     votes = {verdict.standing(candidate).votes for candidate in choice.finalists}
     numbers = sorted(verdict.number(candidate) for candidate in choice.finalists)
-    return f"Candidates {listed(numbers)} {'tied on tests' if len(votes) == 1 else 'led the count'}; {what}."
+    which = f"{verb(len(numbers), 'Candidate', 'Candidates')} {listed(numbers)}"
+    return f"{which} {'tied on votes' if len(votes) == 1 < len(numbers) else 'led the count'}; {what}."
 
 
 def _sure(verdict: Verdict) -> str:
@@ -199,10 +231,15 @@ def struck(verdict: Verdict) -> str:
     """Which tests lost their votes in the selection, and why in the model's own words; "" where none did."""
     return " ".join(
         f"The vote of test T{one.test + 1} is struck: {one.reason}."
-        if verdict.answered is not None and one.reason.startswith(verdict.answered.by)
+        if by_answer(verdict, one)
         else f'The vote of test T{one.test + 1} is struck: the model calls the test wrong. In its words: "{one.reason}"'
         for one in verdict.struck
     )
+
+
+def by_answer(verdict: Verdict, struck: Struck) -> bool:
+    """Whether a person's answer contradicts the test, not the model."""
+    return verdict.answered is not None and struck.reason == f"{verdict.answered.by} answered otherwise"
 
 
 # -- no winner -------------------------------------------------------------------------------------------------------
@@ -221,8 +258,15 @@ def nobody(verdict: Verdict) -> str:
     return "no candidate is credible"
 
 
-def _abstained(verdict: Verdict, abstention: Abstention) -> str:
-    said = [_why_nobody(verdict, abstention), *filter(None, [_parting(verdict), struck(verdict)])]
+def doubtful(report: Report) -> bool:
+    """Whether tests may fail on the base commit for what is wrong in the sandbox, and nothing shows otherwise."""
+    why = report.verdict.abstention
+    return why is not None and (bool(report.obstacles) or why.missing is not None)
+
+
+def _abstained(report: Report, abstention: Abstention) -> str:
+    verdict = report.verdict
+    said = [_why_nobody(report, abstention), *filter(None, [_parting(verdict), struck(verdict)])]
     if abstention.missing is not None:
         said.append(_missing(abstention.missing))
     if abstention.setback is not None:
@@ -244,16 +288,35 @@ def _parting(verdict: Verdict) -> str:
     return f"Two behaviours remain: {one} passes test {first} and fails {second}, {other} the other way round."
 
 
-def _on_base(base: Sequence[bool | None]) -> str:
-    """What became of tests on the base commit, of which none fails there and one passes at least."""
-    passed, unknown = base.count(True), base.count(None)
-    if unknown:
-        return f"{passed:,} {verb(passed, 'passes', 'pass')} on the base commit and {unknown:,} could not be run"
-    who = {1: "it passes", 2: "both pass"}.get(passed, "all pass")
-    return f"{who} on the base commit"
+def before(ballot: Ballot) -> str:
+    """Where a test that votes fails: without the change."""
+    return "the base commit or the reviewed state" if ballot.reviewed else "the base commit"
 
 
-def _why_nobody(verdict: Verdict, abstention: Abstention) -> str:
+_ALL = {1: "it passes", 2: "both pass"}
+
+
+def _on_base(ballot: Ballot) -> str:
+    """What became of tests without the change, none of which votes, and not all of which could not be run."""
+    silent = {*ballot.struck, *ballot.unsteady}
+    before_change = [ballot.base, ballot.reviewed] if ballot.reviewed else [ballot.base]
+    rows = [cells for t, cells in enumerate(zip(*before_change, strict=True)) if t not in silent]
+    unknown = sum(None in cells for cells in rows)
+    passed, total = len(rows) - unknown, len(ballot.tests)
+    where = "both the base commit and the reviewed state" if ballot.reviewed else "the base commit"
+    if passed == total:
+        return f"{_ALL.get(passed, 'all pass')} on {where}"
+    found = [
+        (passed, f"{verb(passed, 'passes', 'pass')} on {where}"),
+        (unknown, "could not be run"),
+        (len(silent - {*ballot.struck}), f"{verb(len(ballot.unsteady), 'fails', 'fail')} only now and then"),
+        (len({*ballot.struck}), f"lost {verb(len(ballot.struck), 'its vote', 'their votes')}"),
+    ]
+    return listed([f"{number:,} {words}" for number, words in found if number])
+
+
+def _why_nobody(report: Report, abstention: Abstention) -> str:
+    verdict = report.verdict
     tests = len(verdict.ballot.tests)
     match abstention.cause:
         case NoWinner.NO_CANDIDATE:
@@ -267,7 +330,7 @@ def _why_nobody(verdict: Verdict, abstention: Abstention) -> str:
             return f"No candidate is credible: {which} could {'not ' if tests == 1 else ''}be run{why}."
         case NoWinner.NOT_REPRODUCED:
             which = "the only test does not reproduce" if tests == 1 else f"none of the {tests:,} tests reproduces"
-            return f"No candidate is credible: {which} the bug, since {_on_base(verdict.ballot.base)}."
+            return f"No candidate is credible: {which} the bug, since {_on_base(verdict.ballot)}."
         case NoWinner.DECLINED:
             words = f' In its words: "{abstention.said}"' if abstention.said else ""
             return f"The model was asked to choose among the best, and found that none resolves the issue.{words}"
@@ -281,8 +344,11 @@ def _why_nobody(verdict: Verdict, abstention: Abstention) -> str:
             return "Two behaviours are equally credible: each passes tests that the other fails, and nobody chose."
         case NoWinner.NOT_CREDIBLE:
             useful = len(verdict.ballot.voting)
-            of = f"{useful:,} of {counted(tests, 'test')} {verb(useful, 'reproduces', 'reproduce')} the bug"
-            return f"No candidate is credible: {_doubts(abstention, len(verdict.standings))}. {of}."
+            does = f"{verb(useful, 'reproduces', 'reproduce')} the bug"
+            if doubtful(report):
+                does = f"{verb(useful, 'fails', 'fail')} on {before(verdict.ballot)}, which need not be for the bug"
+            why = _doubts(abstention, len(verdict.standings), before(verdict.ballot))
+            return f"No candidate is credible: {why}. {useful:,} of {counted(tests, 'test')} {does}."
         case _:
             assert_never(abstention.cause)
 
@@ -291,20 +357,21 @@ _DOUBTS = {  # for one candidate, and for several
     Doubt.DISQUALIFIED: ("changes what judges it", "change what judges them"),
     Doubt.REGRESSIONS: ("breaks tests or examples of the repository", "break tests or examples of the repository"),
     Doubt.OWN_TEST_ONLY: (
-        "passes only the test that was written with it",
-        "pass only the test that was written with them",
+        "passes no test that fails on {0} but its own",
+        "pass no test that fails on {0} but their own",
     ),
-    Doubt.NO_VOTE: ("passes no test that reproduces the bug", "pass no test that reproduces the bug"),
+    Doubt.NO_VOTE: ("passes no test that fails on {0}", "pass no test that fails on {0}"),
 }
 
 
-def _doubts(abstention: Abstention, candidates: int) -> str:
+def _doubts(abstention: Abstention, candidates: int, where: str) -> str:
+    words = {doubt: [form.format(where) for form in forms] for doubt, forms in _DOUBTS.items()}
     if len(abstention.doubts) == 1:
-        singular, plural = _DOUBTS[abstention.doubts[0][0]]
+        singular, plural = words[abstention.doubts[0][0]]
         if candidates == 1:
             return f"the only candidate {singular}"
         return f"{'both' if candidates == 2 else f'all {candidates:,}'} candidates {plural}"
-    each = [f"{times:,} {_DOUBTS[why][times != 1]}" for why, times in abstention.doubts]
+    each = [f"{times:,} {words[why][times != 1]}" for why, times in abstention.doubts]
     return f"of {candidates:,} candidates, {listed(each)}"
 
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from bot.lifecycle import RunState
 from bot.publish.messages.count import candidates_table, costs, headline, matrix, warnings
-from bot.publish.messages.pull_request import REASON_LIMIT, listed_tests
+from bot.publish.messages.pull_request import REASON_LIMIT, listed_tests, takeable
 from bot.publish.messages.reason import nobody, reason
 from bot.publish.messages.states import in_words
 from bot.publish.messages.words import counted, cut, folded, in_brief, listed, one_line, quoted
@@ -80,7 +80,7 @@ def not_revised(report: Report) -> str:
     """The evidence of a revision that added nothing."""
     assert report.revision is not None, "a revision is published"
     said = f"After {asked_by(report.revision)}: {nobody(report.verdict)}, so the branch is as it was."
-    end = "`/troop use N` adds a candidate to the branch all the same."
+    end = "`/troop use N` adds a candidate to the branch all the same." if takeable(report, None) else ""
     return _count(report, f"### Not revised\n\n{said}", end)
 
 

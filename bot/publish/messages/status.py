@@ -98,7 +98,7 @@ def ended(state: RunState, reason: str, sender: str = "", label: str = "troop", 
             return f"**Stopped**: {why or 'somebody asked for it'}.\n\n<sub>`/troop retry` starts again.</sub>"
         case RunState.REFUSED:
             words = f"**Not started**: {why}." if why else refusal(sender, label)
-            return words + ("\n\n<sub>The label was removed.</sub>" if of_issue else "")
+            return words + ("\n\n<sub>The label that asked for it, if one did, was removed.</sub>" if of_issue else "")
         case RunState.PARKED:
             return (
                 f"**Parked**: the run ended its worker too often and is not tried again automatically: {why}."
@@ -106,8 +106,8 @@ def ended(state: RunState, reason: str, sender: str = "", label: str = "troop", 
             )
         case RunState.FAILED:
             return (
-                f"**Failed**: {why or 'the reason is in the log of the server'}.\n\nNothing was changed in "
-                "the repository. `/troop retry` tries again."
+                f"**Failed**: {why or 'the reason is in the log of the server'}.\n\nNo branch but Troop's own "
+                "was touched. `/troop retry` tries again."
             )
         case _:
             raise ValueError(f"{state.value} is no end without a count")

@@ -21,7 +21,7 @@ def test_the_count_of_a_solved_run() -> None:
     made = report()
     text = shown(made)
     assert "3 candidates, 4 tests" in text
-    assert "the 3 tests that reproduce the bug, on each candidate" in text
+    assert "the 3 tests that vote, on each candidate" in text
     assert "     1 +++" in text
     assert "     3 +.." in text
     assert text.count("fails its own test") == 1
@@ -76,7 +76,7 @@ def test_one_of_each_and_more_tests_than_columns() -> None:
     one = shown(report(report().verdict.ballot.candidates[0].patch and (report().verdict.ballot.candidates[0].patch,),
                        cells=((True,),), base=(False,)))  # fmt: skip
     assert "1 candidate, 1 test" in one
-    assert "the test that reproduces the bug" in one
+    assert "the test that votes" in one
     many = shown(report(cells=((True,) * tests,) * 3, base=(False,) * tests))
     assert "+" * MATRIX_LIMIT + " and 2 more" in many
     assert f"{tests} attempts" in many

@@ -324,7 +324,7 @@ async def test_use_after_abstaining_opens_a_pull_request(github: GitHubServer, s
     (pull,) = github.pull_requests(REPO)
     assert scene.runs.judged == [(REPO, 1, 0, "olive", pull["html_url"])]
     assert "**This is candidate 1 of 3; `olive` chose it.**" in pull["body"]
-    assert "The vote chose none:" in pull["body"]
+    assert "The count chose none:" in pull["body"]
 
 
 @pytest.mark.parametrize(
@@ -371,7 +371,7 @@ async def test_alternatives(github: GitHubServer, scene: Scene) -> None:
     await scene.begin()
     await scene.say(CommandName.ALTERNATIVES, here=1)
     (rest,) = [text for text in github.comments(REPO, 1) if text.startswith(ALTERNATIVES)]
-    assert "### 3 alternatives" in rest
+    assert "### 3 candidates" in rest
     assert "#issuecomment-" in scene.answers()[0]
 
 

@@ -116,7 +116,7 @@ def test_the_pull_request_shows_the_whole_count() -> None:
     matrix = lines[lines.index("| | T1 | T2 | T3 | T4 |") :]
     assert matrix[2:7] == [
         "| _base commit_ | ✗ | ✗ | ✗ | ✓ |",
-        "| _reproduces the bug_ | yes | yes | yes |  |",
+        "| _votes_ | yes | yes | yes |  |",
         "| ➜ **1** | (✓) | ✓ | ✓ | · |",
         "| 2 | ✓ | (✓) | ✗ | ✓ |",
         "| 3 | ✓ | ✗ | (✗) | · |",
@@ -191,7 +191,7 @@ def test_it_renders_as_tables_and_folds() -> None:
 def test_a_candidate_that_somebody_chose() -> None:
     body = pull_request.body(report(), candidate=1, chosen_by="olive")
     assert "**This is candidate 2 of 3; `olive` chose it.** It passes 2 of the 3 tests that reproduce the bug," in body
-    assert "The vote chose candidate 1:\n\n> It passes all 3 tests" in body
+    assert "The count chose candidate 1:\n\n> It passes all 3 tests" in body
     assert "| ➜ **2** |" in body
     assert "| ➜ **1** |" not in body
 
@@ -236,7 +236,7 @@ def test_alternatives_of_one() -> None:
 
 def test_evidence() -> None:
     text = alternatives.evidence(report(winner=None))
-    assert "> No candidate is credible: all 3 candidates pass no test that reproduces the bug." in text
+    assert "> No candidate is credible: all 3 candidates pass no test that fails on the base commit." in text
     assert "| _base commit_ | ✗ | ✗ | ✗ | ✓ |" in text
     assert text.count("+    return") == 3
     assert "/troop retry" in text

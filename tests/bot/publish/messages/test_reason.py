@@ -89,8 +89,8 @@ def many(alike: int, others: int) -> Ballot:
 
 def test_the_words_of_the_table() -> None:
     assert reason(won(many(54, 9))) == (
-        "It passes the one test that reproduces the bug. 54 of 63 attempts that produced a patch behave the same. "
-        "No other candidate is credible."
+        "It passes the one test that reproduces the bug. 54 of 63 attempts that produced a patch have the same "
+        "results in the vote matrix. No other candidate is credible."
     )
 
 
@@ -123,11 +123,11 @@ def test_how_many_tests_pass(b: Ballot, words: str) -> None:
     ("b", "words"),
     [
         (many(1, 0), "It is the only attempt that produced a patch."),
-        (many(1, 1), "The other attempt that produced a patch behaves differently."),
-        (many(1, 62), "None of the other 62 attempts that produced a patch behaves the same."),
-        (many(2, 0), "Both attempts that produced a patch behave the same."),
-        (many(3, 0), "All 3 attempts that produced a patch behave the same."),
-        (many(2, 1), "2 of 3 attempts that produced a patch behave the same."),
+        (many(1, 1), "The other attempt that produced a patch has other results in the vote matrix."),
+        (many(1, 62), "None of the other 62 attempts that produced a patch has the same results in the vote matrix."),
+        (many(2, 0), "Both attempts that produced a patch have the same results in the vote matrix."),
+        (many(3, 0), "All 3 attempts that produced a patch have the same results in the vote matrix."),
+        (many(2, 1), "2 of 3 attempts that produced a patch have the same results in the vote matrix."),
         (ballot(".", "+", trajectories=[[]]), "It is an external patch."),
     ],
 )
@@ -140,9 +140,9 @@ def test_the_model_chose_against_the_front_runner() -> None:
     assert words.endswith("Candidates 1, 2 and 3 led the count; the model preferred 1 to the front-runner, 2.")
     tied = ballot("...", "++.", "+.+", ".++", sizes=[21, 20, 22])
     words = reason(won(tied, MODEL, winner=2))
-    assert words.endswith("Candidates 1, 2 and 3 tied on tests; the model preferred 1 to the front-runner, 2.")
+    assert words.endswith("Candidates 1, 2 and 3 tied on votes; the model preferred 1 to the front-runner, 2.")
     words = reason(won(tied, MODEL))
-    assert words.endswith("Candidates 1, 2 and 3 tied on tests; the model preferred 1, the front-runner.")
+    assert words.endswith("Candidates 1, 2 and 3 tied on votes; the model preferred 1, the front-runner.")
 
 
 @pytest.mark.parametrize(
@@ -157,7 +157,7 @@ def test_the_model_chose_against_the_front_runner() -> None:
         ),
         (
             {"rule": Rule.TYPICAL},
-            "The other credible candidates pass the same tests; of their patches it is the most typical.",
+            "The other credible candidates have the same results; of their patches it is the most typical.",
         ),
         ({"rule": Rule.CLEAR_LEAD}, "It is so far ahead that the model was not asked to choose."),
     ],
@@ -314,7 +314,10 @@ def test_what_the_selection_struck_and_wrote_is_said() -> None:
     )
     told = won(b, choice, winner=2, struck=struck, selection_tests=(Test(path="s.py", text="x"),))
     said = reason(told)
-    assert "The model wrote it in the selection from candidates 2 and 3, and it passes all that they pass." in said
+    assert (
+        "The model wrote it in the selection from candidates 2 and 3, and it passes all voting tests that they pass."
+        in said
+    )
     assert 'The vote of test T3 is struck: the model calls the test wrong. In its words: "It wants <more>."' in said
     assert "it passes 1 (candidate 2 passes 0 and candidate 3 passes 0)" in said
     body = pull_request.body(told)
@@ -357,11 +360,11 @@ def test_a_winner_has_its_probability() -> None:
 @pytest.mark.parametrize(
     ("rule", "value", "words"),
     [
-        (StopRule.POSTERIOR, 0.834, "the count was 83% sure of its winner."),
+        (StopRule.POSTERIOR, 0.834, "the count was 83% sure of the candidate that was first then."),
         (StopRule.FIRST_FINISH, 1, "a test spoke for one."),
         (StopRule.DISCOVERY, 2, "a test spoke for one and against another."),
         (StopRule.DISCOVERY, 0, "hardly any patch was to be expected that had not been made yet."),
-        (StopRule.CONSENSUS, 6, "6 behaved alike."),
+        (StopRule.CONSENSUS, 6, "6 had the same results in the tests."),
         (StopRule.SHORT_M, 8, "8 had ended with a patch."),
     ],
 )
@@ -442,8 +445,8 @@ def test_own_tests_that_were_meant_to_run_and_did_not_are_said_everywhere() -> N
         (
             ballot("..", "..", ".."),
             Abstention(cause=NoWinner.NOT_CREDIBLE, doubts=((Doubt.NO_VOTE, 2),)),
-            "No candidate is credible: both candidates pass no test that reproduces the bug. 2 of 2 tests reproduce "
-            "the bug.",
+            "No candidate is credible: both candidates pass no test that fails on the base commit. 2 of 2 tests "
+            "reproduce the bug.",
         ),
         (
             ballot(".", "+"),
@@ -456,8 +459,8 @@ def test_own_tests_that_were_meant_to_run_and_did_not_are_said_everywhere() -> N
                 cause=NoWinner.NOT_CREDIBLE,
                 doubts=((Doubt.OWN_TEST_ONLY, 1), (Doubt.REGRESSIONS, 2)),
             ),
-            "No candidate is credible: of 3 candidates, 1 passes only the test that was written with it and 2 break "
-            "tests or examples of the repository. 1 of 2 tests reproduces the bug.",
+            "No candidate is credible: of 3 candidates, 1 passes no test that fails on the base commit but its own and "
+            "2 break tests or examples of the repository. 1 of 2 tests reproduces the bug.",
         ),
     ],
 )
