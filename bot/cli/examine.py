@@ -15,6 +15,7 @@ from bot.sanitize import redact
 from bot.settings import Settings, read_settings
 from bot.solver.profile import ResolvedSolver, resolve
 
+_TOLD_EVERY = 10  # calls
 _NAMES = {
     "search_replace": "edits in SEARCH/REPLACE blocks",
     "define": "edits as whole definitions",
@@ -33,7 +34,12 @@ async def examine_model(name: str, *, again: bool, print_line: Callable[[str], N
         ability = None
         if plain.profile == "full":
             paid = MeteredModel(model, budget)
-            ability = await Examiner(abilities_folder()).ability(paid, endpoint, again=again)
+
+            def told(done: int, total: int) -> None:
+                if done % _TOLD_EVERY == 0:
+                    print_line(f"examining {model.name}: {done} of {total} short calls answered")
+
+            ability = await Examiner(abilities_folder()).ability(paid, endpoint, again=again, told=told)
             if ability is None:
                 print_line(f"{model.name} left too many calls without an answer: look at the endpoint's log")
                 return 1

@@ -6,7 +6,7 @@ questions change. The bundled model is not examined, nor are models with a recor
 
 import asyncio
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from bot.contracts import Model
@@ -29,13 +29,18 @@ _CORRECTIONS = 3
 _UNANSWERED = 3  # an examination of which more than this part of the calls got no answer says nothing: one in three
 
 
+Told = Callable[[int, int], None]  # how many calls have ended, and how many there may be
+
+
 class Examiner:
     """Finds out what models are able to, once for each."""
 
     def __init__(self, folder: Path) -> None:
         self._cache = AbilityCache(folder)
 
-    async def ability(self, model: Model, endpoint: str, *, again: bool = False) -> Ability | None:
+    async def ability(
+        self, model: Model, endpoint: str, *, again: bool = False, told: Told = lambda _done, _total: None
+    ) -> Ability | None:
         """What the model is able to: as it is known, else examined now; None where that can't be told.
 
         `again`: examine it even if it is known. Endpoints that fail are no errors here.
@@ -43,7 +48,7 @@ class Examiner:
         known = self._cache.load(model.name, endpoint, version()) or known_ability(model.name)
         if known is not None and not again:
             return known
-        found = await examine(model)
+        found = await examine(model, told)
         if found is not None:
             self._cache.store(model.name, endpoint, version(), found)
         return found
@@ -56,9 +61,9 @@ def version() -> str:
     return hashlib.sha256("\0".join([*asked, str(_LEVELS)]).encode()).hexdigest()[:16]
 
 
-async def examine(model: Model) -> Ability | None:
+async def examine(model: Model, told: Told = lambda _done, _total: None) -> Ability | None:
     """Examine the model now; None if the endpoint left too many calls without an answer."""
-    sheet = _Sheet(model)
+    sheet = _Sheet(model, told)
     try:
         edits, tests = await asyncio.gather(asyncio.gather(*(sheet.edits(form) for form in FORMATS)), sheet.tests())
         found = Ability(edits=dict(zip(FORMATS, edits, strict=True)), tests=tests)
@@ -77,18 +82,20 @@ async def examine(model: Model) -> Ability | None:
 class _Sheet:
     """Asks and counts."""
 
-    def __init__(self, model: Model) -> None:
+    def __init__(self, model: Model, told: Told) -> None:
         self._model = model
+        self._told = told
+        self._tasks = EDITS[:4] if model.on_cpu else EDITS
         self.asked = self.unanswered = 0
+        told(0, self._most)
 
     async def edits(self, form: EditFormat) -> Share:
         """Edits in one format."""
-        tasks = EDITS[:4] if self._model.on_cpu else EDITS
         replies = await asyncio.gather(
-            *(self._ask(f"edit/{form}/{i}", _edit_prompt(task, form)) for i, task in enumerate(tasks))
+            *(self._ask(f"edit/{form}/{i}", _edit_prompt(task, form)) for i, task in enumerate(self._tasks))
         )
         return await asyncio.to_thread(
-            lambda: _share(task.judge(reply) for task, reply in zip(tasks, replies, strict=True))
+            lambda: _share(task.judge(reply) for task, reply in zip(self._tasks, replies, strict=True))
         )
 
     async def tests(self) -> Share:
@@ -112,14 +119,22 @@ class _Sheet:
         """Tokens of a file in which the model still changes the right line; 0: as many as were tried."""
         if form == "file":  # it would have to write them all
             return 0
-        most = self._model.context_window // 2
-        levels = [level for level in _LEVELS if level <= most and not (self._model.on_cpu and level > _LEVELS[0])]
         passed = 0
-        for level in levels:
+        for level in self._levels:
             if not any(await asyncio.gather(*(self._in_long_file(level, i, form) for i in range(_ASKED)))):
                 return passed or level // 2
             passed = level
         return 0
+
+    @property
+    def _levels(self) -> list[int]:
+        most = self._model.context_window // 2
+        return [level for level in _LEVELS if level <= most and not (self._model.on_cpu and level > _LEVELS[0])]
+
+    @property
+    def _most(self) -> int:
+        """How many calls there may be."""
+        return len(FORMATS) * len(self._tasks) + len(TESTS) + _CORRECTIONS + _ASKED * len(self._levels)
 
     async def _in_long_file(self, level: int, number: int, form: EditFormat) -> bool:
         task = EDITS[(0, 4)[number]]
@@ -140,6 +155,7 @@ class _Sheet:
         )
         self.asked += 1
         self.unanswered += reply.failed
+        self._told(self.asked, self._most)
         return reply
 
 

@@ -268,8 +268,12 @@ class _Run:
         if examiner is None or not self._solver.is_examined or 0 < limit < LEAST_BUDGET:
             return None
 
+        def told(done: int, total: int) -> None:
+            words = f"finding out how {bench.models.main.name} writes edits best; asked once"
+            self._progress.update(RunState.CONTEXT, done, total, words)
+
         async def make() -> Examined:
-            found = await examiner.ability(self._models.main, bench.endpoint)
+            found = await examiner.ability(self._models.main, bench.endpoint, told=told)
             return Examined(ability=found, by_stage=self._budget.by_stage)
 
         kept = await once(self._journal, "ability", Examined, make)

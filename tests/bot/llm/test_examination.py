@@ -119,6 +119,13 @@ async def test_it_finds_the_format_the_corrections_and_the_length() -> None:
     assert files.formats == ("file",)
 
 
+async def test_it_tells_how_far_it_is() -> None:
+    told: list[tuple[int, int]] = []
+    await examine(ScriptedModel(able(*FORMATS)), lambda done, total: told.append((done, total)))
+    total = 6 * len(FORMATS) + 4 + 3 + 2 * 2
+    assert told == [(done, total) for done in range(total + 1)]
+
+
 async def test_a_model_without_a_right_edit_keeps_the_defaults() -> None:
     model = ScriptedModel(able())
     found = await examine(model)

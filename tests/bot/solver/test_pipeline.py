@@ -413,9 +413,12 @@ async def test_a_model_is_examined_once_and_a_resumed_run_stays_the_same(checkou
 
     model, journal = ScriptedModel(able_to_define), MemoryJournal()
     bench = replace(workbench(checkout, model), examiner=Examiner(kept), endpoint="http://x")
-    first = await solve(ISSUE, bench, journal, FakeProgress(), advance)
+    progress = FakeProgress()
+    first = await solve(ISSUE, bench, journal, progress, advance)
     assert first.verdict.outcome is Outcome.SOLVED
     assert sum(key.startswith("examination/") for key in model.keys) > 30
+    words = f"finding out how {model.name} writes edits best; asked once"
+    assert progress.updates[:2] == [(RunState.CONTEXT, done, 35, words) for done in (0, 1)], "it can take minutes"
     assert first.usage.calls == len(model.calls), "its cost is counted"
     edit = next(call for call in model.calls if call.key == "trajectory/0/edit/1")
     assert "<define" in edit.messages[-1].content
