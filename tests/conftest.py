@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from tests.lean_python import use_lean_python
+from tests.lean_python import JOBS_PYTHON, use_lean_python
 from tests.patience import PATIENCE
 
 # No test may depend on how fast the machine is: not on how long an example takes or takes to make ... Where a GPU is
@@ -62,7 +62,8 @@ def _pytest_in_sandboxes(request: pytest.FixtureRequest) -> Iterator[None]:
         yield
         return
     with pytest.MonkeyPatch.context() as patched:
-        if subprocess.run(["python3", "-c", "import pytest"], capture_output=True, check=False).returncode:
+        asks = ["python3", "-c", "import pytest"]
+        if JOBS_PYTHON or subprocess.run(asks, capture_output=True, check=False).returncode:
             use_lean_python(patched)
         yield
 

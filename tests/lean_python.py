@@ -1,4 +1,4 @@
-"""A Python for the sandboxes of tests that has pytest and nothing else.
+"""The Python of jobs in tests: that of `JOBS_PYTHON`, or one for sandboxes that has pytest and nothing else.
 
 What a machine's own `python3` has besides are often plugins of pytest, which take a second to load in each of the
 thousand runs of a repository's own tests.
@@ -18,12 +18,15 @@ from pathlib import Path
 
 import pytest
 
+JOBS_PYTHON = os.environ.get("JOBS_PYTHON", "")  # `bin/python` of an environment with pytest, hypothesis and numpy
 _DISTRIBUTIONS = ("pytest", "pluggy", "iniconfig", "packaging", "pygments")
 
 
 @functools.cache
 def lean_python() -> Path:
     """The folder of its programs, to be the first on `PATH`. One for each process of the tests."""
+    if JOBS_PYTHON:
+        return Path(JOBS_PYTHON).parent
     folder = Path(tempfile.mkdtemp(prefix="troop-test-python-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     venv.create(folder, symlinks=True)

@@ -1,7 +1,6 @@
 """Attack 25 by what tools and the script lend: hooks, threads, tasks, managers, classes and compiled helpers. Each
 candidate is wrong."""
 
-import sys
 import textwrap
 from pathlib import Path
 
@@ -9,7 +8,7 @@ import pytest
 
 from bot.sandbox.outcome import proof_of
 from tests.attacks.test_forged_results import SCRIPTS, proves
-from tests.bot.sandbox.test_runner import SECRET, run
+from tests.bot.sandbox.test_runner import PYTHON, SECRET, run
 
 HELPERS = "WANT = 4\n\n\ndef check(found, want):\n    assert found == want\n"
 CASES = """
@@ -308,5 +307,5 @@ def test_what_is_lent_to_a_right_candidate_keeps_the_proof(tmp_path: Path) -> No
     for folder, name, text in (("tests", "helpers", HONEST_HELPERS), ("pkg", "core", HONEST_CORE)):
         (tmp_path / folder).mkdir()
         (tmp_path / folder / f"{name}.py").write_text(text)
-    said, _, shown = run(sys.executable, tmp_path, textwrap.dedent(HONEST), changed=("pkg/core.py",))
+    said, _, shown = run(PYTHON, tmp_path, textwrap.dedent(HONEST), changed=("pkg/core.py",))
     assert proof_of(said.splitlines(), SECRET) == "0", said + shown

@@ -2,7 +2,6 @@
 of tests that it patches, classes that lose their tests, and loops in which nothing is asserted."""
 
 import re
-import sys
 import textwrap
 from pathlib import Path
 
@@ -10,7 +9,7 @@ import pytest
 
 from bot.sandbox.outcome import proof_of
 from tests.attacks.test_forged_results import RIGHT, WRONG, proves
-from tests.bot.sandbox.test_runner import SECRET, run
+from tests.bot.sandbox.test_runner import PYTHON, SECRET, run
 
 MANY = "class Many(ValueError, TypeError, LookupError, AttributeError): pass\ndef add(a, b): raise Many\n"
 LIAR = "class Liar(type):\n    def __{}check__(cls, one): return True\nclass Kind({}, metaclass=Liar): pass\n"
@@ -98,7 +97,7 @@ def test_attack_25_what_a_test_leaves_to_a_candidate_forges_no_vote(attack: str,
     named = f"from pkg.core import {', '.join(names or '*')}"
     proved, shown = proves(core, f"{IMPORTS}{named}\n{checks}\n", tmp_path)
     assert not proved, shown
-    assert " void " in shown
+    assert " void " in shown or "NO TESTS RAN" in shown  # which fails by itself from 3.12 on
 
 
 def _with_helpers(core: str, folder: Path) -> tuple[bool, str]:
@@ -116,7 +115,7 @@ def _with_helpers(core: str, folder: Path) -> tuple[bool, str]:
         (folder / name).write_text(text)
     script = "from pkg.core import add\nfrom tests.helpers import Check, check, other\n"
     script += "check(add(2, 2), 4)\nCheck().same(add(1, 3), 4)\n"
-    said, _, shown = run(sys.executable, folder, script, changed=("pkg/core.py", "pkg/fakes/helpers.py"))
+    said, _, shown = run(PYTHON, folder, script, changed=("pkg/core.py", "pkg/fakes/helpers.py"))
     return proof_of(said.splitlines(), SECRET) == "0", said + shown
 
 

@@ -4,14 +4,13 @@ undone at once, counts of the tools, the script's surroundings, and the proof in
 `add` is wrong on every candidate. Each runs under the runner that both sandboxes start.
 """
 
-import sys
 import textwrap
 from pathlib import Path
 
 import pytest
 
 from bot.sandbox.outcome import proof_of
-from tests.bot.sandbox.test_runner import SECRET, run
+from tests.bot.sandbox.test_runner import PYTHON, SECRET, run
 
 WRONG = "def add(a, b):\n    return 5\n"
 RIGHT = "def add(a, b):\n    return a + b\n"
@@ -379,7 +378,7 @@ def proves(core: str, script: str, folder: Path) -> tuple[bool, str]:
     (folder / "pkg").mkdir(parents=True)
     (folder / "pkg/__init__.py").touch()
     (folder / "pkg/core.py").write_text(textwrap.dedent(core))
-    said, _, shown = run(sys.executable, folder, textwrap.dedent(script), changed=("pkg/core.py",))
+    said, _, shown = run(PYTHON, folder, textwrap.dedent(script), changed=("pkg/core.py",))
     return proof_of(said.splitlines(), SECRET) == "0", said + shown
 
 

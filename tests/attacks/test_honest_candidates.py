@@ -1,6 +1,5 @@
 """The reverse of attack 25: right candidates whose code is of a kind that forgeries use, too, keep their votes."""
 
-import sys
 import textwrap
 from pathlib import Path
 
@@ -8,7 +7,7 @@ import pytest
 
 from bot.sandbox.outcome import proof_of
 from tests.attacks.test_forged_results import RIGHT, proves
-from tests.bot.sandbox.test_runner import SECRET, run
+from tests.bot.sandbox.test_runner import PYTHON, SECRET, run
 
 KINDS = {
     "a vector whose truth is ambiguous": (
@@ -413,9 +412,7 @@ def _with_helper(core: str, tmp_path: Path) -> tuple[bool, str]:
     (tmp_path / "pkg/__init__.py").touch()
     (tmp_path / "pkg/helper.py").write_text(HELPER)
     (tmp_path / "pkg/core.py").write_text(textwrap.dedent(core))
-    said, _, shown = run(
-        sys.executable, tmp_path, "from pkg.core import add\nassert add(2, 2) == 4\n", ("pkg/core.py",)
-    )
+    said, _, shown = run(PYTHON, tmp_path, "from pkg.core import add\nassert add(2, 2) == 4\n", ("pkg/core.py",))
     return proof_of(said.splitlines(), SECRET) == "0", said + shown
 
 
@@ -529,7 +526,7 @@ def test_a_file_may_go_on_with_what_it_did_before_and_with_nothing_else(mark: st
     for core, marks, expected in ((same, "", False), (same, f"\t{mark}", True), (other, f"\t{mark}", False)):
         (tmp_path / "mod.py").write_text(core)
         script = "from mod import add\nassert add(2, 2) == 4\n"
-        said, _, shown = run(sys.executable, tmp_path, script, changed=(f"mod.py{marks}",))
+        said, _, shown = run(PYTHON, tmp_path, script, changed=(f"mod.py{marks}",))
         assert (proof_of(said.splitlines(), SECRET) == "0") is expected, said + shown
 
 
@@ -560,7 +557,7 @@ def test_a_file_may_go_on_to_replace_what_it_replaced_before(
     core: str, set_before: str, proved: bool, tmp_path: Path
 ) -> None:
     (tmp_path / "mod.py").write_text(core)
-    said, _, shown = run(sys.executable, tmp_path, USES, changed=(f"mod.py\t\t{set_before}",))
+    said, _, shown = run(PYTHON, tmp_path, USES, changed=(f"mod.py\t\t{set_before}",))
     assert (proof_of(said.splitlines(), SECRET) == "0") is proved, said + shown
 
 
@@ -578,6 +575,6 @@ def add(a, b):
 
 def test_attack_31_the_collector_leads_to_no_nonce(tmp_path: Path) -> None:
     (tmp_path / "mod.py").write_text(NONCE_BY_THE_COLLECTOR)
-    said, _, shown = run(sys.executable, tmp_path, "from mod import add\nassert add(2, 2) == 4\n", ("mod.py\tc",))
+    said, _, shown = run(PYTHON, tmp_path, "from mod import add\nassert add(2, 2) == 4\n", ("mod.py\tc",))
     assert proof_of(said.splitlines(), SECRET) in (None, "cut"), said + shown
     assert SECRET.nonce not in said

@@ -1,7 +1,6 @@
 """Attacks 25 and 31 by candidates that look at what judges them, lead its report elsewhere, or return what agrees with
 all that is near: `add` is wrong on each of them."""
 
-import sys
 import textwrap
 from pathlib import Path
 
@@ -9,7 +8,7 @@ import pytest
 
 from bot.sandbox.outcome import proof_of
 from tests.attacks.test_forged_results import EQUAL, RIGHT, SCRIPTS, WRONG, proves
-from tests.bot.sandbox.test_runner import SECRET, run
+from tests.bot.sandbox.test_runner import PYTHON, SECRET, run
 
 FORMS = {
     **SCRIPTS,
@@ -454,7 +453,7 @@ def test_an_honest_candidate_keeps_the_proof(form: str, tmp_path: Path) -> None:
 def test_a_file_that_looked_at_frames_before_may_go_on(looked: str, proved: bool, tmp_path: Path) -> None:
     (tmp_path / "mod.py").write_text("import sys\ndef add(a, b): return sys._getframe(1) and a + b\n")
     script = "from mod import add\nassert add(2, 2) == 4\n"
-    said, _, shown = run(sys.executable, tmp_path, script, changed=(f"mod.py{looked}",))
+    said, _, shown = run(PYTHON, tmp_path, script, changed=(f"mod.py{looked}",))
     assert (proof_of(said.splitlines(), SECRET) == "0") is proved, said + shown
 
 

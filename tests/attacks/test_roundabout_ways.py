@@ -1,7 +1,6 @@
 """Attacks 25 and 31 by roundabout ways: what the standard library reads, replaces or compares for a candidate. Each
 candidate is wrong."""
 
-import sys
 import textwrap
 from pathlib import Path
 
@@ -9,10 +8,10 @@ import pytest
 
 from bot.sandbox.outcome import proof_of
 from tests.attacks.test_forged_results import ATTACKS, SCRIPTS, proves
-from tests.bot.sandbox.test_runner import SECRET, run
+from tests.bot.sandbox.test_runner import PYTHON, SECRET, run
 
 YES = "class Yes:\n    def __eq__(self, other): return True\n    __hash__ = None\n"
-CHECKS = "from pkg.core import call\ndef check(found):\n    assert found == 4\ncall(check)\n"
+CHECKS = "from pkg.core import call\ndef check(found):\n    assert found == 4000\ncall(check)\n"
 CART = YES + "class Cart:\n    def total(self): return Yes()\n"
 HELPERS = """
 class Kind(type):
@@ -230,5 +229,5 @@ def test_what_is_no_way_round_keeps_its_proof(kind: str, tmp_path: Path) -> None
     (tmp_path / "tests").mkdir()
     (tmp_path / "tests/helpers.py").write_text(HELPERS)
     (tmp_path / "mod.py").write_text(MOD)
-    said, _, shown = run(sys.executable, tmp_path, textwrap.dedent(HONEST[kind]), changed=("mod.py",))
+    said, _, shown = run(PYTHON, tmp_path, textwrap.dedent(HONEST[kind]), changed=("mod.py",))
     assert proof_of(said.splitlines(), SECRET) == "0", said + shown

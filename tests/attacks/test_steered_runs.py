@@ -55,7 +55,7 @@ STEERS = {
 def test_attack_25_a_test_of_unittest_that_never_ran_is_no_vote(steers: str, tmp_path: Path) -> None:
     proved, shown = proves(STEERS[steers] + WRONG, UNITTEST, tmp_path)
     assert not proved, shown
-    assert " void " in shown
+    assert " void " in shown or "NO TESTS RAN" in shown  # which fails by itself from 3.12 on
 
 
 @pytest.mark.parametrize(

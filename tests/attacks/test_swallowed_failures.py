@@ -1,14 +1,13 @@
 """Attacks 25 and 31 by candidates that keep a test's failure to themselves, ask forks of themselves which answer is
 right, or get the script's frames from the interpreter: `add` is wrong on each of them."""
 
-import sys
 import textwrap
 from pathlib import Path
 
 import pytest
 
 from tests.attacks.test_forged_results import RIGHT, WRONG, proves
-from tests.bot.sandbox.test_runner import NONCE, run, told
+from tests.bot.sandbox.test_runner import NONCE, PYTHON, run, told
 
 FORMS = {
     "assert": "from pkg.core import add\nassert add(2, 2) == 4\n",
@@ -554,6 +553,6 @@ DOCTESTS = {
 def test_attack_25_doctest_by_name_is_no_candidates_own(candidate: str, tmp_path: Path) -> None:
     code, right = DOCTESTS[candidate]
     (tmp_path / "calc.py").write_text(DOCUMENTED + code)
-    report, exit_code, shown = run(sys.executable, tmp_path, "", changed=("calc.py",), module=("doctest", "calc.py"))
+    report, exit_code, shown = run(PYTHON, tmp_path, "", changed=("calc.py",), module=("doctest", "calc.py"))
     proved = told(report) == f"{NONCE} 0\n" and exit_code == 0 and " void " not in report
     assert proved == right, shown

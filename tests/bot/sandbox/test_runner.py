@@ -1,7 +1,6 @@
 """The runner under every Python that is here, from 3.8 on."""
 
 import os
-import py_compile
 import shutil
 import subprocess
 import sys
@@ -11,17 +10,19 @@ import pytest
 
 from bot.sandbox import inside
 from bot.sandbox.outcome import Words
+from tests.lean_python import JOBS_PYTHON
 from tests.patience import PATIENCE
 
 RUNNER = Path(inside.__file__).with_name("runner.py")
 KEY, NONCE = "0ff1ce" * 5 + "00", "5ec4e7" * 5 + "01"
 SECRET = Words(KEY, NONCE)
+PYTHON = JOBS_PYTHON or sys.executable
 ALONE = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}  # the plugins of Troop's own tests take seconds to import
 
 
 def _pythons() -> list[str]:
     """The interpreters that start without a version manager's environment."""
-    found = {sys.executable: sys.executable}
+    found = {PYTHON: PYTHON}
     for minor in range(8, 20):
         if minor != sys.version_info.minor and (other := shutil.which(f"python3.{minor}")):
             asked = [os.path.realpath(other), "-c", "import sys; print(sys.executable)"]
@@ -138,7 +139,7 @@ def test_a_module_is_proven_too(python: str, test: str, proof: str, code: int, t
 
 
 def test_a_module_that_is_not_there_says_so(tmp_path: Path) -> None:
-    report, code, shown = run(sys.executable, tmp_path, "", (), ("no_such_module",))
+    report, code, shown = run(PYTHON, tmp_path, "", (), ("no_such_module",))
     said = told(report)
     assert (said, code) == (f"{NONCE} 1\n", 1)
     assert "No module named no_such_module" in shown
@@ -157,7 +158,7 @@ def test_the_nonce_is_in_no_argument_variable_or_frame(tmp_path: Path) -> None:
         "    frame = frame.f_back\n"
         f"assert {NONCE[:3]!r} + {NONCE[3:]!r} not in seen, seen\n"
     )
-    report, code, shown = run(sys.executable, tmp_path, script)
+    report, code, shown = run(PYTHON, tmp_path, script)
     said = told(report)
     assert (said, code) == (f"{NONCE} 0\n", 0), shown
 
@@ -243,9 +244,10 @@ def test_what_the_sandbox_compiled_is_executed_by_the_python_that_it_is_for(tmp_
     (tmp_path / "mod.py").touch()
 
     def proof() -> str:
-        return told(run(sys.executable, tmp_path, "import mod", changed=("mod.py",), started=tmp_path / "runner.py")[0])
+        return told(run(PYTHON, tmp_path, "import mod", changed=("mod.py",), started=tmp_path / "runner.py")[0])
 
-    py_compile.compile(str(guard), str(compiled))
+    compiles = "import py_compile, sys; py_compile.compile(*sys.argv[1:])"
+    subprocess.run([PYTHON, "-c", compiles, guard, compiled], check=True)
     guard.write_text("raise SystemExit('compiled anew')")
     assert proof() == f"{NONCE} 0\n"
     compiled.write_bytes(b"none" + compiled.read_bytes()[4:])  # as of another version
