@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 _PLAIN = frozenset((int, float, complex, str, bytes, bytearray, bool, type(None), type(...), range, type))
 _GROUPS = (list, tuple, set, frozenset, collections.deque)
+_MAPPINGS: Any = {dict, vars(sys.modules["builtins"]).get("frozendict", dict)}  # 3.15 has both
 _MOST, _DEEPEST = 5_000, 6  # parts of a value that are looked at, and how deep
 _OFTEN = 100  # comparisons in one line: a loop of them must not take long
 _FEW = 20  # parts of a value that are asked several times each; more are as much as a comparison more each
@@ -114,8 +115,9 @@ def _parts(value: Any) -> list[Any]:
     attributes, but where objects are equal if they are the same."""
     kind = type(value)
     found: list[Any] = []
-    if issubclass(kind, dict):
-        found += [*islice(dict.keys(value), _MOST), *islice(dict.values(value), _MOST)]
+    for mapping in _MAPPINGS:
+        if issubclass(kind, mapping):
+            found += [*islice(mapping.keys(value), _MOST), *islice(mapping.values(value), _MOST)]
     if kind in _VIEWS:
         found += islice(value, _MOST)
     if kind is slice:

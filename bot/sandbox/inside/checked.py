@@ -32,7 +32,8 @@ _COMPARING = (  # how what is called so compares its first two arguments; the fi
     ("assertin", "in"), ("assertnotin", "in"), ("lessequal", "<="), ("less", "<"), ("greaterequal", ">="),
     ("greater", ">"), ("not", ""), ("equal", "=="),
 )  # fmt: skip
-_OF_KIND = ("isinstance", "issubclass", "assertisinstance")
+_OF_KIND = ("isinstance", "issubclass", "assertisinstance", "assertissubclass")
+_OF_TEXTS = ("startswith", "endswith")  # methods that what is called so calls of its first argument
 _NEARING = ("almost", "approx", "close")  # in names of what subtracts its arguments
 # A function that is decorated with something else may be compiled for another machine, or expected to fail.
 _DECORATORS = frozenset((
@@ -237,6 +238,9 @@ def _called(node: Any, judges: bool) -> None:
                 _check(FIRST, first, first),
                 _check(SECOND, second, second, (str(node.lineno), between)),
             ]
+        if node.args and _kind(node.args[0]) != "Starred":
+            for one in (one for one in _OF_TEXTS if one in name):
+                node.args[0] = _check(METHOD, node.args[0], node.args[0], one)
     _expects(node, name)
     if any(word in name for word in _NEARING):
         node.args = [one if _kind(one) == "Starred" else _check("-", one, one, True) for one in node.args]
@@ -257,7 +261,9 @@ def _expects(node: Any, name: str) -> None:
     """The call of what expects an exception of a kind, maybe of what it calls, or tells whether a value is of one."""
     raises = "raises" in name
     at = 0 if raises else 1
-    if (raises or name in _OF_KIND) and len(node.args) > at and "Starred" not in map(_kind, node.args):
+    if raises and "group" in name:  # of several kinds
+        node.args = [one if _kind(one) == "Starred" else _check(EXPECTED, one, one) for one in node.args]
+    elif (raises or name in _OF_KIND) and len(node.args) > at and "Starred" not in map(_kind, node.args):
         node.args[at] = _check(EXPECTED, node.args[at], node.args[at])
         at = 2 if "regex" in name else 1
         if raises and len(node.args) > at:

@@ -34,12 +34,15 @@ def expecting(
     expects one. All names are bound here: what is judged may change this module."""
     now, subclass, families, most = sys.exc_info, issubclass, _families, _KINDS
     kind_of, nobodys, failure, instance = type, type("Nobodys", (Exception,), {}), Exception, isinstance
-    nobody, can_be_called = nobodys(), callable
+    nobody, can_be_called, group = nobodys(), callable, vars(sys.modules["builtins"]).get("BaseExceptionGroup", ())
 
     def raised(_: Any, __: Any) -> None:
-        kind = now()[0]
-        if kind is not None and foreign(kind) and families([kind]) > most:
-            void("an exception of many kinds")
+        waiting = [now()[1]]
+        for error in waiting:
+            kind = kind_of(error)
+            if error is not None and foreign(kind) and families([kind]) > most:
+                void("an exception of many kinds")
+            waiting += getattr(error, "exceptions", ()) if instance(error, group) else ()
 
     def expected(value: Any, _: Any) -> None:
         kinds = [one for one in (value if kind_of(value) is tuple else (value,)) if subclass(kind_of(one), kind_of)]

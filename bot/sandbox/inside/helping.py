@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import sys
+import types
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -143,6 +144,7 @@ def helping(tree: Any, script: str, main: dict[str, Any]) -> Callable[[], str]:
         if module in known and name in known[module][2]:
             bound.append((module, name, local))
     modules, stat, get = sys.modules, os.stat, dict.get
+    type_of, lazy = type, getattr(types, "LazyImportType", None)
     other = _comparing("@pytest_ar" if any(module == "pytest" for module, _, _ in _named(tree)) else "")
     data, lstat, cwd, here = _data(tree), os.lstat, os.getcwd, os.getcwd()
     moves = any(getattr(node, "attr", "") == "chdir" for node in nodes(tree))
@@ -174,7 +176,7 @@ def helping(tree: Any, script: str, main: dict[str, Any]) -> Callable[[], str]:
                     return what
             for module, name, local in bound:
                 value, (paths, _, defined) = get(main, local), known[module]
-                if value is not None and other(value, defined[name], paths):
+                if value is not None and type_of(value) is not lazy and other(value, defined[name], paths):
                     return f"{module}.{name}"
         except Exception:  # it is no class, no module, or the file is gone
             return "a helper of tests"

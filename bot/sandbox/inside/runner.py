@@ -270,12 +270,11 @@ def _execute(
     main = type(sys)("__main__")
     main.__dict__["__builtins__"] = __builtins__
     if script == "-m":
-        import runpy  # noqa: F401 - now, before the tree is where modules are looked for
-
         sys.argv[:] = list(arguments)
         first = os.path.dirname(os.path.realpath(arguments[0])) if _is_file(arguments[0]) else os.getcwd()
         sys.path[:1] = []
-        run = _judged(sign, [entry for entry in path.split(os.pathsep) if entry], arguments)
+        # All that this imports is before the tree is where modules are looked for.
+        run = _judged(sign, [entry for entry in path.split(os.pathsep) if entry], arguments) or _as_main(arguments[0])
         sys.path[:0] = [""]
     else:
         main.__file__ = script
@@ -296,8 +295,8 @@ def _execute(
     keep = sys.modules["__main__"]  # noqa: F841 - this module must outlive its place in `sys.modules`
     sys.modules["__main__"] = main
     if changed:
-        files = _beside("watch")
-        looks = files["watch"](sign, changed, before, *(("", b"") if script == "-m" else (script, source)))
+        files = _beside("interpreters", "watch")
+        looks, watched = files["watch"](sign, changed, before, *(("", b"") if script == "-m" else (script, source)))
         if script != "-m" and b"sys.modules[__name__]" not in source:  # a script may hand over its own module
             sys.modules["__main__"] = files["stand_in"](main, looks, sign)
     del sign  # this frame can be looked at while the tests run
@@ -309,9 +308,9 @@ def _execute(
     except BaseException as error:
         sys.excepthook(type(error), error.with_traceback(None), None)
         return 1
-    if run is None and program is None:
-        run = _as_main(arguments[0])
     code, ended = _ending_of(run, program, main.__dict__, changed)
+    if changed:
+        watched()
     if guard is not None:
         last(code, ended)
     return code

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
+import types
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 _OF_PYTEST = ("PYTEST_ADDOPTS", "PYTEST_PLUGINS", "PYTEST_DISABLE_PLUGIN_AUTOLOAD")
 _FOR_CHILDREN = (  # variables that decide what the script's own processes run, beside what it names
     *("PATH", "PYTHONPATH", "PYTHONHOME", "PYTHONOPTIMIZE", "PYTHONSTARTUP", "PYTHONINSPECT"),
+    *("PYTHONUSERBASE", "PYTHONSAFEPATH", "PYTHON_PRESITE", "PYTHON_LAZY_IMPORTS"),
     *("LD_PRELOAD", "LD_LIBRARY_PATH", "BASH_ENV", "ENV", "NODE_OPTIONS", "NODE_PATH", "PERL5OPT", "RUBYOPT"),
 )
 _STARTING = (b"subprocess", b"os.system", b"popen", b"os.exec", b"os.spawn")
@@ -98,7 +100,7 @@ def surroundings_of(tree: Any, named: set[str], main: dict[str, Any], source: by
             value = getattr(owner, alias.name, None) if hasattr(node, "module") else owner
             bound += [(local, value)] if value is not None else []
 
-    own, type_of = list(_own_constants(tree)), type
+    own, type_of, lazy = list(_own_constants(tree)), type, getattr(types, "LazyImportType", None)
 
     def variables() -> list[str | None]:
         return [environ.get(name) for name in variables_of]
@@ -110,7 +112,7 @@ def surroundings_of(tree: Any, named: set[str], main: dict[str, Any], source: by
             return "the script"
         for name, value in bound:
             now = main.get(name, value)
-            if now is not value:
+            if now is not value and type_of(now) is not lazy:
                 return name
         for name, value in own:
             now = main.get(name, value)

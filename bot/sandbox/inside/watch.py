@@ -19,9 +19,13 @@ if TYPE_CHECKING:
     from types import FrameType
     from typing import Any
 
+    # Handed in by `runner.py`.
+    from bot.sandbox.inside.interpreters import interpreting
+
 _COLLECTOR = ("gc.get_objects", "gc.get_referrers", "gc.get_referents", "sys._current_frames")
 _POINTERS = ("string_at", "wstring_at", "cdata", "cdata/buffer", "addressof", "call_function")
-_NEW_INTERPRETER = "cpython.PyInterpreterState_New"  # in it there is no audit hook
+_NEW_INTERPRETER = "cpython.PyInterpreterState_New"  # in it there is no audit hook; also `interpreters.py`
+_SENT = "cpython.remote_debugger_script"  # executed wherever this process is, by `sys.remote_exec`
 _HOOK = "sys.addaudithook"  # it is handed what pytest compiles and executes
 _WATCHED = frozenset((*_COLLECTOR, _NEW_INTERPRETER, _HOOK, *(f"ctypes.{name}" for name in _POINTERS)))
 _INTO_OTHERS = frozenset((  # functions of libc that open this process to others, or lead into others
@@ -35,14 +39,19 @@ _PUTTING = frozenset(("os.putenv", "os.unsetenv"))  # by itself it is seen by ch
 _STARTING = frozenset(("subprocess.Popen", "os.system", "os.exec", "os.posix_spawn", "os.spawn"))
 _OTHERS = (
     *("ctypes.dlsym", "sys._getframe", "object.__getattr__", "object.__setattr__", "open", "compile", "code.__new__"),
+    *("import", _SENT),
 )
 _SHOWING = frozenset((  # functions of `warnings` and `traceback` that show a line of whatever file it is
     *("_showwarnmsg", "print_exc", "format_exc", "print_exception", "format_exception", "print_tb", "format_tb"),
     "extract_tb",
 ))  # fmt: skip
-_SHAPES = frozenset(
-    ("_signature_from_function", "_signature_is_functionlike", "_has_code_flag")
-)  # tell no line of code
+_HANDING = (  # files of the library with functions that give the frame, or what is found by it, to who asks
+    *("inspect.py", "traceback.py", "asyncio/base_tasks.py", "asyncio/graph.py", "dis.py", "types.py"),
+    *("string.py", "string/__init__.py", "bdb.py", "pdb.py"),
+)
+_SHAPES = frozenset((  # functions of `inspect` and `types` that tell no line of code
+    *("_signature_from_function", "_signature_is_functionlike", "_has_code_flag", "coroutine"),
+))  # fmt: skip
 _function = types.FunctionType
 _WITH_CODE = (_function, types.GeneratorType, types.CoroutineType, types.AsyncGeneratorType)
 _library = os.path.dirname(os.__file__)
@@ -99,13 +108,14 @@ def _looking(untrusted: set[str], excused: frozenset[str]) -> Callable[[FrameTyp
 
     `excused`: those that did so before.
     """
-    handing = frozenset(_of_library("inspect.py", "traceback.py", "asyncio/base_tasks.py", "dis.py", "string.py"))
+    handing = frozenset(_of_library(*_HANDING))
     logging = os.path.join(_library, "logging", "__init__.py")
-    (inspect, tracebacks), shapes, showing = _of_library("inspect.py", "traceback.py"), _SHAPES, _SHOWING
+    (inspect, kinds), shapes, showing = _of_library("inspect.py", "types.py"), _SHAPES, _SHOWING
+    (tracebacks,) = _of_library("traceback.py")
 
     def looking(frame: FrameType | None) -> bool:
         name, called = "", ""
-        if frame is not None and frame.f_code.co_filename == inspect and frame.f_code.co_name in shapes:
+        if frame is not None and frame.f_code.co_filename in (inspect, kinds) and frame.f_code.co_name in shapes:
             return False
         while frame is not None:
             before, name = name, frame.f_code.co_filename
@@ -235,6 +245,20 @@ def _of_threads(untrusted: set[str], tracing: frozenset[str]) -> Callable[[Frame
     return of_threads
 
 
+def _unnamed(script: str) -> Callable[[str, FrameType], bool]:
+    """Whether the script, the library or we do what none of these calls by its name: then it is a method of a
+    candidate's value, `__del__ = staticmethod(partial(sys.settrace, look))`, and has no frame of its own."""
+    is_text, places = str.startswith, (os.path.dirname(_unnamed.__code__.co_filename), _library)
+
+    def unnamed(event: str, caller: FrameType) -> bool:
+        name, word = caller.f_code.co_filename, event[event.rfind(".") + 1 :]
+        if "-packages" in name or not (name == script or is_text(name, places)):
+            return False
+        return not any(word in one or "rofil" in one for one in (*caller.f_code.co_names, name))
+
+    return unnamed
+
+
 def _of_file() -> Callable[[Any, str], bool]:
     """Whether that is the text of a file of that name, which is as it was when the script began: a candidate that
     imports an unchanged module has its text compiled, too."""
@@ -280,9 +304,10 @@ def _hook(
 
 def watch(
     sign: Callable[[bytes], int], changed: set[str], before: dict[str, frozenset[str]], script: str, source: bytes
-) -> Callable[[FrameType], bool]:
+) -> tuple[Callable[[FrameType], bool], Callable[[], None]]:
     """Withdraw the proof where a changed file, or code that it made, forges, steers or looks; what tells whether a
-    frame is of such a file. `before`: files that did so before they were changed, by the marks that `runner.py` reads.
+    frame is of such a file, and the last look. `before`: files that did so before they were changed, by the marks that
+    `runner.py` reads.
 
     All names are bound here: the script may change this module, `os` and `builtins`.
     """
@@ -296,10 +321,16 @@ def watch(
     looking = _looking(untrusted, excused)
     suspicious, named = _stacks(untrusted, main)
     is_script, names_script = _reading(script, source)
-    of_file, of_threads = _of_file(), _of_threads(untrusted, tracing)
+    of_file, of_threads, unnamed = _of_file(), _of_threads(untrusted, tracing), _unnamed(script)
+    sent, hooking, (note, last) = _SENT, {*_STEERING, _HOOK}, interpreting(sign, source)
 
     def judge(event: str, arguments: tuple[Any, ...], caller: FrameType) -> bool:
         """Whether what the caller does costs the proof."""
+        if event == sent or (event in hooking and unnamed(event, caller)):
+            return True
+        if event == "import":
+            note(arguments[0])
+            return False
         if event == "sys._getframe" or (event == "object.__getattr__" and arguments[1] in frames):
             return looking(caller)
         if event == "object.__getattr__":  # the code of one of the script's functions, generators or coroutines
@@ -328,7 +359,7 @@ def watch(
         return False
 
     sys.addaudithook(_hook(judge, sign, frozenset((*watched, *steering, *starting, *putting, *_OTHERS))))
-    return _looking(untrusted, excused | before["m"])
+    return _looking(untrusted, excused | before["m"]), last
 
 
 def stand_in(real: Any, looks: Callable[[FrameType], bool], sign: Callable[[bytes], int]) -> Any:
