@@ -3,6 +3,7 @@ import asyncio
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -76,9 +77,12 @@ def test_what_earlier_versions_left_is_swept_once_it_is_old(tmp_path: Path) -> N
 
 async def test_a_cancelled_start_leaves_no_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    cancelled = threading.Event()
+    monkeypatch.setattr("bot.scratch.sweep", lambda parent: cancelled.wait())
     starting = asyncio.ensure_future(ScratchFolder.fresh())
     await asyncio.sleep(0)  # it looks for what is to be swept
     starting.cancel()
+    cancelled.set()
     await asyncio.gather(starting, return_exceptions=True)
     assert starting.cancelled()
     assert not list(tmp_path.iterdir())

@@ -121,9 +121,9 @@ async def test_what_the_documentation_says_and_the_code_did_must_be_so_still(tmp
         )
         (gone,) = await broken(sandbox, SUMS.replace("import names", "import nothing")) or ()
         assert gone.startswith(f"import {PATH}, gives ImportError: cannot import name 'nothing'")
-        assert await broken(sandbox, SUMS.replace("import random", "import random as (")) == (
-            f"import {PATH}, gives SyntaxError: invalid syntax (sums.py, line 6)",
-        )
+        (unread,) = await broken(sandbox, SUMS.replace("import random", "import random as (")) or ()
+        assert unread.startswith(f"import {PATH}, gives SyntaxError: ")  # which words follow, Pythons differ in
+        assert unread.endswith(" (sums.py, line 6)")
         (cut,) = await broken(sandbox, SUMS.replace("import random", "import random, os; os._exit(0)")) or ()
         assert cut.startswith(f"examples in {PATH}: ")
 
