@@ -159,7 +159,9 @@ def _function(name: str, text: str, plain: str, code: int, bash: bool) -> Iterat
     for word in (*_JUDGING, *(one for one in _READING if one in words)):
         if word in own:
             continue
-        yield f"case $(\\type {word} 2>&1) in *function*|*alias*) {bad()};; *builtin*) ;; *) {bad()};; esac"
+        # From bash 5.3 on, `type` tells of no function that stands behind a special builtin in POSIX mode.
+        type_of = f"$(\\unset POSIXLY_CORRECT; \\type {word} 2>&1)"
+        yield f"case {type_of} in *function*|*alias*) {bad()};; *builtin*) ;; *) {bad()};; esac"
     if "alias" not in words:
         yield f"for {name} in {' '.join(words)}; do"
         yield f'case $(\\alias "${name}" 2>/dev/null) in "") ;; *=*"${name}"*) ;; *) {bad()};; esac'
