@@ -15,7 +15,7 @@ const NEVER = ["next", "constructor", "prototype", "__proto__", "console", "glob
 const CLOCKS = /^(?:set|clear)(?:Timeout|Interval|Immediate)$|^Date$|^performance$|^queueMicrotask$|^nextTick$|^hrtime$/;
 const KINDS = [
   "Array", "String", "Number", "Boolean", "BigInt", "Symbol", "RegExp", "Function", "Object", "Map", "Set", "WeakMap",
-  "WeakSet", "Promise", "Date", "Error", "JSON", "Math", "Reflect", "ArrayBuffer", "DataView", "Uint8Array", "Buffer",
+  "WeakSet", "Promise", "Date", "Error", "JSON", "Math", "Reflect", "ArrayBuffer", "DataView", "Uint8Array", "Buffer", "Iterator",
 ];
 const FOR_CHILDREN = ["NODE_OPTIONS", "NODE_PATH", "PATH", "LD_PRELOAD", "LD_LIBRARY_PATH", "BASH_ENV", "ENV"];
 
@@ -31,19 +31,25 @@ const owners = (source, words, load) => {
   };
   for (const name of KINDS) add(globalThis[name]);
   for (const name of words) {
-    if (describe(globalThis, name) && !NEVER.includes(name)) add(globalThis[name]);
+    if (!describe(globalThis, name) || NEVER.includes(name)) continue;
+    add(globalThis[name]);
+    for (const word of words) { // classes within it: `Intl.NumberFormat`
+      const found = /^[A-Z]/.test(word) && globalThis[name] && describe(globalThis[name], word);
+      if (found && typeof found.value === "function") add(found.value);
+    }
   }
-  for (const empty of [[][Symbol.iterator](), new Map().entries(), new Set().entries(), ""[Symbol.iterator]()]) {
-    add(getPrototypeOf(empty));
-  }
+  const iterators = [[][Symbol.iterator](), new Map().entries(), new Set().entries(), ""[Symbol.iterator](), "".matchAll(/x/g)];
+  if (iterators[0].map) iterators.push(iterators[0].map(String)); // before Node.js 22 they have no such methods
+  for (const empty of iterators) add(getPrototypeOf(empty));
   add(getPrototypeOf(Uint8Array));
   add(getPrototypeOf(function* () {}).prototype);
+  add(getPrototypeOf(async function* () {}).prototype);
   add(process);
   const Module = require("module");
-  const { builtinModules } = Module;
+  const { isBuiltin = (name) => Module.builtinModules.includes(name) } = Module; // Node.js 18.6 and later
   add(Module);
-  for (const [, name] of source.matchAll(/["'`](?:node:)?([\w/]+)["'`]/g)) {
-    if (!builtinModules.includes(name) || /^(?:assert|module|console|process)\b/.test(name)) continue;
+  for (const [, name] of source.matchAll(/["'`]((?:node:)?[\w/]+)["'`]/g)) {
+    if (!isBuiltin(name) || /^(?:node:)?(?:assert|module|console|process)\b/.test(name)) continue;
     const exported = load(name);
     add(exported);
     for (const word of words) if (typeof exported[word] === "function") add(exported[word]);

@@ -151,7 +151,13 @@
     const stack = callers();
     return byCandidate(stack) && !(itself && begins(nearest(stack), "node:internal/modules/"));
   };
-  const helper = mistrusted ? require(besideToo)(source, place, { byCandidate: asked, changed, tell }) : () => "";
+  // For parts of Node that some versions lack, and of which others say that they are new: no matter of the script's.
+  const quietly = (run) => {
+    const warn = process.emitWarning;
+    process.emitWarning = () => {};
+    try { return run(); } catch (_) { return undefined; } finally { process.emitWarning = warn; }
+  };
+  const helper = mistrusted ? require(besideToo)(source, place, { byCandidate: asked, changed, tell, quietly }) : () => "";
   const toMemory = ([path]) => {
     try { return /\/mem$/.test(realpathSync(String(path))); } catch (_) { return false; }
   };
@@ -222,14 +228,25 @@
     else if (isNearest(stack) && namesExit(stack) && (said.within || !asserts || !byCandidate(stack))) end(0);
     apply(reallyExit, process, [code]);
   }));
-  watched(process, ["setUncaughtExceptionCaptureCallback", "binding", "dlopen", "_debugProcess", "abort"]);
-  watched(require("v8"), ["getHeapSnapshot", "writeHeapSnapshot"]);
+  watched(process, ["setUncaughtExceptionCaptureCallback", "addUncaughtExceptionCaptureCallback", "binding", "dlopen"]);
+  watched(process, ["_debugProcess", "abort"]);
+  watched(require("v8"), ["getHeapSnapshot", "writeHeapSnapshot", "setHeapSnapshotNearHeapLimit"]);
   watched(require("v8"), ["setFlagsFromString"], ([flag]) => /native/.test(String(flag))); // by which code is read
   try { watched(require("inspector"), ["open", "Session"]); } catch (_) { /* Node.js without it */ }
+  // By which any memory is read, and any code runs.
+  const ffi = quietly(() => require("node:ffi"));
+  watched(ffi, ffi ? ownKeys(ffi) : []);
+  watched(quietly(() => require("node:sqlite").DatabaseSync.prototype), ["loadExtension"]);
   const Loader = require("module");
   watched(Loader, ["register", "registerHooks"]);
-  // A hook of the candidate's may skip the script's tests.
-  if (/["'`]node:test["'`]/.test(source)) watched(require("node:test"), ["before", "beforeEach", "after", "afterEach"]);
+  if (/["'`]node:test["'`]/.test(source)) {
+    const tests = require("node:test");
+    // A candidate may skip the script's tests by a hook or by the one that runs, and take the place of its assertions.
+    watched(tests, ["before", "beforeEach", "after", "afterEach", "getTestContext"]);
+    const { assert } = tests;
+    watched(assert, ["register"]);
+    if (assert) defineProperty(tests, "assert", { value: assert, writable: false }); // once a new one each time
+  }
   // Behind all that is replaced here, which would be taken for a candidate's.
   const replaced = mistrusted ? require(beside)(source, byOthers, (name) => tell(`void replaced ${name}`)) : () => "";
   const look = () => {
@@ -266,18 +283,39 @@
       throw error;
     }
   };
+  const asserted = (real) => new Proxy(real, {
+    apply: (_, self, args) => {
+      said.asserted += 1;
+      look();
+      return asserting(real, self, args);
+    },
+  });
+  // Of `new Assert()` each assertion is one of its own, whatever its class has by then.
+  const made = (real) => {
+    const kept = Object.create(null);
+    for (const name of ownKeys(real.prototype)) if (name !== "constructor") kept[name] = asserted(real.prototype[name]);
+    const making = (_, args, target) => {
+      const one = construct(real, args, target);
+      const strict = args.length === 0 || !args[0] || args[0].strict !== false;
+      for (const name in kept) {
+        const value = kept[(strict && STRICT[name]) || name];
+        defineProperty(one, name, { value, enumerable: true, writable: false, configurable: false });
+      }
+      return one;
+    };
+    return new Proxy(real, { construct: making });
+  };
+  const STRICT = {
+    __proto__: null, equal: "strictEqual", notEqual: "notStrictEqual", deepEqual: "deepStrictEqual",
+    notDeepEqual: "notDeepStrictEqual",
+  };
   for (const one of new Set([assert, assert.strict])) {
     for (const name of ownKeys(one)) {
       const there = Object.getOwnPropertyDescriptor(one, name);
       if (typeof there.value !== "function" || !there.configurable) continue;
       const real = there.value;
-      const value = name === "strict" || name === "AssertionError" ? real : new Proxy(real, {
-        apply: (_, self, args) => {
-          said.asserted += 1;
-          look();
-          return asserting(real, self, args);
-        },
-      });
+      const unchanged = name === "strict" || name === "AssertionError";
+      const value = unchanged ? real : name === "Assert" ? made(real) : asserted(real);
       // What `ok` says of a failure, it reads where it is called; `match` looks whether it is itself. Node itself looks
       // at `ok` when it is required.
       const get = () => {
@@ -298,6 +336,7 @@
     }
   }
 
+  Loader.syncBuiltinESMExports();
   tell("begin");
   require("module").runMain(script);
 })();

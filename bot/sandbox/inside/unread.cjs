@@ -10,27 +10,29 @@ const Module = require("module");
 const ITSELF = /__filename|import\.meta|\bargv\b|\bmain\.filename|\bmodule\.filename/;
 const HARMLESS = new RegExp(
   "(?:createRequire|fileURLToPath|dirname)\\(\\s*(?:import\\.meta\\.(?:url|filename)|__filename)\\s*\\)"
-  + "|new URL\\([^()]*,\\s*import\\.meta\\.url\\s*\\)|import\\.meta\\.(?:dirname|resolve)|argv\\.slice\\b", "g");
+  + "|new URL\\([^()]*,\\s*import\\.meta\\.url\\s*\\)|import\\.meta\\.(?:dirname|resolve|main)|argv\\.slice\\b", "g");
 const AMONG_TESTS = /^\/(?!.*\/node_modules\/)(?:.*\/)?(?:tests?|__tests__|spec|testing)\//;
 const CHECKS = /\bassert|\bexpect|\bexit|\bthrow\b|\bfail/;
 const SET = /(?:^|[;{}(,])\s*([A-Za-z_$][\w$]*)\s*(?:=(?![=>])|\+\+|--|[-+*/%|&?^<>]{1,3}=(?!=))/gm;
 const COMPILING = ["Script", "SourceTextModule", "compileFunction", "runInContext", "runInNewContext", "runInThisContext"];
 
 // Strict code tells nobody whom it calls what it was called with (`f.caller.arguments`). Not a script that sets variables
-// which it does not declare, or that is no strict code otherwise.
-const strict = (content) => {
+// which it does not declare, or that is no strict code otherwise. `plain`: without types, as Node itself runs TypeScript.
+const strict = (content, plain) => {
   const declares = (name) => {
     const word = `(?<![\\w$])${name.replace(/\$/g, "\\$&")}(?![\\w$])`;
-    return new RegExp(`\\b(?:let|const|var)\\b[^;=\\n]*${word}`).test(content);
+    return new RegExp(`\\b(?:let|const|var)\\b[^;=\\n]*${word}`).test(plain);
   };
-  if (/\barguments\.callee|\.caller\b|\bthis\b/.test(content)) return content;
-  for (const [, name] of content.matchAll(SET)) if (!declares(name)) return content;
-  const other = `"use strict";${content.startsWith("#!") ? "//" : ""}${content}`;
-  try { new (require("vm").Script)(Module.wrap(other)); } catch (_) { return content; }
-  return other;
+  if (/\barguments\.callee|\.caller\b|\bthis\b/.test(plain)) return content;
+  for (const [, name] of plain.matchAll(SET)) if (!declares(name)) return content;
+  const begin = `"use strict";${content.startsWith("#!") ? "//" : ""}`;
+  try { new (require("vm").Script)(Module.wrap(`${begin}${plain}`)); } catch (_) { return content; }
+  return `${begin}${content}`;
 };
 
-module.exports = (source, script, { byCandidate, changed, tell }) => {
+module.exports = (source, script, { byCandidate, changed, tell, quietly }) => {
+  const untyped = (text) => (/\.[cm]?ts$/.test(script) && quietly(() => Module.stripTypeScriptTypes(text))) || text;
+  const code = untyped(source);
   // What a candidate compiles under the name of another file is the candidate's.
   const noted = (name) => {
     if (typeof name !== "string" || changed[name] === true || !byCandidate(true)) return;
@@ -111,12 +113,12 @@ module.exports = (source, script, { byCandidate, changed, tell }) => {
 
   const remove = () => { try { unlinkSync(script); } catch (_) { /* it is gone */ } };
   const staying = ITSELF.test(source.replace(HARMLESS, ""));
-  const imports = script.endsWith(".mjs") || /^import\b(?!\s*\()/m.test(source);
+  const imports = /\.m[jt]s$/.test(script) || /^import\b(?!\s*\()/m.test(source);
   const compile = Module.prototype._compile;
   Module.prototype._compile = function (content, name, ...rest) {
     if (name === script && !staying && !imports) remove();
     noted(name);
-    const answer = apply(compile, this, [name === script ? strict(content) : content, name, ...rest]);
+    const answer = apply(compile, this, [name === script ? strict(content, untyped(content)) : content, name, ...rest]);
     if (helps(name) && changed[name] !== true) keep(this, name);
     return answer;
   };
@@ -124,13 +126,14 @@ module.exports = (source, script, { byCandidate, changed, tell }) => {
     // The first module that is imported runs first.
     defineProperty(globalThis, "troopBegins", { value: remove });
     remove();
-    writeFileSync(script, `import "data:text/javascript,troopBegins()";${source}`);
+    writeFileSync(script, `import "data:text/javascript,troopBegins()";${source.startsWith("#!") ? "//" : ""}${source}`);
   }
 
   const { toString } = Function.prototype;
   const text = function () {
     const found = apply(toString, this, []);
-    const shown = found.length < 9 || !CHECKS.test(found) || !(found.includes(source) || source.includes(found));
+    const ofScript = found.includes(source) || source.includes(found) || found.includes(code) || code.includes(found);
+    const shown = found.length < 9 || !CHECKS.test(found) || !ofScript;
     return shown || !byCandidate(false) ? found : `${found.slice(0, found.indexOf("{") + 1)} [native code] }`;
   };
   defineProperty(text, "name", { value: "toString" });
