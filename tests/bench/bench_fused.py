@@ -109,8 +109,10 @@ def agree(fused: Call, plain: Call) -> bool:
     return all(close(a, b, float(b.abs().max())) for a, b in zip(*results, strict=True))
 
 
-def timed(fused: Call, plain: Call, device: str, rounds: int) -> tuple[float, float]:
-    """Microseconds of a call of both."""
+def timed(
+    fused: Call, plain: Call, device: str, rounds: int, of: Callable[[list[float]], float] = min
+) -> tuple[float, float]:
+    """Microseconds of a call of both; on a CPU `of` all rounds."""
     if device == "cuda":
         from triton.testing import do_bench_cudagraph
 
@@ -125,7 +127,7 @@ def timed(fused: Call, plain: Call, device: str, rounds: int) -> tuple[float, fl
             for _ in range(calls):
                 function()
             found[name].append((time.perf_counter() - begin) / calls * 1e6)
-    return min(found["fused"]), min(found["plain"])
+    return of(found["fused"]), of(found["plain"])
 
 
 def dtype_on(device: str) -> torch.dtype:

@@ -7,8 +7,9 @@ variable-length attention where these are installed, over the trees of `attentio
 weights in the shapes of Qwen2.5-Coder 1.5B and 7B: tokens per second of 256 and 1,024 samples over 1K to 32K of shared
 prompt, against the same without attention and attention's floor; how much of the host's time is hidden; and
 `transformers.generate`, also compiled, on the same. Of experts alone, in Qwen3-Coder-30B-A3B's shape: our kernel over
-weights of each kind against the floor, and against torch's grouped product. Of a gated delta rule alone, in the shapes
-of Qwen3-Next and Kimi-Linear: our kernel against the floor, torch, and flash-linear-attention where it is installed.
+weights of each kind against the floor, and against torch's grouped product. Of gated delta rules and state
+spaces alone, in the shapes of Qwen3-Next, Kimi-Linear, Nemotron-H and Jamba: our kernel against the floor, torch, and
+flash-linear-attention or mamba-ssm where that is installed.
 
 A row that fails, hangs or crashes is told with its reason, and costs no other: rows are measured in a process of their
 own (`gpu_worker`), which is replaced where it broke. The JSON is written after each row, and names the rows for which

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 from tests.bench.attention_trees import Shape, shapes
 from tests.bench.qwen_shapes import QWEN
-from tests.bench.recurrent_steps import Step
+from tests.bench.recurrent_steps import LAYERS, Step
 
 
 class Experts(NamedTuple):
@@ -25,7 +25,8 @@ APART = ((1, 512, 128), (8, 512, 128), (32, 512, 128))  # the same, prompts of t
 
 
 EXPERTS = (Experts(64), Experts(1), Experts(1024))
-DELTA = (Step("qwen3_next", 256), Step("qwen3_next", 1), Step("kimi_linear", 64))
+TEXTS = (("qwen3_next", 256), ("nemotron_h", 256), ("qwen3_next", 1), ("nemotron_h", 1), ("kimi_linear", 64))
+STATES = tuple(Step(*each) for each in (*TEXTS, ("jamba", 256)))
 FIRST = [shapes(quick=True)[1], shapes()[7], shapes()[10], shapes(quick=True)[3]]  # one of each size, and a tree
 
 
@@ -47,15 +48,15 @@ class Plan:
         new: int = NEW,
         generate: tuple[int, int, int] = GENERATE,
         apart: tuple[tuple[int, int, int], ...] = APART,
-        layers: tuple[tuple[Experts, ...], tuple[Step, ...]] = (EXPERTS, DELTA),
+        layers: tuple[tuple[Experts, ...], tuple[Step, ...]] = (EXPERTS, STATES),
     ) -> None:
         self._sizes, self._engine, self._new, self._generate, self._apart = sizes, engine, new, generate, apart
-        self._experts, self._delta = layers
+        self._experts, self._states = layers
         self._held: dict[str, Any] = {}  # one model, one tree
 
     def rows(self, trees: list[Shape], first: list[Shape]) -> Iterator[Row]:
-        """All of them: a few trees; the largest model and then the others over the prompts; experts; delta rules;
-        `generate`; small batches; other kernels over the same few trees; then all other trees.
+        """All of them: a few trees; the largest model and then the others over the prompts; experts; layers
+        with a state; `generate`; small batches; other kernels over the same few trees; then all other trees.
         """
         for shape in first:
             yield Row(f"attention, {shape.name}", 30, lambda shape=shape: self._ours(shape))  # type: ignore[misc]
@@ -65,9 +66,9 @@ class Plan:
                 yield Row(f"engine, {name}, {batch} over {prefix}", 25 if index else 50, run)  # type: ignore[arg-type]
         for step in self._experts:
             yield Row(f"experts, {step.rows} rows", 15, lambda step=step: self._of_experts(step))  # type: ignore[misc]
-        for rule in self._delta:
-            run = lambda rule=rule: self._of_delta(rule)  # noqa: E731
-            yield Row(f"delta rule, {rule.kind}, {rule.texts} texts", 15, run)  # type: ignore[arg-type]
+        for states in self._states:
+            run = lambda step=states: self._of_states(step)  # noqa: E731
+            yield Row(f"{LAYERS[states.kind][0]}, {states.kind}, {states.texts} texts", 15, run)  # type: ignore[arg-type]
         name = next(iter(self._sizes))
         samples, prompt, new = self._generate
         yield Row(f"generate, {name}, {samples} over {prompt}", 40, lambda: self._generated(name, samples, prompt, new))
@@ -135,7 +136,7 @@ class Plan:
         rates = self._rates()
         return measured(step, rates.bytes, rates.flops)
 
-    def _of_delta(self, step: Step) -> dict[str, Any]:
+    def _of_states(self, step: Step) -> dict[str, Any]:
         from tests.bench.delta_gpu import measured
 
         self.drop()

@@ -13,7 +13,7 @@ def summary(rows: dict[str, Any]) -> Iterator[dict[str, Any]]:
             yield from _steps(name, row)
         elif name.startswith("experts"):
             yield from _experts(name, row)
-        elif name.startswith("delta rule"):
+        elif name.startswith(("delta rule", "state space")):
             yield from _delta(name, row)
         elif name.startswith("generate"):
             yield _rates(name, row, "generate", "transformers.generate")
@@ -54,7 +54,7 @@ def _experts(name: str, row: dict[str, Any]) -> Iterator[dict[str, Any]]:
 def _delta(name: str, row: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """Against the floor, and against what copies states."""
     times, figure = row["seconds"], f"{row['seconds']['ours'] * 1e6:.0f} us"
-    baselines = {"floor": row["floor"], "torch": times["torch"], "flash-linear-attention": times["fla"]}
+    baselines = {"floor": row["floor"], "torch": times["torch"], "package": times["package"]}
     for words, theirs in baselines.items():
         if isinstance(theirs, float):
             text = {"figure": figure, "baseline": f"{words}: {theirs * 1e6:.0f} us", "goal": ""}

@@ -1,7 +1,8 @@
-"""A decoding step of a layer with a gated delta rule, in the shape of a real model, with random weights: its texts'
-states advanced in their pool, and copied out and back.
+"""A decoding step of a layer with a gated delta rule or a state space, in the shape of a real model, with random
+weights: its texts' states advanced in their pool, and copied out and back.
 """
 
+from collections.abc import Callable
 from importlib import import_module
 from typing import Any, NamedTuple
 
@@ -14,9 +15,11 @@ from engine.model.packages import by_packages
 from engine.model.state_trials import TrialStates
 from engine.model.states import Rows, StatePool, StepStates, keep_states_apart, keeping
 
-LAYERS = {  # by kind: the layer, and its function for single tokens
-    "qwen3_next": ("Qwen3NextGatedDeltaNet", "torch_recurrent_gated_delta_rule"),
-    "kimi_linear": ("KimiLinearDeltaAttention", "recurrent_kimi_delta_attention"),
+LAYERS = {  # by kind: what it sums up by, the layer, and its function for single tokens
+    "qwen3_next": ("delta rule", "Qwen3NextGatedDeltaNet", "torch_recurrent_gated_delta_rule"),
+    "kimi_linear": ("delta rule", "KimiLinearDeltaAttention", "recurrent_kimi_delta_attention"),
+    "nemotron_h": ("state space", "NemotronHMamba2Mixer", "mamba2_selective_state_update"),
+    "jamba": ("state space", "JambaMambaMixer", "mamba_selective_state_update"),
 }
 
 
@@ -34,14 +37,14 @@ class Bed:
     def __init__(self, step: Step, device: torch.device, dtype: torch.dtype) -> None:
         torch.manual_seed(0)
         home = import_module(f"transformers.models.{step.kind}.modeling_{step.kind}")
-        names = LAYERS[step.kind]
+        rule, layer, function = LAYERS[step.kind]
         config = AutoConfig.for_model(step.kind, **dict(step.sizes))
         with device:
-            self._layer = getattr(home, names[0])(config, 0).to(dtype).requires_grad_(False)
+            self._layer = getattr(home, layer)(config, 0).to(dtype).requires_grad_(False)
         for weight in self._layer.parameters():
             weight.normal_(std=0.05)
         (self._recurrent,) = keep_states_apart(self._layer)
-        self._rule = getattr(home, names[1])
+        self._rule = getattr(home, function)
         self.packages = self._rule.installed and self._rule.package
         self._x = torch.randn(1, step.texts, config.hidden_size, device=device).to(dtype)
         trial = TrialStates()
@@ -52,16 +55,41 @@ class Bed:
             state.normal_(std=0.1)
         self._slots = torch.randperm(step.texts).to(device)
         self.state = self.pool.states[0, "recurrent", 0]
-        self._inputs = self._random(getattr(self._layer, "num_k_heads", self.state.shape[1]), dtype)
+        self._call = self._delta_rule(dtype) if rule == "delta rule" else self._state_space(dtype)
 
-    def _random(self, key_heads: int, dtype: torch.dtype) -> tuple[Tensor, ...]:
-        """Query, key, value, decay and beta of the rule."""
+    def _delta_rule(self, dtype: torch.dtype) -> Callable[[Any], Any]:
+        """The rule with random inputs, of states to the output and the states."""
         texts, heads, width, values = self.state.shape
-        place = self.state.device
+        key_heads, place = getattr(self._layer, "num_k_heads", heads), self.state.device
         shapes = ((key_heads, width), (key_heads, width), (heads, values), (heads,))
         query, key, value, beta = (torch.randn(texts, 1, *shape, device=place).to(dtype) for shape in shapes)
         each = (width,) if key_heads == heads else ()  # as Kimi's features decay
-        return query, key, value, -torch.rand(texts, 1, heads, *each, device=place), beta.sigmoid()
+        decay, rate = -torch.rand(texts, 1, heads, *each, device=place), beta.sigmoid()
+        return lambda states: self._rule(
+            query, key, value, g=decay, beta=rate, initial_state=states, output_final_state=True,
+            use_qk_l2norm_in_kernel=True,
+        )  # fmt: skip
+
+    def _state_space(self, dtype: torch.dtype) -> Callable[[Any], Any]:
+        """The same, of a state space."""
+        texts, *rows, width = self.state.shape
+        own, groups = rows[:1], [self._layer.n_groups] if len(rows) > 1 else []
+
+        def some(*shape: int) -> Tensor:
+            return torch.randn(*shape, device=self.state.device).to(dtype)
+
+        def of_rows(x: Tensor) -> Tensor:  # a number for each head of Mamba 2
+            return x[..., None].expand(*x.shape, rows[1]) if len(rows) > 1 else x
+
+        value, key, query = some(texts, *rows), some(texts, *groups, width), some(texts, *groups, width)
+        rate = -some(*own).float().abs()[(..., *[None] * len(rows))].expand(*rows, width)
+        time, skip, bias = (of_rows(some(*shape)) for shape in ((texts, *own), own, own))
+        if len(rows) == 1:
+            rate = rate.contiguous()  # of each number of Mamba's states
+        return lambda states: (
+            self._rule(states, value, time, rate, key, query, skip, dt_bias=bias, dt_softplus=True),
+            states,
+        )
 
     def whole(self, advances: Advances) -> Tensor:
         """The layer, `[1, texts, hidden]`; its states in the pool where they are advanced there, else copied."""
@@ -72,15 +100,11 @@ class Bed:
         return found
 
     def rule(self, advances: Advances, packages: bool = False) -> Tensor:
-        """The rule alone, `[texts, 1, heads, value]`, with the copies; by the package that may compute it, if asked."""
-        query, key, value, decay, beta = self._inputs
+        """The rule alone, `[texts, ..., values]`, with the copies; by the package that may compute it, if asked."""
         pool = StatePool({(0, "recurrent", 0): self.state})
         states = pool.read(0, self._slots, Lent(advances, self._slots, kept=True))
         with by_packages(packages):
-            found, last = self._rule(
-                query, key, value, g=decay, beta=beta, initial_state=states["recurrent", 0],
-                output_final_state=True, use_qk_l2norm_in_kernel=True,
-            )  # fmt: skip
+            found, last = self._call(states["recurrent", 0])
         pool.write(0, self._slots, {("recurrent", 0): last})
         result: Tensor = found
         return result

@@ -44,7 +44,15 @@ TREES.append(Shape("latents", ((1, 16),), 2, 3, Heads(2, 1, 48, 4, shared=32)))
 
 STATES = (("hidden_size", 32), *((name, size) for name, size in SIZES.items() if name.startswith("linear_")))
 KIMI = (("hidden_size", 32), ("linear_head_dim", 16), ("linear_num_heads", 2))
-LAYERS = (Experts(3, 4, 2, 64, 32),), (Step("qwen3_next", 3, STATES), Step("kimi_linear", 1, KIMI))
+NEMOTRON = (
+    ("hidden_size", 32),
+    ("mamba_num_heads", 4),
+    ("mamba_head_dim", 16),
+    ("ssm_state_size", 16),
+    ("n_groups", 2),
+)
+SPACES = (Step("nemotron_h", 2, NEMOTRON), Step("jamba", 2, (("hidden_size", 32),)))
+LAYERS = (Experts(3, 4, 2, 64, 32),), (Step("qwen3_next", 3, STATES), Step("kimi_linear", 1, KIMI), *SPACES)
 
 
 class InPlace(Worker):
@@ -159,7 +167,7 @@ def test_all_rows_once(simulated: Any, tmp_path: Path):
     assert not run.figures["skipped"]
     rows = run.figures["rows"]
     assert list(rows)[:2] == ["attention, one", "engine, small, 3 over 20"]
-    assert len(rows) == 3 + 2 + 2 + 1 + 1 + 1 + 2
+    assert len(rows) == 3 + 2 + 4 + 1 + 1 + 1 + 2
     for name, found in rows.items():
         if name.startswith("engine"):
             assert found["steps"] == found["no_attention"]["steps"] >= 1
@@ -179,6 +187,7 @@ def test_all_rows_once(simulated: Any, tmp_path: Path):
         ("engine", ""),
         ("experts", ""),
         ("delta rule", ""),
+        ("state space", ""),
     }
     assert "FlashInfer's cascade" in table(summary_rows("gpu", run.figures))
 
@@ -206,7 +215,7 @@ def test_ratios():
         "engine, 7B, 1024 over 16384": step | host | {"no_attention": {"step_milliseconds": 14.0}},
         "engine, 7B, 256 over 1024": step | {"no_attention": "RuntimeError: no memory"},
         "experts, 1 rows": {"seconds": {"plain": 2e-4, "fp8": 1e-4, "torch": 3e-4}, "floors": floors},
-        "delta rule, a": {"seconds": rule | {"fla": "not installed"}, "floor": 1e-4},
+        "delta rule, a": {"seconds": rule | {"package": "not installed"}, "floor": 1e-4},
         "generate, 7B, 2 over 8": {"engine_tokens_per_second": 30.0, "generate_tokens_per_second": 10.0},
         "apart, 7B, 1 of 8": {"engine_tokens_per_second": 30.0, "compiled_tokens_per_second": 20.0},
         "apart, 7B, 8 of 8": {"engine_tokens_per_second": 30.0, "compiled_tokens_per_second": "RuntimeError"},
