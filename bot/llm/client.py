@@ -36,7 +36,8 @@ _CONNECTIONS = 1000  # what `openai` has by itself
 IDLE_SECONDS = 3.0
 _Limits = type(openai.DEFAULT_CONNECTION_LIMITS)  # of the HTTP library that it uses
 _CPU_TIMEOUT = 3600.0  # seconds for a call to an endpoint on a CPU, where it waits behind others
-_WINDOW_FIELDS = ("max_model_len", "context_length", "context_window", "max_context_length")
+# The last is of proxies (LiteLLM), which count the reply apart.
+_WINDOW_FIELDS = ("max_model_len", "context_length", "context_window", "max_context_length", "max_input_tokens")
 _PASSING = (openai.APIConnectionError, openai.InternalServerError, openai.RateLimitError)
 _WAITED = (408, 504, 524)  # a proxy, or what it asks, waited for the answer's first byte for too long
 _SILENT_SECONDS = 20.0  # after which a connection that breaks off may have been silent for too long

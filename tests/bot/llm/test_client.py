@@ -40,6 +40,14 @@ async def test_finds_name_and_window_and_counts_usage() -> None:
     assert endpoint.headers[1]["x-troop-call"] == "a/b%20c"
 
 
+async def test_window_that_a_proxy_tells() -> None:
+    with scripted_endpoint(hello, context_window=None) as endpoint:
+        endpoint.listed = {"mode": "chat", "max_input_tokens": 16_000, "max_output_tokens": 4_096}
+        model = model_for(endpoint)
+        await model.connect()
+        assert model.context_window == 16_000
+
+
 async def test_window_that_the_endpoint_does_not_tell() -> None:
     with scripted_endpoint(hello, context_window=None) as endpoint:
         model = model_for(endpoint)
