@@ -44,7 +44,7 @@ async def test_window_that_a_proxy_tells() -> None:
     with scripted_endpoint(hello, context_window=None) as endpoint:
         endpoint.listed = {"mode": "chat", "max_input_tokens": 16_000, "max_output_tokens": 4_096}
         model = model_for(endpoint)
-        await model.connect()
+        await ask(model)
         assert model.context_window == 16_000
 
 
