@@ -75,6 +75,7 @@ class GitHubApi:
         self._token_locks: dict[tuple[str, tuple[tuple[str, str], ...]], asyncio.Lock] = {}
         self._users: dict[str, int | None] = {}  # numbers by login
         self._moved: dict[str, int | None] = {}  # installations of repositories that are no longer in this one
+        self._numbers: dict[str, int] = {}  # of the repositories that tokens are for
         if installation_id is not None and not settings.app_id:
             raise SettingsError("TROOP_APP_ID is not set, but the delivery comes from an App's installation; set it")
         if installation_id is None and not settings.token.get_secret_value():
@@ -198,6 +199,10 @@ class GitHubApi:
         """Drop all tokens, after GitHub refused one."""
         self._tokens.clear()
 
+    def _forget_tokens_of(self, repository: str) -> None:
+        for key in [key for key in self._tokens if key[0] == repository]:
+            del self._tokens[key]
+
     async def token(self, repository: str, permissions: Permissions) -> str:
         """A token limited to that repository and these permissions; the operator's own where there is no App."""
         if self._installation_id is None:
@@ -238,13 +243,11 @@ class GitHubApi:
 
     async def name_of(self, repository: str, number: int) -> str:
         """The name that the repository of this number has now; `repository` where GitHub does not say. Use it within
-        `act`. The App's token for it is kept for others."""
+        `act`. The App's token for it is kept for others. Raises `Refused` where another repository has the name."""
 
-        def by_token(client: Github) -> str:
+        def by_token(client: Github) -> tuple[int, str]:
             found = ask(client, "GET", path_of(repository))
-            if found["id"] != number:
-                raise Refused(f"the name {repository} belongs to another repository now")
-            return str(found["full_name"])
+            return int(found["id"]), str(found["full_name"])
 
         def by_app(installation: int | None) -> str:
             wanted = {"repository_ids": [number], "permissions": dict(_LEAST)}
@@ -254,6 +257,9 @@ class GitHubApi:
             if len(found) != 1:
                 return repository
             self._moved[found[0]] = installation
+            if self._numbers.setdefault(found[0], number) != number:
+                self._forget_tokens_of(found[0])
+            self._numbers[found[0]] = number
             self._tokens[found[0], tuple(_LEAST.items())] = _kept(answer)
             return found[0]
 
@@ -267,11 +273,21 @@ class GitHubApi:
                 return by_app(int(found["id"]))
 
         try:
-            return await (asyncio.to_thread(of_app) if self.is_app else self.read(repository, _LEAST, by_token))
+            if self.is_app:
+                return await asyncio.to_thread(of_app)
         except GithubException as error:
             if error.status not in (403, 404, 422) or may_pass(error):
                 raise
+            self._forget_tokens_of(repository)  # which may be of another repository that has the name
+        try:
+            owner, name = await self.read(repository, _LEAST, by_token)
+        except (GithubException, Refused) as error:
+            if isinstance(error, GithubException) and (error.status not in (403, 404, 422) or may_pass(error)):
+                raise
             return repository  # what is asked for next tells what is wrong
+        if owner != number:
+            raise Refused(f"the name {repository} belongs to another repository now")
+        return name
 
     async def installation_of(self, repository: str) -> dict[str, Any] | None:
         """The App's installation that has the repository now; None where none has. Use it within `act`."""

@@ -1,8 +1,12 @@
-"""What is recorded of a repository gets the name that it has now."""
+"""What is recorded of a repository gets the name that it has now.
+
+Where another repository has the name of one that was renamed or deleted, what is recorded of the old one gets a name
+that GitHub lets no repository have, until GitHub tells its own by its number.
+"""
 
 from typing import Any
 
-from sqlalchemy import bindparam, exists, or_, select, update
+from sqlalchemy import Text, bindparam, cast, exists, or_, select, update
 from sqlalchemy.engine import Connection
 
 from bot.lifecycle import ACTIVE
@@ -32,9 +36,18 @@ _RENAME_COMMANDS = (
     .where(~COMMAND.c.done, COMMAND.c.repository_id == bindparam("by_id"), COMMAND.c.repository != bindparam("name"))
     .values(repository=bindparam("name"))
 )
-MAY_BE_RENAMED = exists().where(
-    RUN.c.repository_id == bindparam("by_id"),
-    or_(RUN.c.repository < bindparam("name"), RUN.c.repository > bindparam("name")),
+_OUSTED = (
+    update(RUN)
+    .where(RUN.c.repository == bindparam("name"), RUN.c.repository_id != bindparam("by_id"))
+    .values(repository=RUN.c.repository + "@" + cast(RUN.c.repository_id, Text))
+)
+_NEWEST = select(RUN.c.repository_id).where(RUN.c.repository == bindparam("name")).order_by(RUN.c.id.desc()).limit(1)
+MAY_BE_RENAMED = or_(
+    exists().where(
+        RUN.c.repository_id == bindparam("by_id"),
+        or_(RUN.c.repository < bindparam("name"), RUN.c.repository > bindparam("name")),
+    ),
+    _NEWEST.scalar_subquery() != bindparam("by_id"),
 )
 ASK_RENAMED = select(MAY_BE_RENAMED)
 
@@ -42,5 +55,6 @@ ASK_RENAMED = select(MAY_BE_RENAMED)
 def rename(tx: Connection, asked: dict[str, Any]) -> None:
     """Give what is recorded of the repository its new name."""
     names = {"by_id": asked["by_id"], "name": asked["name"]}
+    tx.execute(_OUSTED, names)
     tx.execute(_RENAME_COMMANDS, names)
     tx.execute(_RENAME, names)

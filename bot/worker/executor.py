@@ -146,10 +146,12 @@ class Service:
                 report = await self._solve(run, forge, checkout, journal, watchers, enter)
                 await enter(RunState.PUBLISHING)
             if run.revision is not None:
+                await self._same_name(run)
                 return await self._revised(run, forge, report, checkout, fence)
             page = self._settings.pages.of_run(run.id)
             kept = redact_report(report.model_dump_json(), self._settings.secrets())
             try:
+                await self._same_name(run)
                 published = await publish(forge, run, report, checkout, fence, labels=self._labels, page=page)
             except Refused as error:  # the repository was archived meanwhile, say: the count is kept
                 await self._check_name(run)
@@ -204,8 +206,12 @@ class Service:
     async def _check_name(self, run: ClaimedRun) -> None:
         """Raises `ForgeError` where the repository has another name now: what was refused counts for the old one."""
         with contextlib.suppress(Refused):  # it is gone, or may not be worked on any more
-            if (await self._by_its_name_now(run)).repository != run.repository:
-                raise ForgeError(f"GitHub has {run.repository} under another name now; it is tried again by that one")
+            await self._same_name(run)
+
+    async def _same_name(self, run: ClaimedRun) -> None:
+        """Raises `ForgeError` where the repository has another name now, and `Refused` where another one has its."""
+        if (await self._by_its_name_now(run)).repository != run.repository:
+            raise ForgeError(f"GitHub has {run.repository} under another name now; it is tried again by that one")
 
     async def _held(self, run: ClaimedRun, forge: Forge, advance: Advance) -> None:
         """Raises `RunHeld`, once the issue was told, where no run may start now."""

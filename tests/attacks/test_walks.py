@@ -7,6 +7,7 @@ import pytest
 
 from bot.store import Store
 from tests.attacks.changing import Scene, set_up
+from tests.attacks.moving import Moving
 from tests.attacks.walk import Walk
 from tests.github import GitHubServer
 
@@ -26,3 +27,10 @@ async def scene(
 @pytest.mark.parametrize("seed", [0, 1, 2])
 async def test_whatever_happens_in_whatever_order_nothing_is_doubled_or_stuck(scene: Scene, seed: int) -> None:
     await Walk(scene, seed).take(40)
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+async def test_attack_42_whatever_becomes_of_repositories_nothing_is_told_where_nobody_asked(
+    scene: Scene, seed: int
+) -> None:
+    await Moving(scene, seed).take(40)

@@ -265,7 +265,7 @@ class Walk:
             await self.work()
 
     async def end(self) -> None:
-        """The App can reach everything again, all deliveries arrive, all work is done."""
+        """The App can reach everything again, and all is done."""
         installation = self.github.world.installation_of(self.name)
         if installation.suspended:
             self.github.suspend(self.name, False)
@@ -275,6 +275,10 @@ class Walk:
         for issue in self.open_ones():
             if issue.locked:
                 self.github.lock(self.name, issue.number, False)
+        await self.finish()
+
+    async def finish(self) -> None:
+        """All deliveries arrive, all work is done."""
         self.acts = [lambda: None]
         self.arrive(all_of_them=True)
         for _ in range(200):
