@@ -12,7 +12,7 @@ from markdown_it.token import Token
 
 from bot.records import NOT_WRITTEN, Command, CommandName, Record
 from bot.sanitize import clean
-from bot.webhook.slash_command import MAX_COMMENT, blocks, command_of, parse, written_after
+from bot.webhook.slash_command import blocks, bounded, command_of, parse, written_after
 
 _COMMANDS = frozenset(CommandName) - NOT_WRITTEN
 # Escaped signs and entities stay tokens of their own, so that they can be told from plain text.
@@ -32,7 +32,7 @@ def find(body: str, login: str) -> Mention | None:
 
     `login`: without `[bot]`.
     """
-    body = body[:MAX_COMMENT]
+    body = bounded(body)
     found = _find(body, login)
     if found is not None and (shown := clean(body).text) != body:
         seen = _find(shown, login)

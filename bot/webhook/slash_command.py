@@ -25,6 +25,13 @@ _TICKED = re.compile(r"^- \[[xX]\] \*\*([AB])\*\*", re.MULTILINE)
 _OPTION = re.compile(r"--base(?:[ \t]*=[ \t]*|[ \t]+|$|(?=\n))(\S*)")
 _ENDS = ".!?"  # of a sentence that is a command
 _NUMBER = re.compile(r"#?([1-9][0-9]{0,3})")
+# What keyboards of scripts that run from right to left, and files, begin a line with.
+_MARKS = re.compile(r"^[\ufeff\u061c\u200e\u200f]+(?=[ \t]*[/@])", re.MULTILINE)
+_YEAR = re.compile(r"\b20\d\d\b")
+# `On 1 Jan 2026, troop[bot] <notifications@github.com> wrote:`, in any language.
+_ATTRIBUTION = re.compile(r"[^>].*(?:@|20\d\d).*[:：]\s*")
+_LINES = 400  # characters of one that are looked at
+_SIGNATURE = 8  # lines at most
 
 # First blocks alone, since the cost of the inline rules grows faster than the text: only paragraphs that may have a
 # command are parsed further.
@@ -38,12 +45,17 @@ def parse(body: str) -> Command | None:
     A comment is one wish and has one answer: how many commands follow is said in it. A command that GitHub does not
     show, in a footnote that nothing refers to, say, is none.
     """
-    body = body[:MAX_COMMENT]
+    body = bounded(body)
     command = _parse(body)
     if command is not None and (shown := clean(body).text) != body:
         seen = _parse(shown)
         return command if seen is not None and seen.name is command.name else None
     return command
+
+
+def bounded(body: str) -> str:
+    """As much as a comment can have, without marks of direction before a command or a mention."""
+    return _MARKS.sub("", body[:MAX_COMMENT])
 
 
 def _parse(body: str) -> Command | None:
@@ -74,7 +86,7 @@ def ticked(body: str) -> Option | None:
 
 
 def written_after(body: str, paragraph: Token, content: str, addressed: re.Pattern[str]) -> str:
-    """What was written after the word that follows the address, to the end of the comment, as it was written.
+    """What was written after the word that follows the address, to the end of the comment or of a mail's own words.
 
     `addressed`: how the line begins, `/troop` for one. `content`: the paragraph's, in which such a line is.
     """
@@ -82,7 +94,23 @@ def written_after(body: str, paragraph: Token, content: str, addressed: re.Patte
     within = next(n for n, line in enumerate(content.split("\n")) if addressed.match(line))
     written = re.split(r"\r\n|\r|\n", body)[paragraph.map[0] + within :]
     first = addressed.sub("", written[0]).split(maxsplit=1)[1:]
-    return "\n".join([*first, *written[1:]]).replace("\0", "").strip()[:MAX_WORDS]
+    return "\n".join([*first, *_without_mail(written[1:])]).replace("\0", "").strip()[:MAX_WORDS]
+
+
+def _without_mail(lines: list[str]) -> list[str]:
+    """Without what mail programs add below: a signature, and what is answered, behind a line that says whose it is."""
+    for _ in range(2):  # either may come first
+        end = len(lines)
+        while end and (not lines[end - 1].strip() or lines[end - 1].startswith(">")):
+            end -= 1
+        said = lines[max(end - 1, 0) : end]
+        if end > 1 and _YEAR.search(lines[end - 2]):  # it may be wrapped
+            said = lines[end - 2 : end]
+        if any(line.startswith(">") for line in lines[end:]) and _ATTRIBUTION.fullmatch(" ".join(said)[-_LINES:]):
+            lines = lines[: end - len(said)]
+        signed = [n for n in range(max(0, len(lines) - _SIGNATURE), len(lines)) if lines[n].rstrip() == "--"]
+        lines = lines[: signed[0]] if signed else lines
+    return lines
 
 
 def _text_lines(content: str) -> list[str]:

@@ -3,6 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bot.records import Command, CommandName, Option
+from bot.webhook.mention import find
 from bot.webhook.slash_command import MAX_WORDS, parse
 from tests.growth import grows_evenly
 
@@ -153,3 +154,38 @@ def test_any_text_gives_a_value(text: str) -> None:
 @given(st.text(alphabet="`~> -\n/troop us2<!-\\[]()|#*\t", max_size=120))
 def test_whatever_stands_in_a_quote_is_no_command(text: str) -> None:
     assert parse("\n".join(f"> {line}" for line in text.split("\n"))) is None
+
+
+QUOTED = "> **Draft ready**: #2\n> \n> /troop stop\n"
+
+
+@pytest.mark.parametrize(
+    ("below", "words"),
+    [
+        ("", "keep zero"),
+        ("-- \nAnn\nSent from my phone", "keep zero"),
+        (f"On Mon, 1 Jan 2026 at 10:00, troop[bot] <notifications@github.com> wrote:\n\n{QUOTED}", "keep zero"),
+        (f"On Mon, 1 Jan 2026 at 10:00, troop[bot] <\nnotifications@github.com> wrote:\n{QUOTED}", "keep zero"),
+        (f"Am Mo., 1. Jan. 2026 um 10:00 Uhr schrieb troop[bot] <***@***.***>:\r\n{QUOTED}", "keep zero"),
+        (f"Le lun. 1 janv. 2026, troop[bot] a écrit :\n{QUOTED}\n--\nAnn", "keep zero"),
+        (f"-- \nAnn\n\n2026年1月1日 troop[bot] <a@b.example>：\n{QUOTED}", "keep zero"),
+        ("as is said here:\n> f(0) is 0", "keep zero\n\nas is said here:\n> f(0) is 0"),
+        ("> f(0) is 0\n\nnot 1", "keep zero\n\n> f(0) is 0\n\nnot 1"),
+    ],
+)
+def test_words_of_a_mail_end_where_its_own_do(below: str, words: str) -> None:
+    assert parse(f"/troop retry keep zero\n\n{below}") == Command(name=CommandName.RETRY, words=words)
+
+
+@pytest.mark.parametrize("mark", ["\ufeff", "\u200f", "\u200e", "\u061c"])
+def test_a_mark_of_direction_before_a_command_is_no_part_of_it(mark: str) -> None:
+    assert parse(f"{mark}/troop stop") == STOP
+    assert parse(f"شكرا\n{mark}/troop stop") == STOP
+    found = find(f"{mark}@troop stop", "troop")
+    assert found is not None
+    assert found.command == STOP
+    assert parse(f"/{mark}troop stop") is None
+
+
+def test_a_mail_of_one_long_line_takes_no_long() -> None:
+    assert grows_evenly(lambda text: parse(f"/troop retry x\n\n{text}\n> y"), "@", 60_000)
