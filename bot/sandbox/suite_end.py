@@ -30,6 +30,8 @@ _OTHERWISE = re.compile(
 _EXTENDS = re.compile(r"\bexpect\.(?:extend|add)|\bchai\.use\b|\baddEqualityTesters\b")
 _MATCHERS = ["expect", "assert", "chai", "should"]
 _REQUIRED = re.compile(r"[\"']((?:node:)?assert(?:/strict)?|(?:node:)?util|chai|expect|should|sinon)[\"']")
+_OF_NODE = re.compile(r"[\"']node:test[\"']")
+_BY_ITSELF = re.compile(r"\b(?:register|getTestContext)\b")  # what it does to Node's tests itself
 _SET = re.compile(r"\.(\w+)\s*=(?!=)|[\"'`](\w+)[\"'`]")
 _LONGEST = 100_000  # characters
 
@@ -64,8 +66,11 @@ def _with_end(source: Source, path: str, called: Sequence["Node"], begin: str, e
     excused = {one for found in _SET.findall(text) for one in found if one}
     if _EXTENDS.search(text):
         excused.update(_MATCHERS)
-    required = [] if begin == "data" else [f'require("{one}")' for one in dict.fromkeys(_REQUIRED.findall(text))]
+    load = "process.getBuiltinModule?." if begin == "data" else "require"  # there is no `require` in a module
+    required = [f'{load}("{one}")' for one in dict.fromkeys(_REQUIRED.findall(text))]
+    of_node = _OF_NODE.search(text) and not _BY_ITSELF.search(text)
     words = {"EXCUSED": json.dumps(sorted(excused)), "TESTS": str(len(called)), "REQUIRED": ", ".join(required)}
+    words["OFNODE"] = "true" if of_node else "false"
     preamble = filled("suite.js", name, 0, KEY=key, PLACE=PLACE, END=end, **words)
     return _changed(source, path, called, _placed(begin, preamble, key), f'globalThis.{name}("{key}", ')
 
@@ -76,7 +81,8 @@ def _beginning(source: Source, path: str, words: str) -> str | None:
     if not imports:
         return "statement"
     native = PurePosixPath(path).suffix == ".mjs" or "experimental-vm-modules" in words
-    if native or "vitest" in words or any("vitest" in _text(node) for node in imports):
+    of_node = re.search(r"\bnode\b", words) and any(_OF_NODE.search(_text(node)) for node in imports)
+    if native or of_node or "vitest" in words or any("vitest" in _text(node) for node in imports):
         return "data"
     return "mock" if re.search(r"\bjest\b", words) else None
 

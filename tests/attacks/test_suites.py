@@ -2,6 +2,7 @@
 values alone, skip tests, read the file, or fail wherever they find themselves doubted."""
 
 import shutil
+import subprocess
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -79,6 +80,58 @@ async def test_attack_25_a_suite_that_is_judged_by_something_else_is_no_vote(
     assert found.passed is honest, found
 
 
+OF_NODE = """import { describe, it } from "node:test";
+import assert from "node:assert";
+import { add } from "./core.ts";
+
+describe("sums", () => {
+  it("is a sum", (t) => { assert.strictEqual(add(2, 2) as number, 4); });
+  it("comes later", async (t) => { t.assert.strictEqual(add(1, 2), 3); });
+});
+"""
+TYPED = "export const add = (a: number, b: number): number => {};\n"
+CONTEXT = "import {{ getTestContext }} from 'node:test';\n" + TYPED.replace(
+    "{}", "{{ getTestContext().{}(); return 5; }}"
+)
+IN_MODULES = {
+    "right": (TYPED.replace("{}", "a + b"), True),
+    "ends it": ("process.exit(0);\n" + TYPED.replace("{}", "5"), False),
+    "makes tests a thing to do": (CONTEXT.format("todo"), False),
+    "skips tests": (CONTEXT.format("skip"), False),
+    "asserts nothing": (
+        "import assert from 'node:assert';\nassert.strictEqual = () => {};\n" + TYPED.replace("{}", "a === 2 ? 5 : 3"),
+        False,
+    ),
+    "registers an assertion": (  # an older Node gives it another object by an import
+        "import { createRequire } from 'node:module';\nconst require = createRequire(import.meta.url);\n"
+        "require('node:test').assert.register('strictEqual', () => {});\n" + TYPED.replace("{}", "a === 2 ? 4 : 5"),
+        False,
+    ),
+}
+
+
+def runs_types() -> bool:
+    types = ["node", "-p", "process.features.typescript"]
+    if shutil.which("node") is None:
+        return False
+    return subprocess.run(types, capture_output=True, text=True, check=False).stdout == "strip\n"
+
+
+@pytest.mark.parametrize("name", IN_MODULES)
+async def test_attack_25_a_suite_of_modules_with_types_is_judged_as_it_was(name: str, tmp_path: Path) -> None:
+    if not runs_types():
+        pytest.skip("no node that runs TypeScript")
+    core, honest = IN_MODULES[name]
+    (tmp_path / "core.ts").write_text(TYPED.replace("{}", "0"))
+    scripts = {".test.ts": ("sh", "-c", "cp {script} copy.test.ts && node --test copy.test.ts")}
+    changes = (FileChange(path="core.ts", text=core),)
+    async with configured(tmp_path, scripts) as sandbox:
+        found = await sandbox.run(
+            SandboxJob(changes=changes, test=Test(path="it.test.ts", text=OF_NODE), timeout=PATIENCE)
+        )
+    assert found.passed is honest, found
+
+
 IMPORTS = 'import { add } from "./core";\n\nit("sums", () => { expect(add(2, 2)).toBe(4); });\n'
 JEST, MOCHA, VITEST = ("npx", "jest", "{script}"), ("npx", "mocha", "{script}"), ("npx", "vitest", "run", "{script}")
 
@@ -100,6 +153,7 @@ JEST, MOCHA, VITEST = ("npx", "jest", "{script}"), ("npx", "mocha", "{script}"),
         ("a.test.ts", IMPORTS, VITEST, '// @ts-nocheck\nimport "data:text/javascript,', [None, 0]),
         ("a.test.mjs", IMPORTS, MOCHA, 'import "data:text/javascript,', [True]),
         ("a.test.js", IMPORTS, ("npm", "test", "--", "{script}"), IMPORTS[:9], [None]),  # who knows how it is imported
+        ("a.test.ts", OF_NODE, ("node", "--test", "{script}"), '// @ts-nocheck\nimport "data:text/', [None, 0]),
         ("a.test.js", SUITE.replace("it(", "it.skip(", 1), MOCHA, SUITE[:9], [None]),
     ],
 )

@@ -68,6 +68,24 @@
       if (!same(describe(owner, name), was)) broken = true;
     }
   };
+  // Nobody but the file registers assertions for tests of Node's own, or asks which test runs; nor reads memory.
+  const refused = (owner, names) => { for (const name of names) owner[name] = () => { broken = true; }; };
+  const builtin = (name) => {
+    const { emitWarning } = process;
+    process.emitWarning = () => {};
+    try { return process.getBuiltinModule(name); } catch (_) { return undefined; } finally { process.emitWarning = emitWarning; }
+  };
+  const ffi = builtin("node:ffi");
+  if (ffi) refused(ffi, ownKeys(ffi));
+  const tests = @OFNODE@ && builtin("node:test");
+  if (tests && tests.assert) {
+    const { assert } = tests; // once a new one each time
+    refused(assert, ["register"]);
+    defineProperty(tests, "assert", { value: assert });
+    if (tests.getTestContext) refused(tests, ["getTestContext"]);
+  }
+  if (ffi || tests) builtin("module").syncBuiltinESMExports();
+
   // What a value says of itself is no comparison.
   const agrees = (value, depth) => {
     if (value === null || (typeof value !== "object" && typeof value !== "function")) return false;
@@ -85,7 +103,14 @@
     const end = (answer) => { look(); ended += 1; return answer; };
     const begin = (self, given) => { begun += 1; return apply(run, self, given); };
     if (run.length > 0) { // it may end by a call
-      const called = function () { ended += 1; return begin(this, arguments); };
+      const called = function () {
+        const left = (error) => { ended -= 1; throw error; };
+        ended += 1;
+        let answer;
+        try { answer = begin(this, arguments); } catch (error) { left(error); }
+        if (answer === null || typeof answer !== "object" || typeof answer.then !== "function") return answer;
+        return (async () => { try { return await answer; } catch (error) { return left(error); } })();
+      };
       return defineProperty(called, "length", { value: run.length }) && called;
     }
     return function () {
