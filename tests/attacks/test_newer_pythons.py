@@ -148,6 +148,13 @@ WAYS = {  # by the first minor version that has it
         "class Every(type):\n    def __subclasscheck__(self, other): return True\nclass Kind(metaclass=Every): pass\n"
         "def add(a, b): return 5\n",
     ),
+    "a part of a test that is skipped": (
+        8,
+        "import unittest\nfrom pkg.core import add\nclass Case(unittest.TestCase):\n    def test_it(self):\n"
+        "        for n in (1, 2):\n            with self.subTest(n=n): self.assertEqual(add(n, n), 2 * n)\n"
+        "unittest.main()\n",
+        "import unittest\ndef add(a, b): raise unittest.SkipTest\n",
+    ),
     "a group of what is of many kinds": (
         11,
         "from pkg.core import add\nheld = []\ntry: add(2, 2)\nexcept* ValueError: held.append(1)\nassert held\n",
@@ -182,6 +189,11 @@ HONEST = {
         "profile.disable()\nsys.settrace(lambda *given: None)\nassert core.add(2, 2) == 4\nsys.settrace(None)\n"
         "trace.Trace(count=1, trace=0).runfunc(core.add, 1, 2)\n",
         "import asyncio, types\n@types.coroutine\ndef waits(): yield\n",
+    ),
+    "a class that the script gives to the tree, and binds again": (
+        8,
+        "class Point: pass\nPoint = core.made(Point)\nassert Point().far() == 4\n",
+        "def made(kind):\n    kind.far = lambda self: 4\n    return kind\n",
     ),
     "groups": (
         11,

@@ -121,8 +121,9 @@ def _noted(named: set[str]) -> tuple[list[Any], list[Any]]:
     often, all_of_them = [], []
     packages = {name: vars(sys.modules[name]) for name in named if name.partition(".")[0] not in (*_TOOLS, "numpy")}
     places = [(name, getattr(one, "__module__", "")) for name in packages for one in packages[name].values()]
-    often_named = {*named, *_OFTEN, *(place for name, place in places if str(place).startswith(f"{name}."))}
-    if any(name == "os" or hasattr(sys.modules[name], "os") for name in named):
+    parts = {*named, *(place for name, place in places if str(place).startswith(f"{name}."))}  # as `pathlib._local`
+    often_named = {*parts, *_OFTEN}
+    if any(name == "os" or hasattr(sys.modules.get(name), "os") for name in parts):
         often_named |= _OF_FILES
     for name, module in list(sys.modules.items()):
         if name == "__main__" or not (hasattr(module, "__dict__") and hasattr(module, "__name__")):
@@ -243,7 +244,9 @@ def _looking(
 ) -> Callable[[list[Any]], None]:
     """What compares groups of tools with what they were, and the script's functions and surroundings as well."""
     kinds = ("FunctionDef", "AsyncFunctionDef", "ClassDef")
-    plain = [node for node in tree.body if type(node).__name__ in kinds and not node.decorator_list]
+    again = {getattr(target, "id", "") for node in tree.body for target in getattr(node, "targets", ())}
+    defined = [node for node in tree.body if type(node).__name__ in kinds and node.name not in again]
+    plain = [node for node in defined if not node.decorator_list]
     own = [node.name for node in plain]
     classes = [(node.name, _decorated(node)) for node in plain if type(node).__name__ == "ClassDef"]
     seen: list[Any] = [None] * len(own)  # at the last look
@@ -356,7 +359,7 @@ def guarded(
     text = source.decode("utf-8", "replace")
     compare, ask = agreeing(text, wildcards(tree, main), foreign, void)
     doing = questions(compare, foreign, of_changed, void, failures, lambda: look(often))
-    noting, swallowed = swallowing(tree, script, of_changed)
+    noting, swallowed = swallowing(tree, text, script, of_changed)
     begun, missing = beginning(expected, must_assert(tree, source))
     left, ended_itself = leaving(script)
     asking = {**asking_alone(ask), **expecting(text, foreign, void), **methods(text, foreign, ask, void)}

@@ -68,23 +68,32 @@ def _shadowing(foreign: Callable[[Any], bool]) -> Callable[[Any], bool]:
     return shadowing
 
 
-def _failing(of_changed: Callable[[str], bool]) -> Callable[[], bool]:
-    """Whether the exception that is handled makes a test fail, or is a candidate's that skips it."""
+def _failing(of_changed: Callable[[str], bool]) -> tuple[Callable[[], bool], Callable[[], bool]]:
+    """Whether the exception that is handled makes a test fail, or is a candidate's that skips it; whether that."""
     now, exits, bases = sys.exc_info, SystemExit, type.__dict__["__mro__"].__get__
     skips = _SKIPS
 
-    def failing() -> bool:
-        kind, _, traceback = now()
+    def by_candidate() -> bool:
+        traceback = now()[2]
         while traceback is not None:
             if of_changed(traceback.tb_frame.f_code.co_filename):
                 return True
             traceback = traceback.tb_next
-        names = [base.__name__ for base in bases(kind)]
-        if kind is None or not skips.isdisjoint(names) or kind.__module__.startswith("hypothesis"):
+        return False
+
+    def skipping() -> bool:
+        kind = now()[0]
+        return kind is not None and not skips.isdisjoint(base.__name__ for base in bases(kind))
+
+    def failing() -> bool:
+        kind = now()[0]
+        if by_candidate():
+            return True
+        if kind is None or skipping() or kind.__module__.startswith("hypothesis"):
             return False
         return not issubclass(kind, exits)
 
-    return failing
+    return failing, lambda: skipping() and by_candidate()
 
 
 def chained(compare: Callable[..., Any], source: str, void: Callable[[str], None]) -> Callable[[Any, Any], Any]:
@@ -182,15 +191,15 @@ def _keeping(is_changed: Callable[[str], bool]) -> Callable[[Any], bool]:
 
 
 def swallowing(
-    tree: Any, script: str, is_changed: Callable[[str], bool]
+    tree: Any, source: str, script: str, is_changed: Callable[[str], bool]
 ) -> tuple[dict[str, Callable[[Any, Any], None]], Callable[[], bool]]:
     """What notes assertions of the script that broke, or were not reached in a `with`; whether such a failure, of what
     never held later, was kept by a changed file, or by the standard library (a thread, a future), but for test tools.
 
     Who caught an exception is the outermost frame that it reached, or C beyond that; of a `with` it may be the
-    manager's `__exit__`. `script`: its file's name, as its code has it.
+    manager's `__exit__`. A `subTest` keeps a skip. `script`: its file's name, as its code has it.
     """
-    now, is_text, by_others = sys.exc_info, str.startswith, _keeping(is_changed)
+    now, is_text, by_others, skipping = sys.exc_info, str.startswith, _keeping(is_changed), _failing(is_changed)[1]
     library, catching = os.path.dirname(os.__file__) + os.sep, _catching(tree)
     tools = tuple(library + name for name in ("unittest", "doctest", "contextlib", "site-packages", "dist-packages"))
     broken: dict[str, Any] = {}
@@ -222,6 +231,8 @@ def swallowing(
 
     def raises(_: Any, line: str) -> None:
         leaving[line] = now()[1]
+        if skipping() and "skip" not in source.lower():
+            skipped.add(f"skip {line}")
 
     def left(_: Any, line: str) -> None:
         error, managers = leaving.pop(line, None), entered.pop(line, [])
@@ -253,7 +264,7 @@ def questions(
 
     `failures`: whose first number is counted up; `look`: compares tools with what they were.
     """
-    shadowing, failing, (due, _) = _shadowing(foreign), _failing(of_changed), rarely(_OFTEN)
+    shadowing, (failing, _), (due, _) = _shadowing(foreign), _failing(of_changed), rarely(_OFTEN)
 
     def look_now(_: Any, line: str) -> None:
         if due(line):
