@@ -16,7 +16,7 @@ from transformers.models.qwen3_next import modeling_qwen3_next
 from engine.model.attention import NAME, ProbeContext, attending
 from engine.model.gate import logits_of
 from engine.model.packages import Either, keep_both
-from engine.model.state_trials import try_packages
+from engine.model.state_trials import ROUNDED, _error, _of_a_token, try_packages
 from engine.model.states import keep_states_apart
 from tests.engine.conftest import copy_into_engine, make_weights
 from tests.engine.kinds.tiny import SIZES
@@ -134,3 +134,66 @@ def test_what_a_layer_is_compared_with_is_torch(monkeypatch: pytest.MonkeyPatch)
 def layer_module(weights: Any) -> torch.nn.Module:
     module: torch.nn.Module = weights.model.layers[0].linear_attn
     return module
+
+
+HEADS, TOKENS, FEATURES = 128, 200, 1024
+
+
+def heads_and_product(seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
+    """`[tokens, heads * 4]` of a layer's heads, and its last product, in the sizes of real models: a few features are
+    300 times as large as others, and so is the first token.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    heads = torch.randn(TOKENS, HEADS * 4, generator=generator)
+    heads[0] *= 300
+    product = torch.randn(FEATURES, HEADS * 4, generator=generator) / 23
+    product[[3, 500, 900]] *= 300
+    return heads, product
+
+
+def rounding_of(heads: torch.Tensor, product: torch.Tensor) -> torch.Tensor:
+    """As bfloat16 stores what heads give, and the layer."""
+    return (heads.bfloat16().float() @ product.bfloat16().float().T).bfloat16()[None]
+
+
+def test_rounding_of_large_features_is_no_reason_to_refuse():
+    heads, product = heads_and_product()
+    whole = rounding_of(heads, product)
+    other = rounding_of(heads * (1 + 2**-9), product)  # rounded the other way, here and there
+    assert _error(other, whole) > 0.3, "the largest error is that of the largest numbers"
+    assert _of_a_token(other, whole) < ROUNDED / 3
+
+
+def dropped(heads: torch.Tensor, product: torch.Tensor) -> torch.Tensor:
+    heads = heads.clone()
+    heads[:, 8:12] = 0
+    return rounding_of(heads, product)
+
+
+def with_a_wrong_token(heads: torch.Tensor, product: torch.Tensor) -> torch.Tensor:
+    return rounding_of(torch.cat([heads[:150], heads[151:152], heads[151:]]), product)
+
+
+def scaled(heads: torch.Tensor, product: torch.Tensor) -> torch.Tensor:
+    return rounding_of(heads * 1.07, product)
+
+
+def wrong_but_in_large_features(heads: torch.Tensor, product: torch.Tensor) -> torch.Tensor:
+    found = rounding_of(heads.roll(1, 0), product)
+    large = [3, 500, 900]
+    found[..., large] = rounding_of(heads, product)[..., large]
+    return found
+
+
+def without_a_number(heads: torch.Tensor, product: torch.Tensor) -> torch.Tensor:
+    found = rounding_of(heads, product)
+    found[0, 77, 5] = torch.nan
+    return found
+
+
+@pytest.mark.parametrize("wrong", [dropped, with_a_wrong_token, scaled, wrong_but_in_large_features, without_a_number])
+def test_what_is_wrong_is_seen_beside_large_features(wrong: Callable[..., torch.Tensor]):
+    heads, product = heads_and_product()
+    whole = rounding_of(heads, product)
+    assert _of_a_token(wrong(heads, product), whole) > ROUNDED
+    assert _of_a_token((whole, wrong(heads, product)), (whole, whole)) > ROUNDED
