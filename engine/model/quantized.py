@@ -40,6 +40,11 @@ class Packed(NamedTuple):
         offset, order, table = (x if x is None else x.to(device) for x in (self.offset, self.order, self.table))
         return Packed(self.kind, self.codes.to(device), self.scale.to(device), offset, order, table)
 
+    def outputs(self, begin: int, end: int) -> "Packed":
+        """Those of some outputs."""
+        offset = None if self.offset is None else self.offset[begin:end]
+        return self._replace(codes=self.codes[begin:end], scale=self.scale[begin:end], offset=offset)
+
     def numbers(self) -> Tensor:
         """Of four bits: `[out, in]` uint8, 0 to 15; of `int4`, `MIDDLE` stands for 0."""
         return torch.stack((self.codes >> 4, self.codes & 15), dim=-1).flatten(1)

@@ -23,6 +23,7 @@ from torch.utils._pytree import tree_map
 
 from engine.choices import ways
 from engine.model.experts import WEIGHTS, keep, knows, linear_on, runs
+from engine.model.kernel_trial import is_rounding, trial_inputs
 from engine.model.linear_forms import Form, Product, try_forms
 from engine.model.memory import size
 from engine.model.quantized import FOUR, FP8, Packed, join_experts, stack, stack_experts
@@ -33,8 +34,6 @@ from kernels.expert_linear.weight import ExpertWeight
 KINDS = ("fp8", "fp8-blocks", "int8", "int4", "table4")
 BLOCK = 128  # inputs, and outputs, that share a scale in the kernel for FP8 blocks
 TRIAL = 256  # inputs and outputs of a weight that is tried before any is loaded
-# Error of a kernel, root mean square in standard deviations of the products: FP8 has three bits behind the point.
-TOLERANCE = {"fp8": 0.06, "fp8-blocks": 0.06, "int8": 0.02, "int4": 0.02, "table4": 0.02}
 _log = logging.getLogger(__name__)
 
 
@@ -168,17 +167,14 @@ def kernel_for(packed: Packed, dtype: torch.dtype) -> Form | None:
     """The product with a weight by torch's kernel: `[rows, in]` in `dtype`, columns as they are kept, to `[rows, out]`.
     `None` where it does not run on this device, for this dtype or shape, or computes something else.
     """
-    generator = torch.Generator(packed.codes.device).manual_seed(0)
-    x = torch.randn(5, packed.shape[1], generator=generator, device=packed.codes.device).to(dtype)
+    x = trial_inputs(packed)
     try:
         kernel = KERNELS[packed.kind](packed, dtype)
-        found = kernel(x)
+        found = kernel(x.to(dtype))
     except (RuntimeError, NotImplementedError, ValueError, AttributeError, TypeError) as error:
         _log.debug("no kernel for %s weights of %s in %s: %s", packed.kind, packed.shape, dtype, error)
         return None
-    expected = _widened(packed)(x).float()
-    error_found = (found.float() - expected).square().mean().sqrt() / expected.std().clamp_min(1e-20)
-    return kernel if found.dtype == dtype and error_found < TOLERANCE[packed.kind] else None
+    return kernel if found.dtype == dtype and is_rounding(found, x, packed) else None
 
 
 def _widened(packed: Packed) -> Form:

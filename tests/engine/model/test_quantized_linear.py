@@ -101,6 +101,96 @@ def test_a_kernel_that_errs_is_not_used(monkeypatch: pytest.MonkeyPatch):
     assert kernel_for(weight, torch.float32) is None
 
 
+def with_outliers(kind: str) -> Packed:
+    """A weight in 64 groups, some of whose outputs, and some groups of inputs, are up to 3,000 times as
+    large as others; of four bits with zero points as GPTQ has them.
+    """
+    torch.manual_seed(0)
+    outputs, inputs = 256, 4096
+    groups = 1 if kind == "int8" else inputs // 64
+    size = torch.rand(outputs, groups) * 0.01 + 0.001
+    size[::50] *= 100
+    if groups > 1:
+        size[:, 5] *= 30
+    if kind == "int8":
+        return Packed(kind, torch.randint(-127, 128, (outputs, inputs), dtype=torch.int8), size)
+    zero = torch.randint(-6, 7, (outputs, groups))
+    codes = torch.randint(0, 256, (outputs, inputs // 2), dtype=torch.uint8)
+    return Packed(kind, codes, size, offset=size * zero)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
+@pytest.mark.parametrize("kind", ["int8", "int4"])
+def test_outliers_are_no_reason_to_refuse(kind: str, dtype: str):
+    assert kernel_for(with_outliers(kind), getattr(torch, dtype))
+
+
+def wrong_scale(weight: Packed) -> Packed:
+    scale = weight.scale.clone()
+    scale[7, -1] *= 1.5
+    return weight._replace(scale=scale)
+
+
+def other_nibbles(weight: Packed) -> Packed:
+    return weight._replace(codes=weight.codes << 4 | weight.codes >> 4)
+
+
+def other_nibbles_of_a_small_output(weight: Packed) -> Packed:
+    codes = weight.codes.clone()
+    codes[7] = codes[7] << 4 | codes[7] >> 4
+    return weight._replace(codes=codes)
+
+
+def no_zero_points(weight: Packed) -> Packed:
+    return weight._replace(offset=None)
+
+
+def one_zero_point_less(weight: Packed) -> Packed:
+    assert weight.offset is not None
+    offset = weight.offset.clone()
+    offset[7, 9] += 8 * weight.scale[7, 9]
+    return weight._replace(offset=offset)
+
+
+def no_number(weight: Packed) -> Packed:
+    scale = weight.scale.clone()
+    scale[7, 0] = torch.nan
+    return weight._replace(scale=scale)
+
+
+WRONG = [wrong_scale, other_nibbles, other_nibbles_of_a_small_output, no_zero_points, one_zero_point_less, no_number]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
+@pytest.mark.parametrize("change", WRONG)
+def test_what_is_wrong_in_one_small_output_is_seen(change: Any, dtype: str, monkeypatch: pytest.MonkeyPatch):
+    """Beside outputs that are a hundred times as large."""
+    right = quantized_linear.KERNELS["int4"]
+    monkeypatch.setitem(quantized_linear.KERNELS, "int4", lambda weight, kind: right(change(weight), kind))
+    assert kernel_for(with_outliers("int4"), getattr(torch, dtype)) is None
+
+
+@pytest.mark.parametrize("name", ["fp8", "fp8-blocks"])
+def test_rounding_of_inputs_to_eight_bits_does_not_hide_a_wrong_scale(name: str, monkeypatch: pytest.MonkeyPatch):
+    """As on a GPU: inputs in FP8, sums in float32."""
+
+    def kernel(weight: Packed, wrong: bool) -> Any:
+        scale = weight.scale.clone()
+        scale[7, -1] *= 1.25 if wrong else 1
+
+        def product(x: Tensor) -> Tensor:
+            small, by = quantized_linear._rounded(x)
+            wide = weight._replace(scale=scale).widen(torch.float32)
+            return ((small.float() @ wide.T) * by).to(x.dtype)
+
+        return product
+
+    weight = packed(name, 64, 1024)
+    for wrong in (False, True):
+        monkeypatch.setitem(quantized_linear.KERNELS, name, lambda weight, kind, wrong=wrong: kernel(weight, wrong))
+        assert (kernel_for(weight, torch.bfloat16) is None) == wrong
+
+
 def test_a_kernel_that_refuses_a_shape_leaves_the_product_to_torch():
     linear = QuantizedLinear(packed("fp8-blocks"), None, torch.float32)  # blocks of 64, and no GPU
     before = linear(x := torch.randn(3, 192))
