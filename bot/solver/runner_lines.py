@@ -23,7 +23,9 @@ FAILURES = (
     re.compile(r"^ +\d+\) (?:Failure|Error):\n(\S[^\n]*?)(?: \[[^\]\n]{0,300}\])?:?$", re.MULTILINE),
     re.compile(r"^(?:Failure|Error): (\S[^\n]*?\([\w:]+\))", re.MULTILINE),
     re.compile(r"^rspec ((?:\S+|'[^'\n]+') # .*\S)[ \t]*$", re.MULTILINE),
-    re.compile(r"^\d+\) ([\w\\]+::\w+(?: with data set (?:#\d+|\"[^\"\n]*\"))?)", re.MULTILINE),
+    re.compile(
+        r"^\d+\) ([\w\\]+::\w+(?: with data set (?:#\d+|\"[^\"\n]*\")|#\d+|@[^\n]*?(?= with data ))?)", re.MULTILINE
+    ),
     re.compile(r"^\[  FAILED  \] (\S[^\n]*?) \(\d[\d.]* ms\)$", re.MULTILINE),  # GoogleTest, busted
     re.compile(r"^(?:Failure|Error) (?:->|\u2192) (\S+ @ \d+\n[^\n]+)$", re.MULTILINE),  # busted
     re.compile(r"^(?:FAIL (?=\S)|  \u25cf (?!Console$))(\S.*?)(?: \(\d[\d.]* ?m?s\))?$", re.MULTILINE),

@@ -83,6 +83,23 @@ PHPUNIT = Printed(  # 9.6
     ),
     ran=6,
 )
+PHPUNIT_13 = Printed(
+    "PHPUnit 13.4.3 by Sebastian Bergmann and contributors.\n\n.FESFF.W    8 / 8 (100%)\n\n"
+    "There was 1 error:\n\n1) MillTest::testErr\nRuntimeException: x\n\n/repo/MillTest.php:7\n\n--\n\n"
+    "There were 3 failures:\n\n1) MillTest::testHigh\nFailed asserting that 2 is identical to 1.\n\n"
+    "2) MillTest::testData@two words with data (2)\nFailed asserting that 2 is identical to 1.\n\n"
+    "3) MillTest::testData#0 with data (3)\nFailed asserting that 3 is identical to 1.\n\n"
+    "ERRORS!\nTests: 8, Assertions: 6, Errors: 1, Failures: 3, Warnings: 1, Skipped: 1.\n",
+    ("MillTest::testErr", "MillTest::testHigh", "MillTest::testData@two words", "MillTest::testData#0"),
+    ran=8,
+)
+GO = Printed(  # 1.27
+    "=== RUN   TestLow\n=== ATTR  TestLow kind x\n=== RUN   TestLow/sub_one\n--- PASS: TestLow (0.00s)\n"
+    "    --- PASS: TestLow/sub_one (0.00s)\n=== RUN   TestHigh\n    mill_test.go:4: no\n--- FAIL: TestHigh (0.00s)\n"
+    "=== RUN   TestSkip\n    mill_test.go:5: \n--- SKIP: TestSkip (0.00s)\nFAIL\nFAIL\tmill\t0.008s\nFAIL\n",
+    ("TestHigh",),
+    ("TestLow", "TestLow/sub_one"),
+)
 PROVE = Printed(  # 3.44
     "t/a.t .. \nDubious, test returned 2 (wstat 512, 0x200)\nFailed 2/5 subtests \nt/b.t .. ok\n\n"
     "Test Summary Report\n-------------------\nt/a.t    (Wstat: 512 (exited 2) Tests: 5 Failed: 2)\n"
