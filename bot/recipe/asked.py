@@ -51,6 +51,11 @@ _PLACES: tuple[_Place, ...] = (
     _Place("python3", r"setup\.(?:cfg|py)", r"""^[^#\n]*\bpython_requires\s*=\s*["']?([^"'#\n]+)"""),
     _Place("python3", r"\.python-version", _PLAIN, pins=True),
     _Place("node", r"package\.json", r'"engines"\s*:\s*\{[^{}]*"node"\s*:\s*"([^"]+)"'),
+    _Place(
+        "node",
+        r"package\.json",
+        r'"devEngines"\s*:\s*\{[^\0]{0,400}?"name"\s*:\s*"node"\s*,\s*"version"\s*:\s*"([^"]+)"',
+    ),
     _Place("node", r"\.nvmrc|\.node-version", _PLAIN, pins=True),
     _Place("go", r"go\.(?:mod|work)", r"^go[^\S\n]+(\d[\d.]*)"),
     _Place("cargo", r"Cargo\.toml", r'^[^\S\n]*rust-version\s*=\s*"([^"\n]+)"'),
@@ -68,11 +73,16 @@ _PLACES: tuple[_Place, ...] = (
     _Place("elixir", r"mix\.exs", r'\belixir:\s*"([^"]+)"'),
     _Place("cmake", r"CMakeLists\.txt", r"(?i)^[^\S\n]*cmake_minimum_required\s*\(\s*VERSION\s+(\d+(?:\.\d+)*)"),
 )
-# What `.tool-versions` calls them.
-_CALLED = {"python": "python3", "nodejs": "node", "golang": "go", "rust": "cargo"}
+# What `.tool-versions` and `mise.toml` call them.
+_CALLED = {"python3": "python", "node": "node(?:js)?", "go": "go(?:lang)?", "cargo": "rust"}
+_CALLED |= {tool: tool for tool in ("ruby", "php", "java", "elixir", "cmake")}
 _PLACES += tuple(
-    _Place(tool, r"\.tool-versions", rf"^{called}[^\S\n]+(?:[a-z]+-)?(\d[\d.]*)", pins=True)
-    for called, tool in {**_CALLED, **{tool: tool for tool in ("ruby", "php", "java", "elixir", "cmake")}}.items()
+    _Place(tool, name, begin.format(called) + r"(?:[a-z]+-)?(\d[\d.]*)", pins=True)
+    for tool, called in _CALLED.items()
+    for name, begin in (
+        (r"\.tool-versions", r"^{}[^\S\n]+"),
+        (r"\.?mise\.toml", r"""^["']?{}["']?[^\S\n]*=[^\S\n]*[\[{{]?[^\S\n]*(?:version[^\S\n]*=[^\S\n]*)?["']"""),
+    )
 )
 _NAMES = re.compile("|".join(f"(?:{place.name})" for place in _PLACES))
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from bot.patch.formats import of_json
+from bot.recipe.groups import table_at
 from bot.recipe.recipe import Layer, Part, Read, folders_with, sources_of
 
 # Where peers do not suit each other (of which some npm crash), or the lock file and package.json do not agree: older
@@ -76,8 +77,11 @@ class _Manager:
         self.lock = ""
         self.programs: tuple[str, ...] = ("node", "npm")
         at = f"cd {shlex.quote(folder)} && " if folder else ""
-        named = re.fullmatch(r"(npm|pnpm|yarn|bun)@(\d[\w.-]*+)(\+.*)?", str(package.get("packageManager", "")))
-        wanted = named[2] if named else ""
+        of_developers = table_at(package, "devEngines", "packageManager")
+        manager = package.get("packageManager") or f"{of_developers.get('name')}@{of_developers.get('version', '')}"
+        # A range, which `devEngines` may have, names no version to install.
+        named = re.fullmatch(r"(npm|pnpm|yarn|bun)@(?:(\d[\w.-]*+)(?:\+.*)?|.*)", str(manager))
+        wanted = (named[2] or "") if named else ""
         of_pnpm = {folder + "pnpm-lock.yaml", folder + "pnpm-workspace.yaml"} & known
         if of_pnpm or (named and named[1] == "pnpm"):
             self.lock = self._lock(folder, known, "pnpm-lock.yaml")

@@ -22,6 +22,18 @@ def of(files: Mapping[str, str]) -> dict[str, tuple[str, str, tuple[int, ...]]]:
         ("package.json", '{"engines": {"node": "^20.0.0 || >=22"}}', "node", "^20.0.0 || >=22", (20, 0, 0)),
         ("package.json", '{"engines": {"node": "18 - 22"}}', "node", "18 - 22", (18,)),
         ("package.json", '{"engines": {"node": ">= 16.14 <23"}}', "node", ">= 16.14 <23", (16, 14)),
+        (
+            "package.json",
+            '{"engines": {"node": ">=18"}, "devEngines": {"packageManager": {"name": "pnpm", "version": "10"}, '
+            '"runtime": {"name": "node", "version": ">=24", "onFail": "error"}}}',
+            "node",
+            ">=24",
+            (24,),
+        ),
+        ("mise.toml", '[tools]\nnode = "26"\npython = ["3.14", "3.13"]\n', "node", "26", (26,)),
+        ("mise.toml", '[tools]\npython = ["3.14", "3.13"]\n', "python3", "3.14", (3, 14)),
+        (".mise.toml", '[tools]\nrust = { version = "1.97.0", profile = "minimal" }\n', "cargo", "1.97.0", (1, 97)),
+        (".tool-versions", "go 1.27.1\nnode 24.4.0\n", "go", "1.27.1", (1, 27)),
         (".nvmrc", "v20.11.1\n", "node", "20.11.1", (20,)),
         (".node-version", "22\n", "node", "22", (22,)),
         (".tool-versions", "nodejs 22.1.0\nelixir 1.15.7-otp-26\n", "node", "22.1.0", (22,)),

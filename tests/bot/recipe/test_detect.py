@@ -457,6 +457,13 @@ def test_the_manager_that_package_json_names() -> None:
     assert "install -g pnpm@8.15.1\n" in commands(of({"package.json": named, "a.js": ""}))
 
 
+@pytest.mark.parametrize(("version", "expected"), [("10.4.1", "pnpm@10.4.1\n"), ("^10.0.0", "pnpm@9\n")])
+def test_the_manager_that_developers_use(version: str, expected: str) -> None:
+    named = package(devEngines={"packageManager": {"name": "pnpm", "version": version}})
+    assert f"install -g {expected}" in commands(of({"package.json": named, "a.js": ""}))
+    assert "npm ci" in commands(of({"package.json": package(devEngines=[1]), "package-lock.json": "", "a.js": ""}))
+
+
 def test_a_package_without_dependencies_needs_nothing() -> None:
     assert of({"package.json": '{"scripts": {"test": "node --test"}}', "a.js": ""}).layers == ()
     assert "is not a JSON object" in of({"package.json": "[", "a.js": ""}).notes[0]
