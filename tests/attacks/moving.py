@@ -96,6 +96,7 @@ class Moving(Walk):
     def rename_label(self) -> None:
         """Of the label that asks for runs, or one that tells of them; or it is deleted."""
         label = self.random.choice(["troop", "troop: running", "troop: done"])
+        self.repository.labels.setdefault("other", "ededed")
         for issue in self.repository.issues.values():
             if label in issue.labels:
                 issue.labels.remove(label)
