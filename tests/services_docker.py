@@ -102,8 +102,14 @@ def sandbox_image(docker_address: str) -> str:
 
 
 @pytest.fixture(scope="session")
-def toolchain_image(sandbox_image: str) -> str:
-    """The name of an image with Python, Node, Go and Rust, made here where it is not there, in a minute or two."""
+def toolchain_image(request: pytest.FixtureRequest) -> str:
+    """The name of an image with Python, Node, Go and Rust, made here where it is not there, in a minute or two.
+
+    TROOP_TEST_TOOLCHAINS names another one, with other versions.
+    """
+    if named := os.environ.get("TROOP_TEST_TOOLCHAINS"):
+        return named
+    sandbox_image = request.getfixturevalue("sandbox_image")
     client = docker_engine.connect()
     try:
         if client.images(TOOLCHAINS):
