@@ -36,7 +36,8 @@ _COLOURED = ("color", "textcolor")
 _MACRO = re.compile(rf"\\(?P<name>{'|'.join([*_ARGUMENTS, 'def', 'gdef', *_COLOURED])})(?![A-Za-z])")
 _COMMENT = re.compile(r"(?<!\\)%[^\n]*")
 _COLUMNS = re.compile(r"(\\begin\s*\{(?:array|subarray)\}(?:\s*\[[^\[\]]{0,9}\])?\s*\{)([^{}]*+)(?=\})")
-_FAR_ROW = re.compile(r"(?<=\\\\)\s*+\[\s*+-?\d{3}[^\[\]]{0,20}\]")  # as far below as it says
+# As far above or below as it says: a hundred of any unit, or ten of one that is a letter's height or more.
+_FAR_ROW = re.compile(r"(?<=\\\\)\s*+\[\s*+-?(?:\d{3}|\d\d[\d.]{0,9}\s*+(?:em|ex|cm|in|pc)\b)[^\[\]]{0,20}\]")
 _END_TOGGLE = "\\endtoggle"
 _SPACES = re.compile(r"(?:(?:\\(?:q?quad|enspace|thinspace|[;:,! ])|~)\s*){20,}")  # as wide as the page
 _TOLD = re.compile(  # names of colours that are told from a page's white; all others count as white

@@ -36,6 +36,7 @@ DEEP = "text that is nested too deep to be read"
         ("<table><tr>" + "<td></td>" * 60 + "<td>far</td></tr></table>", "<table><tr><td>far</td></tr></table>", WIDE),
         ("<table><tr><td>1" + "&nbsp;" * 90 + "far</td></tr></table>", "<table><tr><td>1 far</td></tr></table>", WIDE),
         ("$x\\\\[999em]far$", "$x\\\\far$", FORMULA),
+        ("$x\\\\[-20em]over$", "$x\\\\over$", FORMULA),
         ("|a|b|\n|-|-|\n|1" + "&nbsp;" * 90 + "|far|", "|a|b|\n|-|-|\n|1 |far|", WIDE),
         ("|a" + "|" * 50 + "b|\n" + "|-" * 51 + "|", "|a|b|\n" + "|-" * 51 + "|", WIDE),
         ("$a{\\color{Canvas} hidden}b$", "$a{}b$", FORMULA),
