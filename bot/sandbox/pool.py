@@ -188,14 +188,10 @@ class DockerSandbox:
     def _prepare(self, job: SandboxJob) -> Prepared | None:
         changes = tree.trusted(self._base, job.changes)
         import_path = tree.python_path(self._roots, "/repo/tree")
-        environment = {
+        environment = script_command.ENVIRONMENT | {
             "HOME": "/tmp",  # noqa: S108 - inside
-            "LANG": "C.UTF-8",
             "TMPDIR": "/repo/tmp",  # where programs may be run, which `go test` and rustdoc do
             "GOTMPDIR": "/repo/tmp",
-            "PYTHONDONTWRITEBYTECODE": "1",
-            "PYTHONHASHSEED": "0",
-            "PYTHONUNBUFFERED": "1",  # else what is printed last comes after the traceback
             "PYTHONPATH": "",  # the runner sets it, since nothing of the tree may be imported before
         }
         argv, script = job.command, ""

@@ -164,15 +164,7 @@ class ProcessSandbox:
         changes = tree.trusted(self._base, job.changes)
         import_path = tree.python_path(self._roots, f"{root}/repo")
         temporary = f"{root}/tmp" if plain else "/tmp"  # noqa: S108
-        environment = {
-            "PATH": self._path,
-            "HOME": temporary,
-            "TMPDIR": temporary,
-            "LANG": "C.UTF-8",
-            "PYTHONDONTWRITEBYTECODE": "1",
-            "PYTHONHASHSEED": "0",
-            "PYTHONUNBUFFERED": "1",  # else what is printed last comes after the traceback
-        }
+        environment = script_command.ENVIRONMENT | {"PATH": self._path, "HOME": temporary, "TMPDIR": temporary}
         argv, secret, script, place = job.command, Words("", ""), None, ""
         if job.test is not None:
             script = (script_command.script_name(job.test), job.test.text)

@@ -31,6 +31,19 @@ _KNOWN: dict[str, tuple[str, ...]] = {
     ".tcl": ("tclsh", "{script}"),
     ".exs": ("elixir", "{script}"),
 }
+# What every test finds in its environment, beside folders.
+ENVIRONMENT = {
+    "LANG": "C.UTF-8",
+    "PYTHONDONTWRITEBYTECODE": "1",
+    "PYTHONHASHSEED": "0",
+    "PYTHONUNBUFFERED": "1",  # else what is printed last comes after the traceback
+    # Tests have no network: who is asked for a package that is not there says so at once. npx waits 70 seconds.
+    "npm_config_offline": "true",
+    "CARGO_NET_OFFLINE": "true",
+    "COMPOSER_DISABLE_NETWORK": "1",
+    "UV_OFFLINE": "1",
+    "PIP_RETRIES": "0",
+}
 _PYTHON_OPTION = re.compile(r"-[bBdEIPqsSuv]+|-[XW][^-]\S*|(?P<value>-[XW])")
 # Not what makes it run something else than the script.
 _NODE_OPTION = re.compile(

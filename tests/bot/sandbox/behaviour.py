@@ -160,6 +160,12 @@ class Work:
         assert "PYTHONUNBUFFERED=1" in result.output
         assert "HOME=/tmp" in result.output
 
+    async def test_package_managers_are_told_that_there_is_no_network(self, sandbox: Sandbox) -> None:
+        found = await sandbox.run(command("sh", "-c", 'echo "$npm_config_offline $CARGO_NET_OFFLINE $UV_OFFLINE"'))
+        assert found.output == "true true 1\n", "else they wait for it, for a minute and more"
+        other = await sandbox.run(command("env", "UV_OFFLINE=0", "sh", "-c", "echo $UV_OFFLINE"))
+        assert other.output == "0\n", "a config's own word comes last"
+
     async def test_the_traceback_comes_after_what_was_printed(self, sandbox: Sandbox) -> None:
         result = await sandbox.run(python("for n in range(130):\n    print('case', n)\nassert n < 0, 'last'\n"))
         assert result.output.startswith("case 0\n")

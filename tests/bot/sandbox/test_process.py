@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -177,6 +178,16 @@ async def test_scripts_of_the_repository_say_how_an_ending_is_run(tmp_path: Path
         assert (await opened.run(SandboxJob(test=Test(path="a.py", text="words")))).output == "word"
     finally:
         await opened.close()
+
+
+@pytest.mark.skipif(shutil.which("npx") is None, reason="there is no npx")
+async def test_a_program_that_npx_lacks_is_missed_at_once(tmp_path: Path) -> None:
+    opened = await ProcessSandbox.open(SETTINGS, make_tree(tmp_path / "tree"))
+    try:
+        found = await opened.run(SandboxJob(command=("npx", "--no-install", "no-such-program")))
+    finally:
+        await opened.close()
+    assert "ENOTCACHED" in found.output, "not that a registry can't be found, for which it waits 70 seconds"
 
 
 async def test_the_server_refuses_it_and_people_are_told(tmp_path: Path) -> None:
