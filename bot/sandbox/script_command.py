@@ -21,6 +21,8 @@ _KNOWN: dict[str, tuple[str, ...]] = {
     ".mjs": ("node", "{script}"),
     ".cjs": ("node", "{script}"),
     ".ts": ("npx", "--no-install", "tsx", "{script}"),
+    ".mts": ("node", "{script}"),  # which strips the types
+    ".cts": ("node", "{script}"),
     ".go": ("go", "run", "{script}"),
     ".rb": ("ruby", "{script}"),
     ".pl": ("perl", "{script}"),

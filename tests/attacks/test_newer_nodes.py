@@ -169,8 +169,7 @@ async def sandbox(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Pro
         pytest.skip("no node")
     tree = tmp_path_factory.mktemp("tree")
     (tree / "core.js").write_text("exports.add = (a, b) => 0;\n")
-    by_node = dict.fromkeys((".cts", ".mts"), ("node", "{script}"))
-    opened = await ProcessSandbox.open(SandboxSettings(kind="process", concurrency=2), tree, scripts=by_node)
+    opened = await ProcessSandbox.open(SandboxSettings(kind="process", concurrency=2), tree)
     yield opened
     await opened.close()
 

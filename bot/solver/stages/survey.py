@@ -49,6 +49,7 @@ _TOOLS = {
 _SAYING = {"lua": "lua -v", **{name: tool.says for name, tool in TOOLS.items()}}
 # Programs of a TypeScript repository's own dependencies: what runs a script, and by which command a file of tests.
 _OF_NODE = {"tsx": "", "vitest": "vitest run", "jest": "jest", "mocha": "mocha", "ava": "ava"}
+_STRIPPING = Asked(tool="node", wanted="", source="", least=(22, 18))  # runs TypeScript by itself
 _HERE = "here"
 # Folders with packages that serve a repository's maintenance, not its users.
 _NOT_PACKAGES = frozenset(
@@ -280,7 +281,14 @@ def _typescript(tools: Mapping[str, str]) -> str:
         ": write a shell script instead that writes a file of tests beside the repository's own ones, in their form, "
         f"and ends with `npx {runner} FILE`"
     )
-    return f"There is no tsx, so a TypeScript script does not run as it is{instead if runner else ''}."
+    instead = instead if runner else ""
+    if tools.get("node") and not too_old([_STRIPPING], tools):
+        return (
+            "A TypeScript script is called `test_issue.mts`: Node runs it as a module, without its types. It imports "
+            'files by their whole names (`await import(process.cwd() + "/src/a.ts")`). Where these import others '
+            f"without an ending, or have enums or namespaces, that fails{instead}."
+        )
+    return f"There is no tsx, so a TypeScript script does not run as it is{instead}."
 
 
 def obstacles(found: Survey, asked: Sequence[Asked] = ()) -> tuple[Obstacle, ...]:

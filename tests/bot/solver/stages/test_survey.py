@@ -169,13 +169,23 @@ async def test_a_toolchain_that_is_older_than_a_manifest_asks_for_is_said(tmp_pa
         ({"src/a.ts": "", "node_modules/.bin/vitest": ""}, "ends with `npx vitest run FILE`"),
         ({"src/a.tsx": "", "jest.config.js": "", "node_modules/.bin/jest": ""}, "ends with `npx jest FILE`"),
         ({"src/a.ts": "", "node_modules/.bin/tsx": "", "node_modules/.bin/jest": ""}, "repository's own tsx"),
-        ({"src/a.ts": ""}, "a TypeScript script does not run as it is."),
+        ({"src/a.ts": ""}, "TypeScript script"),
     ],
 )
 async def test_how_typescript_is_tested_is_said(tmp_path: Path, files: dict[str, str], words: str) -> None:
     found = await asked(tmp_path, files)
     assert words in for_models(found, Declared())
     assert "Not there: vitest" not in for_models(found, Declared())
+
+
+@pytest.mark.parametrize(
+    ("node", "strips"), [("v22.17.1", False), ("v22.18.0", True), ("v26.12.1", True), ("v18.20.4", False), ("", False)]
+)
+def test_a_node_that_strips_types_runs_typescript(node: str, strips: bool) -> None:
+    words = for_models(Survey(tools=(("node", node), ("tsx", ""), ("vitest", "here"))), Declared())
+    assert ("`test_issue.mts`" in words) == strips
+    assert ("does not run as it is" in words) != strips
+    assert "ends with `npx vitest run FILE`." in words, "what else can be done where it fails"
 
 
 async def test_javascript_with_declarations_of_types_is_none_of_typescripts(tmp_path: Path) -> None:
