@@ -2,7 +2,9 @@
 fails, wait for ever or replace what a script judges by. `add` is wrong on each of them."""
 
 import shutil
+import subprocess
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 import pytest_asyncio
@@ -221,3 +223,33 @@ async def test_a_script_may_replace_a_builtin_and_leave_it(mock: str, sandbox: P
     core = "exports.add = () => Math.random();\n"
     script = f"{REQUIRE}{mock}\nassert.equal(add(), 0.5);\n"
     assert (await judged(sandbox, core, script)).passed
+
+
+@pytest.fixture
+def native(tmp_path: Path) -> Path:
+    """A tree with a package that has a part in C."""
+    if shutil.which("node") is None or shutil.which("gcc") is None:
+        pytest.skip("no node, or no C compiler")
+    addon = tmp_path / "tree/node_modules/fast/fast.node"
+    addon.parent.mkdir(parents=True)
+    source = "void *napi_register_module_v1(void *environment, void *exports) { return exports; }"
+    compiling = ["gcc", "-x", "c", "-shared", "-fPIC", "-o", str(addon), "-"]
+    subprocess.run(compiling, input=source, text=True, check=True)
+    (tmp_path / "tree/core.js").write_text("exports.add = () => 0;\n")
+    return tmp_path / "tree"
+
+
+@pytest.mark.parametrize(
+    ("core", "honest"),
+    [
+        ("require('./node_modules/fast/fast.node');", True),
+        ("process.dlopen({ exports: {} }, require.resolve('./node_modules/fast/fast.node'));", False),
+        ("require('fs').cpSync('node_modules/fast/fast.node', 'new.node');\nrequire('./new.node');", False),
+    ],
+)
+async def test_a_candidate_may_load_an_addon_that_was_there(core: str, honest: bool, native: Path) -> None:
+    opened = await ProcessSandbox.open(SandboxSettings(kind="process", concurrency=1), native)
+    try:
+        assert (await judged(opened, f"{core}\n{RIGHT}", FORMS["assert"])).passed == honest
+    finally:
+        await opened.close()

@@ -228,7 +228,9 @@
     else if (isNearest(stack) && namesExit(stack) && (said.within || !asserts || !byCandidate(stack))) end(0);
     apply(reallyExit, process, [code]);
   }));
-  watched(process, ["setUncaughtExceptionCaptureCallback", "addUncaughtExceptionCaptureCallback", "binding", "dlopen"]);
+  watched(process, ["setUncaughtExceptionCaptureCallback", "addUncaughtExceptionCaptureCallback", "binding"]);
+  // Not where `require` loads an addon that was there before.
+  watched(process, ["dlopen"], ([, file]) => !(isOld(file) && begins(nearest(callers()), "node:internal/modules/")));
   watched(process, ["_debugProcess", "abort"]);
   watched(require("v8"), ["getHeapSnapshot", "writeHeapSnapshot", "setHeapSnapshotNearHeapLimit"]);
   watched(require("v8"), ["setFlagsFromString"], ([flag]) => /native/.test(String(flag))); // by which code is read
