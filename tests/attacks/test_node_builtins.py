@@ -229,6 +229,14 @@ HONEST = {
         "fs.closeSync(fs.openSync('core.js'));\nassert.ok(process.cwd());",
         "require('patches');",
     ),
+    "a package that asks for a part of Node": ("assert.equal(add(2, 2), 4);", "require('parts');"),
+    "a copy of what a property is like": (
+        "assert.equal(typeof require(process.cwd() + '/core.js').mixed.then, 'function');",
+        "const like = Reflect.getOwnPropertyDescriptor(Promise.prototype, 'then');\n"
+        "const all = Object.getOwnPropertyDescriptors(Promise.prototype);\n"
+        "const value = like.value.bind(Promise.resolve());\n"
+        "exports.mixed = Object.defineProperty({}, 'then', { ...all.then, ...like, value });",
+    ),
     "values with texts of their own": (
         "const { P } = require(process.cwd() + '/core.js');\n"
         "assert.equal(`${new P()} ${String({ toString: () => 1 })}`, 'p 1');",
@@ -277,7 +285,12 @@ HONEST = {
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def packaged(sandbox: ProcessSandbox, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[ProcessSandbox]:
     tree = tmp_path_factory.mktemp("packaged")
-    for path, text in {"core.js": "exports.add = () => 0;\n", "node_modules/patches/index.js": PACKAGE}.items():
+    files = {
+        "core.js": "exports.add = () => 0;\n",
+        "node_modules/patches/index.js": PACKAGE,
+        "node_modules/parts/index.js": "try { process.binding('util'); } catch (_) { /* a newer Node */ }\n",
+    }
+    for path, text in files.items():
         (tree / path).parent.mkdir(parents=True, exist_ok=True)
         (tree / path).write_text(text)
     opened = await ProcessSandbox.open(SandboxSettings(kind="process", concurrency=2), tree)

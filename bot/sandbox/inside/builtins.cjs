@@ -65,6 +65,25 @@ module.exports = (source, byOthers, told) => {
   const compared = [];
   const compare = (owner, name) => { compared[compared.length] = { owner, name, was: describe(owner, name) }; };
 
+  // Libraries copy what a property is like, as execa does with `then`: what is held is shown as what it was.
+  const held = new WeakMap();
+  const { get: find, set: put } = WeakMap.prototype;
+  const shown = (found) => {
+    const was = found && found.get && apply(find, held, [found.get]);
+    return was ? { ...was, value: found.get() } : found;
+  };
+  const shownAll = (all) => {
+    for (const key of ownKeys(all)) all[key] = shown(all[key]);
+    return all;
+  };
+  const one = "getOwnPropertyDescriptor";
+  for (const [owner, name, show] of [[Object, one, shown], [Reflect, one, shown], [Object, `${one}s`, shownAll]]) {
+    const real = owner[name];
+    const instead = function () { return show(apply(real, this, arguments)); };
+    for (const kept of ["name", "length"]) defineProperty(instead, kept, describe(real, kept));
+    defineProperty(owner, name, { ...describe(owner, name), value: instead });
+  }
+
   const hold = (owner, name) => {
     const was = describe(owner, name);
     if (was === undefined || !was.configurable) return;
@@ -72,6 +91,7 @@ module.exports = (source, byOthers, told) => {
     const fixed = "value" in was ? undefined : was.get;
     const get = function () { return fixed === undefined ? value : apply(fixed, this, []); };
     get.originalValue = value; // where libraries look for what a getter stands for
+    if (fixed === undefined) apply(put, held, [get, was]);
     const set = function (other) {
       if (this !== owner && this !== undefined) { // an object that inherits it gets its own
         defineProperty(this, name, { value: other, writable: true, enumerable: true, configurable: true });

@@ -108,7 +108,7 @@
       const real = owner && owner[name];
       if (typeof real !== "function") continue;
       const instead = function () {
-        if (minds(arguments) && byCandidate(callers())) tell(`void ${name}`);
+        if (minds(arguments) && byCandidate(callers()) && !byOthers()) tell(`void ${name}`);
         return new.target ? construct(real, arguments) : apply(real, this, arguments);
       };
       for (const kept of ownKeys(real)) {
