@@ -5,6 +5,11 @@ from dataclasses import dataclass
 from torch import Tensor
 
 
+def dense(x: Tensor) -> Tensor:
+    """With numbers of the last dimension side by side; a copy where they are not."""
+    return x if x.stride(-1) == 1 or x.shape[-1] == 1 else x.contiguous()
+
+
 @dataclass(frozen=True)
 class Rows:
     """A tensor whose last dimension is contiguous, as rows in two levels: row `r` starts at
@@ -20,8 +25,7 @@ class Rows:
 
 def rows_of(x: Tensor) -> Rows:
     """The rows of `x`, without a copy where two levels describe them: heads cut out of a wider product, for one."""
-    if x.stride(-1) != 1 and x.shape[-1] != 1:
-        x = x.contiguous()
+    x = dense(x)
     levels: list[
         tuple[int, int]
     ] = []  # (size, stride), outermost first; neighbours folded where one stride serves both

@@ -11,6 +11,7 @@ from torch import Tensor
 from kernels.delta_rule import reference
 from kernels.delta_rule.reference import EPS, Token
 from kernels.places import Places
+from kernels.rows import dense
 
 HELD = 4096  # numbers of a state that a program holds; 128 features of a key are 32 values, a line of memory each
 
@@ -101,8 +102,8 @@ def advance(token: Token, places: Places) -> Tensor:
     out = torch.empty((texts, heads, values), dtype=token.query.dtype, device=token.query.device)
     if not texts:
         return out
-    query, key, value = (_dense(x) for x in token[:3])
-    decay = token.decay if token.decay.ndim == 2 else _dense(token.decay)
+    query, key, value = (dense(x) for x in token[:3])
+    decay = token.decay if token.decay.ndim == 2 else dense(token.decay)
     sizes = blocks(width, values)
     _delta_rule[(texts * heads, triton.cdiv(values, sizes["VALUE_BLOCK"]))](
         query,
@@ -132,7 +133,3 @@ def advance(token: Token, places: Places) -> Tensor:
         enable_fp_fusion=True,  # see `kernels.rms_norm`
     )
     return out
-
-
-def _dense(x: Tensor) -> Tensor:
-    return x if x.stride(-1) == 1 else x.contiguous()

@@ -11,6 +11,7 @@ import triton.language as tl
 from torch import Tensor
 
 from kernels.kv_store.reference import LARGEST, UNSCALED, Scales
+from kernels.rows import dense
 
 HEADS = 8  # of one program, at most
 
@@ -225,11 +226,11 @@ def launch(
         raise ValueError(f"caches must be [kv_heads, slots, {dim}] with neighbouring slots: {key_cache.stride()}")
     if not tokens:
         return
-    key, value = _dense(key), _dense(value)
+    key, value = dense(key), dense(value)
     query = cos = sin = out = key  # never read where nothing is rotated
     heads = rotary = 0
     if rotation is not None:
-        query, cos, sin, out = (_dense(each) for each in rotation)
+        query, cos, sin, out = (dense(each) for each in rotation)
         heads, rotary = query.shape[0], cos.shape[-1]
     group = min(HEADS, triton.next_power_of_2(max(heads, kv_heads)))
     parts = triton.cdiv(heads, group) + kinds * triton.cdiv(kv_heads, group)
@@ -264,7 +265,3 @@ def launch(
         num_warps=4 if group * dim >= 512 else 1,
         enable_fp_fusion=True,  # see `kernels.rms_norm`
     )
-
-
-def _dense(x: Tensor) -> Tensor:
-    return x if x.stride(-1) == 1 else x.contiguous()

@@ -9,6 +9,7 @@ import triton.language as tl
 from torch import Tensor
 
 from kernels.places import Places
+from kernels.rows import dense
 from kernels.state_space import reference
 from kernels.state_space.reference import Token
 
@@ -133,10 +134,10 @@ def advance(token: Token, places: Places) -> Tensor:
     out = torch.empty((texts, heads, values), dtype=token.value.dtype, device=token.value.device)
     if not texts:
         return out
-    value, time, rate, key, query = (_dense(x) for x in token[:5])
+    value, time, rate, key, query = (dense(x) for x in token[:5])
     skip = value if token.skip is None else token.skip
-    bias = value if token.bias is None else _dense(token.bias)
-    gate = value if token.gate is None else _dense(token.gate)
+    bias = value if token.bias is None else dense(token.bias)
+    gate = value if token.gate is None else dense(token.gate)
     sizes = blocks(values, width)
     _state_space[(texts * heads, triton.cdiv(values, sizes["VALUE_BLOCK"]))](
         value,
@@ -173,7 +174,3 @@ def advance(token: Token, places: Places) -> Tensor:
         enable_fp_fusion=True,  # see `kernels.rms_norm`
     )
     return out
-
-
-def _dense(x: Tensor) -> Tensor:
-    return x if x.stride(-1) == 1 or x.shape[-1] == 1 else x.contiguous()

@@ -2,17 +2,14 @@
 `transformers`.
 """
 
-import inspect
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import pytest
 import torch
-from torch import Tensor
 from transformers.models.kimi_linear import modeling_kimi_linear
 from transformers.models.qwen3_next import modeling_qwen3_next
 
-from kernels import native
 from kernels.delta_rule import native as in_c
 from kernels.delta_rule import reference
 from kernels.delta_rule import triton as kernel
@@ -20,12 +17,10 @@ from kernels.delta_rule.reference import Token
 from kernels.places import Places
 from tests.kernels.compiling import check
 from tests.kernels.interpreting import COMPILED_HERE, DEVICE
-from tests.kernels.poison import poisoned
-from tests.kernels.test_rms_norm import TOLERANCE, TYPES
+from tests.kernels.pooled import IN_C, Advance, PoolCase, in_torch
+from tests.kernels.test_rms_norm import TYPES
 
 pytestmark = pytest.mark.gpu
-IN_C = pytest.mark.skipif(native.library() is None, reason="this processor lacks AVX-512 BF16, or no compiler")
-Advance = Callable[[Token, Places], Tensor]
 
 
 class Shape(NamedTuple):
@@ -54,13 +49,16 @@ SHAPES = {
 EACH = pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
 
 
-class Case:
+class Case(PoolCase):
     """Random inputs as a layer gives them: cut out of one product, of which the texts' states are some of a pool that
     is full of NaN otherwise.
     """
 
+    reference = reference
+
     def __init__(self, shape: Shape, dtype: torch.dtype = torch.float32, device: str = DEVICE) -> None:
         texts, key_heads, heads, width, values, each = shape
+        super().__init__(texts, (heads, width, values), device)
         sizes = [key_heads * width, key_heads * width, heads * values]
         product = torch.randn(texts, 1, sum(sizes), device=device).to(dtype)
         query, key, value = product.split(sizes, dim=-1)
@@ -68,33 +66,12 @@ class Case:
         beta = torch.rand(texts, 2 * heads, device=device).to(dtype)[:, heads:]
         key, query = key.view(texts, key_heads, width), query.view(texts, key_heads, width)
         self.token = Token(query, key, value.view(texts, heads, values), decay, beta, True)
-        self.pool = torch.full((texts + 3, heads, width, values), torch.nan, device=device)
-        self.slots = torch.randperm(texts + 3, device=device)[:texts]
-        self.pool[self.slots] = torch.randn(texts, heads, width, values, device=device)
-
-    def run(self, advance: Advance, **changes: Any) -> tuple[Tensor, Tensor]:
-        """What is read, and the pool afterwards."""
-        places = Places(self.pool.clone(), self.slots, True)._replace(**changes)
-        with poisoned():
-            found = advance(self.token, places)
-        assert found.is_contiguous()
-        assert found.dtype == self.token.query.dtype
-        return found, places.states
-
-    def agree(self, advance: Advance, **changes: Any) -> None:
-        found, pool = self.run(advance, **changes)
-        expected, expected_pool = self.run(reference.advance, **changes)
-        assert expected.isfinite().all()
-        torch.testing.assert_close(found, expected, **TOLERANCE[found.dtype])
-        torch.testing.assert_close(pool, expected_pool, **TOLERANCE[torch.float32], equal_nan=True)
 
 
-def in_torch(shape: Shape) -> Callable[..., Any]:
-    function: Any = modeling_qwen3_next.torch_recurrent_gated_delta_rule
+def of_transformers(shape: Shape) -> Callable[..., Any]:
     if shape.each:
-        function = modeling_kimi_linear.recurrent_kimi_delta_attention
-    own = getattr(function, "_own", None) or inspect.getclosurevars(function).nonlocals["torch_function"]
-    return own  # type: ignore[no-any-return]
+        return in_torch(modeling_kimi_linear.recurrent_kimi_delta_attention)
+    return in_torch(modeling_qwen3_next.torch_recurrent_gated_delta_rule)
 
 
 @EACH
@@ -104,7 +81,7 @@ def test_the_reference_is_transformers(shape: Shape, normed: bool):
     case.token = case.token._replace(normed=normed)
     query, key, value, decay, beta = (x[:, None] for x in case.token[:5])
     state = case.pool[case.slots]
-    expected, last = in_torch(shape)(
+    expected, last = of_transformers(shape)(
         query, key, value, g=decay, beta=beta, initial_state=state, output_final_state=True,
         use_qk_l2norm_in_kernel=normed,
     )  # fmt: skip
@@ -140,20 +117,13 @@ KERNELS = pytest.mark.parametrize(
 @KERNELS
 def test_guesses_leave_the_states_as_they_are(advance: Advance, device: str):
     case = Case(SHAPES["keys-that-serve-two-heads"], device=device)
-    case.agree(advance, kept=False)
-    found, pool = case.run(advance, kept=False)
-    assert torch.equal(found, case.run(advance)[0])
-    torch.testing.assert_close(pool, case.pool, rtol=0, atol=0, equal_nan=True)
+    case.guesses_leave_the_states_as_they_are(advance)
 
 
 @KERNELS
 def test_nobodys_rows_begin_with_zeros_and_write_nothing(advance: Advance, device: str):
     case = Case(SHAPES["features-decay-in-odd-keys"], device=device)
-    case.slots[1] = -1
-    case.agree(advance)
-    _, pool = case.run(advance)
-    changed = (pool != case.pool).flatten(1).any(dim=1) & ~pool.flatten(1).isnan().all(dim=1)
-    assert changed.nonzero().flatten().tolist() == [case.slots[0]]
+    case.nobodys_rows_begin_with_zeros_and_write_nothing(advance)
 
 
 @KERNELS
@@ -183,7 +153,7 @@ def test_many_tokens_one_after_the_other(advance: Advance, device: str):
     query, key, value, decay, beta = (
         torch.stack(each, dim=1) for each in zip(*(c.token[:5] for c in cases), strict=True)
     )
-    expected, last = in_torch(shape)(
+    expected, last = of_transformers(shape)(
         query, key, value, g=decay, beta=beta, initial_state=None, output_final_state=True, use_qk_l2norm_in_kernel=True
     )
     torch.testing.assert_close(torch.stack(found, dim=1), expected, rtol=1e-4, atol=1e-5)

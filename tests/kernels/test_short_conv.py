@@ -2,29 +2,22 @@
 `transformers`.
 """
 
-import inspect
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import pytest
 import torch
-from torch import Tensor
 from transformers.models.qwen3_next import modeling_qwen3_next
 
-from kernels import native
-from kernels.places import Places
 from kernels.short_conv import native as in_c
 from kernels.short_conv import reference
 from kernels.short_conv import triton as kernel
 from kernels.short_conv.reference import Input
 from tests.kernels.compiling import check
 from tests.kernels.interpreting import COMPILED_HERE, DEVICE
-from tests.kernels.poison import poisoned
-from tests.kernels.test_rms_norm import TOLERANCE, TYPES
+from tests.kernels.pooled import IN_C, Advance, PoolCase, in_torch
+from tests.kernels.test_rms_norm import TYPES
 
 pytestmark = pytest.mark.gpu
-IN_C = pytest.mark.skipif(native.library() is None, reason="this processor lacks AVX-512 BF16, or no compiler")
-Advance = Callable[[Input, Places], Tensor]
 
 
 class Shape(NamedTuple):
@@ -51,42 +44,26 @@ SHAPES = {
 EACH = pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
 
 
-class Case:
+class Case(PoolCase):
     """Random inputs, and a pool that is full of NaN where no text's inputs are."""
+
+    reference = reference
+    exact = True
 
     def __init__(self, shape: Shape, dtype: torch.dtype = torch.float32, device: str = DEVICE) -> None:
         texts, features, width, taps, bias, silu = shape
+        super().__init__(texts, (features, width), device, dtype)
         made = [torch.randn(size, device=device) for size in ((features, texts), (features, taps), (features,))]
         x, weight, offset = (each.to(dtype) for each in made)
-        self.given = Input(x.T, weight, offset if bias else None, silu)
-        self.pool = torch.full((texts + 3, features, width), torch.nan, device=device, dtype=dtype)
-        self.slots = torch.randperm(texts + 3, device=device)[:texts]
-        self.pool[self.slots] = torch.randn(texts, features, width, device=device).to(dtype)
-
-    def run(self, advance: Advance, **changes: Any) -> tuple[Tensor, Tensor]:
-        """The result, and the pool afterwards."""
-        places = Places(self.pool.clone(), self.slots, True)._replace(**changes)
-        with poisoned():
-            found = advance(self.given, places)
-        assert found.is_contiguous()
-        assert found.dtype == self.given.x.dtype
-        return found, places.states
-
-    def agree(self, advance: Advance, **changes: Any) -> None:
-        found, pool = self.run(advance, **changes)
-        expected, expected_pool = self.run(reference.advance, **changes)
-        assert expected.isfinite().all()
-        torch.testing.assert_close(found, expected, **TOLERANCE[found.dtype])
-        torch.testing.assert_close(pool, expected_pool, rtol=0, atol=0, equal_nan=True)
+        self.token = Input(x.T, weight, offset if bias else None, silu)
 
 
 @EACH
 def test_the_reference_is_transformers(shape: Shape):
     case = Case(shape)
-    function: Any = modeling_qwen3_next.causal_conv1d_update
-    own = getattr(function, "_own", None) or inspect.getclosurevars(function).nonlocals["torch_function"]
+    own = in_torch(modeling_qwen3_next.causal_conv1d_update)
     state = case.pool[case.slots]
-    x, weight, bias, silu = case.given
+    x, weight, bias, silu = case.token
     expected = own(x[..., None], state, weight, bias, "silu" if silu else None)
     found, pool = case.run(reference.advance)
     torch.testing.assert_close(found, expected[..., 0])
@@ -120,27 +97,20 @@ KERNELS = pytest.mark.parametrize(
 @KERNELS
 def test_guesses_leave_the_inputs_as_they_are(advance: Advance, device: str, dtype: torch.dtype):
     case = Case(SHAPES["mamba"], dtype, device)
-    case.agree(advance, kept=False)
-    found, pool = case.run(advance, kept=False)
-    assert torch.equal(found, case.run(advance)[0])
-    torch.testing.assert_close(pool, case.pool, rtol=0, atol=0, equal_nan=True)
+    case.guesses_leave_the_states_as_they_are(advance)
 
 
 @KERNELS
 def test_nobodys_rows_begin_with_zeros_and_write_nothing(advance: Advance, device: str, dtype: torch.dtype):
     case = Case(SHAPES["mamba"], dtype, device)
-    case.slots[1] = -1
-    case.agree(advance)
-    _, pool = case.run(advance)
-    changed = (pool != case.pool).flatten(1).any(dim=1) & ~pool.flatten(1).isnan().all(dim=1)
-    assert changed.nonzero().flatten().tolist() == sorted(case.slots[[0, 2]].tolist())
+    case.nobodys_rows_begin_with_zeros_and_write_nothing(advance)
 
 
 @KERNELS
 def test_a_texts_bits_do_not_depend_on_the_others(advance: Advance, device: str, dtype: torch.dtype):
     case = Case(SHAPES["many-texts"], dtype, device)
     found, pool = case.run(advance)
-    case.given = case.given._replace(x=case.given.x[:2])
+    case.token = case.token._replace(x=case.token.x[:2])
     case.slots = case.slots[:2]
     alone, beside = case.run(advance)
     assert torch.equal(alone, found[:2])
@@ -151,8 +121,8 @@ def test_a_texts_bits_do_not_depend_on_the_others(advance: Advance, device: str,
 @pytest.mark.parametrize("name", ["x", "weight", "bias"])
 def test_what_does_not_fit_is_refused(advance: Advance, name: str):
     case = Case(SHAPES["mamba"], torch.bfloat16, device="cpu")
-    cut = getattr(case.given, name)[:2]
-    case.given = case.given._replace(**{name: cut})
+    cut = getattr(case.token, name)[:2]
+    case.token = case.token._replace(**{name: cut})
     with pytest.raises(ValueError, match="do not fit"):
         case.run(advance)
     case = Case(SHAPES["mamba"], torch.bfloat16, device="cpu")

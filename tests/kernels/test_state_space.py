@@ -1,16 +1,12 @@
 """A state space in the pool of states: each kernel against the definition, the definition against `transformers`."""
 
-import inspect
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import pytest
 import torch
-from torch import Tensor
 from transformers.models.mamba import modeling_mamba
 from transformers.models.mamba2 import modeling_mamba2
 
-from kernels import native
 from kernels.places import Places
 from kernels.state_space import native as in_c
 from kernels.state_space import reference
@@ -18,12 +14,10 @@ from kernels.state_space import triton as kernel
 from kernels.state_space.reference import Token
 from tests.kernels.compiling import check
 from tests.kernels.interpreting import COMPILED_HERE, DEVICE
-from tests.kernels.poison import poisoned
-from tests.kernels.test_rms_norm import TOLERANCE, TYPES
+from tests.kernels.pooled import IN_C, Advance, PoolCase, in_torch
+from tests.kernels.test_rms_norm import TYPES
 
 pytestmark = pytest.mark.gpu
-IN_C = pytest.mark.skipif(native.library() is None, reason="this processor lacks AVX-512 BF16, or no compiler")
-Advance = Callable[[Token, Places], Tensor]
 
 
 class Shape(NamedTuple):
@@ -53,13 +47,16 @@ SHAPES = {
 EACH = pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
 
 
-class Case:
+class Case(PoolCase):
     """Random inputs as a layer gives them: cut out of one product, of which the texts' states are some of a pool that
     is full of NaN otherwise.
     """
 
+    reference = reference
+
     def __init__(self, shape: Shape, dtype: torch.dtype = torch.float32, device: str = DEVICE) -> None:
         texts, groups, heads, values, width, alike, gate = shape
+        super().__init__(texts, (heads, values, width), device)
         own = 1 if alike else values
         sizes = [heads * values, groups * width, groups * width, heads * own, heads * values]
         product = torch.randn(texts, sum(sizes), device=device).to(dtype)
@@ -71,31 +68,6 @@ class Case:
             key.view(texts, groups, width), query.view(texts, groups, width), skip,
             torch.randn(heads, own, device=device).to(dtype) - 2, z.view(texts, heads, values) if gate else None, True,
         )  # fmt: skip
-        self.pool = torch.full((texts + 3, heads, values, width), torch.nan, device=device)
-        self.slots = torch.randperm(texts + 3, device=device)[:texts]
-        self.pool[self.slots] = torch.randn(texts, heads, values, width, device=device)
-
-    def run(self, advance: Advance, **changes: Any) -> tuple[Tensor, Tensor]:
-        """What is read, and the pool afterwards."""
-        places = Places(self.pool.clone(), self.slots, True)._replace(**changes)
-        with poisoned():
-            found = advance(self.token, places)
-        assert found.is_contiguous()
-        assert found.dtype == self.token.value.dtype
-        return found, places.states
-
-    def agree(self, advance: Advance, **changes: Any) -> None:
-        found, pool = self.run(advance, **changes)
-        expected, expected_pool = self.run(reference.advance, **changes)
-        assert expected.isfinite().all()
-        torch.testing.assert_close(found, expected, **TOLERANCE[found.dtype])
-        torch.testing.assert_close(pool, expected_pool, **TOLERANCE[torch.float32], equal_nan=True)
-
-
-def in_torch(name: str) -> Callable[..., Any]:
-    function = getattr(modeling_mamba2 if name.startswith("mamba2") else modeling_mamba, name)
-    own = getattr(function, "_own", None) or inspect.getclosurevars(function).nonlocals["torch_function"]
-    return own  # type: ignore[no-any-return]
 
 
 @EACH
@@ -108,14 +80,14 @@ def test_the_reference_is_transformers(shape: Shape):
     if not shape.alike:
         if shape.heads > 1:
             pytest.skip("Mamba has no heads")
-        own = in_torch("mamba_selective_state_update")
+        own = in_torch(modeling_mamba.mamba_selective_state_update)
         assert gate is not None
         expected = own(
             state[:, 0], value[:, 0], time[:, 0], rate[0], key[:, 0], query[:, 0], skip[0],
             z=gate[:, 0], dt_bias=bias[0], dt_softplus=True,
         )[:, None]  # fmt: skip
     else:
-        expected = in_torch("mamba2_selective_state_update")(
+        expected = in_torch(modeling_mamba2.mamba2_selective_state_update)(
             state, value, time.expand(value.shape), rate.expand(state.shape[1:]), key, query, skip,
             z=gate, dt_bias=bias.expand(value.shape[1:]), dt_softplus=True,
         )  # fmt: skip
@@ -176,21 +148,14 @@ def test_times_of_any_size_are_exact(advance: Advance, device: str, time: float)
 def test_guesses_leave_the_states_as_they_are(advance: Advance, device: str):
     for name in ("keys-that-serve-two-heads", "values-decay"):
         case = Case(SHAPES[name], device=device)
-        case.agree(advance, kept=False)
-        found, pool = case.run(advance, kept=False)
-        assert torch.equal(found, case.run(advance)[0])
-        torch.testing.assert_close(pool, case.pool, rtol=0, atol=0, equal_nan=True)
+        case.guesses_leave_the_states_as_they_are(advance)
 
 
 @KERNELS
 @pytest.mark.parametrize("name", ["three-heads-and-a-gate", "values-decay-in-heads"])
 def test_nobodys_rows_begin_with_zeros_and_write_nothing(advance: Advance, device: str, name: str):
     case = Case(SHAPES[name], device=device)
-    case.slots[1] = -1
-    case.agree(advance)
-    _, pool = case.run(advance)
-    changed = (pool != case.pool).flatten(1).any(dim=1) & ~pool.flatten(1).isnan().all(dim=1)
-    assert changed.nonzero().flatten().tolist() == [case.slots[0]]
+    case.nobodys_rows_begin_with_zeros_and_write_nothing(advance)
 
 
 @KERNELS
@@ -226,7 +191,7 @@ def test_many_tokens_one_after_the_other(advance: Advance, device: str):
     )
     assert first.skip is not None
     assert first.bias is not None
-    expected, last = in_torch("mamba2_chunk_scan")(
+    expected, last = in_torch(modeling_mamba2.mamba2_chunk_scan)(
         value, time[..., 0], first.rate[:, 0, 0], key, query, 4, D=first.skip[:, 0], dt_bias=first.bias[:, 0],
         dt_softplus=True, return_final_states=True,
     )  # fmt: skip
