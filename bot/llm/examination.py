@@ -32,15 +32,17 @@ _UNANSWERED = 3  # an examination of which more than this part of the calls got 
 Told = Callable[[int, int], None]  # how many calls have ended, and how many there may be
 
 
+def untold(_done: int, _total: int) -> None:
+    """A `Told` that nobody listens to."""
+
+
 class Examiner:
     """Finds out what models are able to, once for each."""
 
     def __init__(self, folder: Path) -> None:
         self._cache = AbilityCache(folder)
 
-    async def ability(
-        self, model: Model, endpoint: str, *, again: bool = False, told: Told = lambda _done, _total: None
-    ) -> Ability | None:
+    async def ability(self, model: Model, endpoint: str, *, again: bool = False, told: Told = untold) -> Ability | None:
         """What the model is able to: as it is known, else examined now; None where that can't be told.
 
         `again`: examine it even if it is known. Endpoints that fail are no errors here.
@@ -61,7 +63,7 @@ def version() -> str:
     return hashlib.sha256("\0".join([*asked, str(_LEVELS)]).encode()).hexdigest()[:16]
 
 
-async def examine(model: Model, told: Told = lambda _done, _total: None) -> Ability | None:
+async def examine(model: Model, told: Told = untold) -> Ability | None:
     """Examine the model now; None if the endpoint left too many calls without an answer."""
     sheet = _Sheet(model, told)
     try:

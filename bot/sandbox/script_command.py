@@ -39,7 +39,7 @@ ENVIRONMENT = {
     "PYTHONDONTWRITEBYTECODE": "1",
     "PYTHONHASHSEED": "0",
     "PYTHONUNBUFFERED": "1",  # else what is printed last comes after the traceback
-    # Tests have no network: who is asked for a package that is not there says so at once. npx waits 70 seconds.
+    # Tests have no network: who is asked for a package that is not there says so at once, and does not wait for it.
     "npm_config_offline": "true",
     "CARGO_NET_OFFLINE": "true",
     "COMPOSER_DISABLE_NETWORK": "1",

@@ -3,8 +3,7 @@
 No run is lost or stuck, what was counted is kept, and nothing is spent where nobody could be told of the result.
 """
 
-from collections.abc import AsyncIterator, Callable
-from pathlib import Path
+from collections.abc import Callable
 
 import pytest
 
@@ -14,22 +13,13 @@ from bot.store import Store, parse, run_job
 from bot.webhook.decide import decide
 from bot.webhook.decisions import ReceiveCommand
 from bot.webhook.rules import Rules
-from tests.attacks.changing import RENAMED, REPO, Scene, set_up
+from tests.attacks.changing import RENAMED, REPO, Scene
 from tests.bot.queueing import make_available, start
 from tests.bot.sample import FILES, report
 from tests.bot.webhook.deliveries import delivery
 from tests.bot.worker.working import info
 from tests.github import GitHubServer
 from tests.patience import eventually
-
-
-@pytest.fixture
-async def scene(
-    github: GitHubServer, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> AsyncIterator[Scene]:
-    scene = set_up(github, store, tmp_path, monkeypatch)
-    yield scene
-    await scene.worker.close()
 
 
 @pytest.mark.parametrize(

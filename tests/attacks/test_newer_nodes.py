@@ -3,15 +3,13 @@ which they run, or replace what newer classes of the language say. `add` is wron
 
 import shutil
 import subprocess
-from collections.abc import AsyncIterator
 
 import pytest
-import pytest_asyncio
 
 from bot.sandbox.process import ProcessSandbox
-from bot.settings import SandboxSettings
-from tests.attacks.test_node_scripts import REQUIRE, RIGHT, WRONG, judged
+from tests.attacks.test_node_scripts import REQUIRE, RIGHT, WRONG, judged, sandbox
 
+__all__ = ["sandbox"]
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 IMPORT = (
     'import { createRequire } from "node:module";\n'
@@ -163,19 +161,10 @@ ATTACKS = {
 }
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def sandbox(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[ProcessSandbox]:
-    if shutil.which("node") is None:
-        pytest.skip("no node")
-    tree = tmp_path_factory.mktemp("tree")
-    (tree / "core.js").write_text("exports.add = (a, b) => 0;\n")
-    opened = await ProcessSandbox.open(SandboxSettings(kind="process", concurrency=2), tree)
-    yield opened
-    await opened.close()
-
-
 @pytest.fixture(scope="module")
 def major() -> int:
+    if shutil.which("node") is None:
+        pytest.skip("no node")
     version = subprocess.run(["node", "--version"], capture_output=True, text=True, check=True).stdout
     return int(version.removeprefix("v").split(".")[0])
 

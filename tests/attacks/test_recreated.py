@@ -1,27 +1,14 @@
 """Another repository under the name of one that was deleted or renamed: attack 42."""
 
-from collections.abc import AsyncIterator
-from pathlib import Path
-
 import pytest
 
 from bot.lifecycle import RunState
 from bot.records import CommandName
 from bot.store import Store, parse
 from bot.webhook.decisions import CancelRun
-from tests.attacks.changing import REPO, Scene, set_up
+from tests.attacks.changing import REPO, Scene
 from tests.bot.queueing import command, start
 from tests.bot.sample import FILES
-from tests.github import GitHubServer
-
-
-@pytest.fixture
-async def scene(
-    github: GitHubServer, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> AsyncIterator[Scene]:
-    scene = set_up(github, store, tmp_path, monkeypatch)
-    yield scene
-    await scene.worker.close()
 
 
 @pytest.mark.parametrize("stage", [RunState.QUEUED, RunState.CHECKOUT, RunState.MATRIX, RunState.PUBLISHING])

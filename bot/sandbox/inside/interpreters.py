@@ -2,7 +2,7 @@
 
 Executed by `runner.py` for `watch.py`, never imported itself. It has no audit hook, so none may be made.
 Up to 3.12 an event tells of each. From 3.13 on none does, but each has the next number, so that in the end one more
-tells whether there were others. That takes 12 ms where the module that makes them was imported (asyncio does so).
+tells whether there were others. None is made where the module that makes them was not imported (asyncio does so).
 """
 
 from __future__ import annotations

@@ -277,11 +277,11 @@ def _typescript(tools: Mapping[str, str]) -> str:
     if tools["tsx"]:
         return "A TypeScript script (`test_issue.ts`) runs by the repository's own tsx."
     runner = next((command for name, command in _OF_NODE.items() if command and tools.get(name)), "")
-    instead = (
+    otherwise = (
         ": write a shell script instead that writes a file of tests beside the repository's own ones, in their form, "
         f"and ends with `npx {runner} FILE`"
     )
-    instead = instead if runner else ""
+    instead = otherwise if runner else ""
     if tools.get("node") and not too_old([_STRIPPING], tools):
         return (
             "A TypeScript script is called `test_issue.mts`: Node runs it as a module, without its types. It imports "
