@@ -7,6 +7,16 @@ base = "develop"                # the branch that runs work on and pull requests
 command = "pytest -q"           # the repository's own tests, run on the best-voted candidates; NAME=value may precede
 timeout = 600                   # seconds
 
+[test.environment]              # of every test
+DATABASE_URL = "postgres://app@localhost/app_test"
+
+[services.postgres]             # a server beside every test; others: mysql, redis, memcached; an empty [services]: none
+user = "app"                    # these are the defaults but for user, database and host; all users may do all
+password = ""
+database = "app_test"
+port = 5432
+host = "db"                     # a name of it, besides localhost
+
 [scripts]                       # how a test script with this ending is run
 ".rb" = "ruby {script}"
 
@@ -38,6 +48,7 @@ import difflib
 import re
 import shlex
 import tomllib
+from collections.abc import Iterator
 from pathlib import PurePosixPath
 from typing import Annotated, Literal
 
@@ -52,9 +63,21 @@ from pydantic import (
     WrapValidator,
 )
 
-from bot.records import Record, StopName
-from bot.records.environment import FileEnding, ImageName, Line, Seconds, SetupLines, with_script
-from bot.settings import Settings
+from bot.records import Record, Service, StopName
+from bot.records.environment import (
+    PORTS,
+    Account,
+    FileEnding,
+    HostName,
+    ImageName,
+    Line,
+    Password,
+    Port,
+    Seconds,
+    SetupLines,
+    Variable,
+    with_script,
+)
 
 FILE_NAME = ".troop.toml"
 MAX_SIZE = 16 * 1024  # characters; the parser takes quadratic time for a key with thousands of dots
@@ -76,6 +99,8 @@ class RepoConfig(Record):
     test_command: tuple[str, ...] = ()
     test_timeout: float | None = None  # seconds; None: the server's
     scripts: dict[str, tuple[str, ...]] = Field(default_factory=dict)  # ending with its dot -> argv with `{script}`
+    environment: dict[str, str] = Field(default_factory=dict)  # of every test
+    services: tuple[Service, ...] | None = None  # beside every test; None: as the workflows of CI name them
     image: str = ""
     setup: str = ""  # a shell command line, run in the image while it is prepared
     exclude: tuple[str, ...] = ()  # glob patterns
@@ -194,6 +219,22 @@ class _Table(BaseModel):
 class _Test(_Table):
     command: _CommandLine | None = None
     timeout: Annotated[Seconds, Field(strict=False)] | None = None
+    environment: Annotated[dict[Variable, Line], Field(max_length=100)] = {}
+
+
+class _Service(_Table):
+    user: Account | None = None
+    password: Password = ""
+    database: Account | None = None
+    port: Port | None = None
+    host: HostName | None = None
+
+
+class _Services(_Table):
+    postgres: _Service | None = None
+    mysql: _Service | None = None
+    redis: _Service | None = None
+    memcached: _Service | None = None
 
 
 class _Sandbox(_Table):
@@ -224,6 +265,7 @@ class _File(_Table):
     base: Annotated[str, AfterValidator(_base)] | None = None
     test: _Test = _Test()
     scripts: dict[FileEnding, Annotated[Line, AfterValidator(_script)]] = {}
+    services: _Services | None = None
     sandbox: _Sandbox = _Sandbox()
     context: _Context = _Context()
     run: _Run = _Run()
@@ -260,6 +302,8 @@ def parse(text: str) -> RepoConfig | ConfigProblem:
         test_command=command(file.test.command) if file.test.command else (),
         test_timeout=file.test.timeout,
         scripts={ending: command(line) for ending, line in file.scripts.items()},
+        environment=file.test.environment,
+        services=None if file.services is None else tuple(_services(file.services)),
         image=file.sandbox.image,
         setup=file.sandbox.setup,
         exclude=tuple(file.context.exclude),
@@ -270,6 +314,21 @@ def parse(text: str) -> RepoConfig | ConfigProblem:
         publish_test=file.publish.test,
         fix_ci=file.publish.fix_ci,
     )
+
+
+def _services(named: _Services) -> Iterator[Service]:
+    for kind, port in PORTS.items():
+        one: _Service | None = getattr(named, kind)
+        if one is not None:
+            yield Service(
+                kind=kind,
+                port=one.port or port,
+                user=one.user or "",
+                password=one.password,
+                roots=one.password,
+                databases=(one.database,) if one.database else (),
+                hosts=(one.host,) if one.host else (),
+            )
 
 
 def _problem(error: ValidationError, text: str) -> ConfigProblem:
@@ -324,59 +383,3 @@ def _line_of(text: str, path: tuple[str, ...]) -> int | None:
             if full == path[: len(full)]:
                 return number
     return best
-
-
-# -- what the server allows -------------------------------------------------------------------------------
-
-
-def honour(config: RepoConfig, settings: Settings) -> tuple[RepoConfig, tuple[str, ...]]:
-    """The part of the config that the server's settings allow, and messages about what is ignored.
-
-    `repository_may_set` names the keys: base, test, scripts, context, trajectories (and the rule that stops them),
-    setup. An image must be one of `sandbox.images_allowed`, and numbers stay within the server's own.
-    """
-    may = frozenset(settings.repository_may_set)
-    ignored: list[str] = []
-    change: dict[str, object] = {}
-
-    def drop(field: str, empty: object, why: str) -> None:
-        change[field] = empty
-        ignored.append(why)
-
-    def forbidden(key: str, name: str) -> str:
-        return (
-            f"{key} is ignored: this server doesn't let repositories set it ({name} is not in TROOP_REPOSITORY_MAY_SET)"
-        )
-
-    if config.base and "base" not in may:
-        drop("base", "", forbidden("base", "base"))
-    if "test" not in may:
-        if config.test_command:
-            drop("test_command", (), forbidden("test.command", "test"))
-        if config.test_timeout is not None:
-            drop("test_timeout", None, forbidden("test.timeout", "test"))
-    elif config.test_timeout is not None and config.test_timeout > settings.solver.own_tests_timeout:
-        most = settings.solver.own_tests_timeout
-        drop("test_timeout", most, f"test.timeout is {config.test_timeout:g} s; this server allows {most:g} s")
-    if config.scripts and "scripts" not in may:
-        drop("scripts", {}, forbidden("scripts", "scripts"))
-    if config.exclude and "context" not in may:
-        drop("exclude", (), forbidden("context.exclude", "context"))
-    if config.read and "context" not in may:
-        drop("read", "", forbidden("context.read", "context"))
-    if config.setup and "setup" not in may:
-        drop("setup", "", forbidden("sandbox.setup", "setup"))
-    if config.image and config.image not in (settings.sandbox.image, *settings.sandbox.images_allowed):
-        drop("image", "", f"sandbox.image {config.image} is ignored: it is not in TROOP_SANDBOX_IMAGES_ALLOWED")
-    if config.trajectories is not None:
-        if "trajectories" not in may:
-            drop("trajectories", None, forbidden("run.trajectories", "trajectories"))
-        elif config.trajectories > settings.solver.trajectories:
-            most = settings.solver.trajectories
-            drop("trajectories", most, f"run.trajectories is {config.trajectories}; this server allows {most}")
-    if config.stop:
-        if "trajectories" not in may:
-            drop("stop", "", forbidden("run.stop", "trajectories"))
-        elif config.stop == "none" and settings.solver.stop_rule() != "none":
-            drop("stop", "", f"run.stop is none; this server stops by {settings.solver.stop_rule()}")
-    return config.model_copy(update=change), tuple(ignored)

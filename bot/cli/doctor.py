@@ -184,6 +184,8 @@ def describe_build(path: Path) -> Iterator[str]:
         for number, command in enumerate(layer.commands):
             head = f"{layer.name}{why}:" if number == 0 else ""
             yield f"{'':<10}{head} {command}".rstrip()
+    if recipe.variables:
+        yield f"{'':<10}tests find in their environment: {', '.join(recipe.variables)}"
     for note in recipe.notes:
         yield f"{'':<10}note: {note}"
     if recipe.setup and not config.setup:

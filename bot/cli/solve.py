@@ -271,6 +271,12 @@ async def _bench(
     root = Path(checkout.root)
     built, left_out = await copy_built(place, root)
     stored = await asyncio.to_thread(copy_stored, place, root, checkout.pointers)
+    heard: list[str] = []
+
+    def notice(words: str) -> None:
+        heard.append(words)
+        say(words)
+
     async with contextlib.AsyncExitStack() as stack:
         try:
             bench = await stack.enter_async_context(
@@ -279,7 +285,7 @@ async def _bench(
                     checkout.model_copy(update={"repository": str(place)}),
                     base_url=endpoint,
                     venv_of=path,
-                    audience=Audience(notice=say, tell=say),
+                    audience=Audience(notice=notice, tell=say),
                 )
             )
         finally:
@@ -287,7 +293,8 @@ async def _bench(
             await asyncio.to_thread(put_back, root, stored)
         say(f"model {bench.models.main.name}, window {bench.models.main.context_window:,} tokens")
         for note in bench.notes:
-            say(note)
+            if note not in heard:
+                say(note)
         if built:
             more = f" and {len(built) - 1:,} more" if len(built) > 1 else ""
             say(f"tests also see what git ignores and a build wrote: {built[0]}{more}")

@@ -4,6 +4,7 @@ import itertools
 import re
 import shlex
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import yaml
 
@@ -28,34 +29,59 @@ _SHELL = re.compile(r"[|&;<>$`*(){}\\]")
 
 
 def hints(files: Sequence[str], read: Read) -> Hints:
-    """What the workflows tell, those first whose names speak of tests. A workflow that can't be read tells nothing."""
-    places = [f for f in files if re.fullmatch(r"\.github/workflows/[^/]+\.ya?ml", f)]
-    places.sort(key=lambda path: (not _LIKELY.search(path.rpartition("/")[2].lower()), path))
+    """What the workflows tell, those first whose names speak of tests."""
     found: dict[str, list[object]] = {"extras": [], "requirements": [], "packages": [], "tests": []}
     source = ""
-    for path in places[:_MOST_FILES]:
+    for path, workflow in workflows(files, read):
         before = sum(map(len, found.values()))
-        for step in _steps(read(path) or ""):
-            _read_step(step, found)
+        for job in jobs_of(workflow).values():
+            for step in steps_of(job):
+                _read_step(step, found)
         if not source and sum(map(len, found.values())) > before:
             source = path
     unique = {key: tuple(dict.fromkeys(value)) for key, value in found.items()}
     return Hints.model_validate({"source": source, **unique})
 
 
-def _steps(text: str) -> Iterator[dict[str, object]]:
+def workflows(files: Sequence[str], read: Read) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Paths and contents of workflows, those first whose names speak of tests. One that can't be read is left out."""
+    places = [f for f in files if re.fullmatch(r"\.github/workflows/[^/]+\.ya?ml", f)]
+    places.sort(key=lambda path: (not _LIKELY.search(path.rpartition("/")[2].lower()), path))
+    for path in places[:_MOST_FILES]:
+        if workflow := _content(read(path) or ""):
+            yield path, workflow
+
+
+def _content(text: str) -> dict[str, Any]:
     if len(text) > _LONGEST or _depth(text) > _DEEPEST:
-        return
+        return {}
     try:
         if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text)):
-            return  # a few lines of them can be a gigabyte
+            return {}  # a few lines of them can be a gigabyte
         data = yaml.safe_load(text)
     except (yaml.YAMLError, RecursionError, ValueError):
-        return
-    jobs = data.get("jobs") if isinstance(data, dict) else None
-    for job in jobs.values() if isinstance(jobs, dict) else ():
-        steps = job.get("steps") if isinstance(job, dict) else None
-        yield from (step for step in (steps if isinstance(steps, list) else ()) if isinstance(step, dict))
+        return {}
+    return data if isinstance(data, dict) else {}
+
+
+def jobs_of(workflow: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """A workflow's jobs by their names."""
+    jobs = workflow.get("jobs")
+    found = jobs.items() if isinstance(jobs, dict) else ()
+    return {str(name): job for name, job in found if isinstance(job, dict)}
+
+
+def steps_of(job: dict[str, Any]) -> list[dict[str, Any]]:
+    """A job's steps in their order."""
+    steps = job.get("steps")
+    return [step for step in (steps if isinstance(steps, list) else ()) if isinstance(step, dict)]
+
+
+def runs_tests(step: dict[str, Any]) -> bool:
+    """Whether a command of the step runs tests."""
+    found: dict[str, list[object]] = {"extras": [], "requirements": [], "packages": [], "tests": []}
+    _read_step({key: value for key, value in step.items() if key != "working-directory"}, found)
+    return bool(found["tests"])
 
 
 def _depth(text: str) -> int:

@@ -2,7 +2,9 @@
 
 from collections.abc import Callable, Sequence
 
-from bot.records import Record
+from pydantic import Field
+
+from bot.records import Record, Service
 
 Read = Callable[[str], str | None]  # the text of a file of the repository; None where it can't be read
 
@@ -39,6 +41,8 @@ class Recipe(Record):
     setup: str = ""  # a line for `.troop.toml` that does about the same, to begin from
     notes: tuple[str, ...] = ()  # what was seen and is not done, for people
     asked: tuple[Asked, ...] = ()  # versions of toolchains
+    services: tuple[Service, ...] = ()  # servers that run beside each test
+    variables: dict[str, str] = Field(default_factory=dict)  # that every test finds in its environment
 
 
 class Hints(Record):

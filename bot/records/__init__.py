@@ -9,7 +9,7 @@ from bot.records.bundle import Bundle, bundle_of
 from bot.records.check_run import CheckRun
 from bot.records.checks import Check, CheckState
 from bot.records.description import Description, RegressionTest
-from bot.records.environment import Environment, TestConfig
+from bot.records.environment import Environment, Service, TestConfig
 from bot.records.execution import Ending, Execution, Results, SandboxJob, Test
 from bot.records.issue import Feedback, Issue, IssueComment, IssueState
 from bot.records.judgement import Act, Judgement
@@ -106,6 +106,7 @@ __all__ = [
     "Revision",
     "Rule",
     "SandboxJob",
+    "Service",
     "SourceFile",
     "Speed",
     "Standing",

@@ -56,10 +56,11 @@ async def open_sandbox(
             if server or settings.kind == "docker":
                 raise
             notice(f"no Docker sandbox: {missing}")
-    process = await ProcessSandbox.open(settings, tree, scripts=config.scripts, venv_of=venv_of)
+    process = await ProcessSandbox.open(settings, tree, scripts=config.scripts, recipe=plan.recipe, venv_of=venv_of)
     if config.setup:
         notice("the repository's `setup` command is not run without Docker; install its dependencies yourself")
-    notice(describe(process))
+    for note in (describe(process), *process.notes):
+        notice(note)
     if process.early:
         notice(_EARLY)
     return process

@@ -2,7 +2,7 @@
 
 import secrets
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,8 +11,9 @@ import docker.errors
 from docker.types import LogConfig, Ulimit
 
 from bot.contracts import Follow
-from bot.records import Ending, Execution, FileChange, Record
+from bot.records import Ending, Execution, FileChange, Record, Service
 from bot.sandbox import docker_engine, docker_trouble, output
+from bot.sandbox import services as servers
 from bot.sandbox.exec_stream import Stream
 from bot.sandbox.images import ROOT
 from bot.sandbox.outcome import began, judge_exit, proof_of, results_of, withdrawn, words
@@ -75,11 +76,19 @@ class Prepared(Record):
 
 
 class Container:
-    """A running container of the tree image. One job at a time."""
+    """A running container of the tree image. One job at a time; with servers beside it, one job at all."""
 
-    def __init__(self, client: docker.APIClient, image_id: str, settings: SandboxSettings, run: str) -> None:
-        """Start it. Raises what the SDK raises."""
+    def __init__(
+        self,
+        client: docker.APIClient,
+        image_id: str,
+        settings: SandboxSettings,
+        run: str,
+        services: Sequence[Service] = (),
+    ) -> None:
+        """Start it, and the servers. Raises what the SDK raises."""
         self._client = client
+        self._services = services
         self._settings = settings
         self.user = f"{_FIRST_USER + secrets.randbelow(_USERS)}:{_GROUP}"
         self.started = time.monotonic()
@@ -91,16 +100,28 @@ class Container:
             user=KEEPER,
             environment={},
             labels={**docker_engine.labels("sandbox", LIFETIME + _SLACK), docker_engine.RUN: run},
-            host_config=client.create_host_config(**host_options(settings)),
+            host_config=client.create_host_config(**host_options(settings, services)),
         )["Id"]
         try:
             client.start(self.id)
+            if services:
+                self._serve()
             self._counts = _counts_here(client.inspect_container(self.id)["State"]["Pid"], self.id)
             self._seen = self._look()
             self._at_rest = max(_OWN_TASKS, self._seen.tasks)  # some runtimes have more of their own
         except BaseException:
             self.destroy()
             raise
+
+    def _serve(self) -> None:
+        """Start the servers; what came of it is in their folder. Raises what the SDK raises."""
+        argv = servers.command(self._services, servers.PLACE)
+        execution = self._client.exec_create(self.id, argv, user=f"{servers.USER}:{servers.USER}")["Id"]
+        stream = Stream(self._client.exec_start(execution, socket=True), _COUNTED_BYTES)
+        try:
+            stream.read(time.monotonic() + servers.STARTING)
+        finally:
+            stream.close()
 
     def destroy(self) -> None:
         """Kill and remove it, which also ends a `run` under way."""
@@ -117,7 +138,8 @@ class Container:
         """The job's execution, and whether the container may serve another. Raises `Dirty`, `Broken`."""
         word, secret = secrets.token_hex(16), words()
         limit = str(int(job.timeout + 15))  # a second limit, for when the daemon is lost; our own clock comes first
-        argv = ["sh", f"{ROOT}/job.sh", limit, "runner" if job.runner else "plain", *job.argv]
+        kind, state = "runner" if job.runner else "plain", "fresh" if self._services else "used"
+        argv = ["sh", f"{ROOT}/job.sh", limit, kind, state, *job.argv]
         stream: Stream | None = None
         try:
             made = self._client.exec_create(self.id, argv, stdin=True, environment=job.environment, user=self.user)
@@ -157,7 +179,7 @@ class Container:
                 raise Broken("the container ended with the job", result.model_copy(update={"ending": Ending.KILLED}))
             judged, clean = self._judge(job, result, status, proof, began(lines, secret.key))
             why = withdrawn(lines, secret.key) if judged.ending is Ending.CUT_SHORT else ""
-            return judged.model_copy(update={"unproven": why}), clean
+            return judged.model_copy(update={"unproven": why}), clean and not self._services
         except docker_engine.TROUBLE as error:
             raise self._ended_with(result, error) from error
 
@@ -262,7 +284,7 @@ def _contents(paths: Iterable[Path]) -> list[str]:
         return []
 
 
-def host_options(settings: SandboxSettings) -> dict[str, Any]:
+def host_options(settings: SandboxSettings, services: Sequence[Service] = ()) -> dict[str, Any]:
     """The options of every container that runs a job, as `create_host_config` takes them."""
     options: dict[str, Any] = {
         "network_mode": "none",  # not `network_disabled` as well: /etc/hosts would lack `localhost`
@@ -285,6 +307,9 @@ def host_options(settings: SandboxSettings) -> dict[str, Any]:
         "ipc_mode": "private",
         "log_config": LogConfig(type="none"),
     }
+    if services:
+        options["tmpfs"] |= dict.fromkeys((servers.PLACE, *servers.SOCKETS), "size=1g")
+        options["extra_hosts"] = dict.fromkeys(servers.hosts(services), "127.0.0.1")
     if settings.runtime:
         options["runtime"] = settings.runtime
     return options

@@ -28,16 +28,21 @@ class Running:
         self._transports: list[asyncio.ReadTransport] = []
         self._tasks: list[asyncio.Task[None]] = []
         self._flood = asyncio.Event()
+        self._told = asyncio.Event()
 
     async def start(self, captured: output.Capped) -> None:
-        for descriptor, into in zip(self._descriptors, (captured, self.report), strict=True):
+        for descriptor, into, told in zip(self._descriptors, (captured, self.report), (None, self._told), strict=True):
             stream = asyncio.StreamReader(limit=1 << 18)
             transport, _ = await asyncio.get_running_loop().connect_read_pipe(
                 lambda stream=stream: asyncio.StreamReaderProtocol(stream),  # type: ignore[misc]
                 os.fdopen(descriptor, "rb", 0),
             )
             self._transports.append(transport)
-            self._tasks.append(asyncio.create_task(_collect(stream, into, self._flood)))
+            self._tasks.append(asyncio.create_task(_collect(stream, into, self._flood, told)))
+
+    async def told(self) -> None:
+        """Until the report has a first line, or has ended."""
+        await self._told.wait()
 
     async def read(self) -> None:
         """Read until the job and all its processes have ended, or it wrote too much."""
@@ -62,11 +67,17 @@ class Running:
             raise SandboxError(f"processes of a job are still running {_GRACE:.0f} s after it was killed")
 
 
-async def _collect(stream: asyncio.StreamReader, into: output.Capped, flood: asyncio.Event) -> None:
+async def _collect(
+    stream: asyncio.StreamReader, into: output.Capped, flood: asyncio.Event, told: asyncio.Event | None = None
+) -> None:
     while data := await stream.read(1 << 18):
         into.add(data)
+        if told is not None:
+            told.set()
         if into.flooded:
             flood.set()
+    if told is not None:
+        told.set()
 
 
 class Helper:

@@ -23,6 +23,7 @@ import docker
 import docker.errors
 
 from bot.sandbox import docker_engine, inside
+from bot.sandbox.services import PLACE, SOCKETS
 
 ROOT = "/opt/troop"
 _SCRIPTS = {name: Path(__file__).with_name(name).read_bytes() for name in ("job.sh", "seal.sh")} | {
@@ -136,7 +137,8 @@ def _pack(base: Path, file: IO[bytes], more: Mapping[str, bytes], changed: int |
 
     now = int(time.time())
     with tarfile.open(fileobj=file, mode="w", format=tarfile.GNU_FORMAT) as tar:
-        for folder, mode in (("opt", 0o755), ("opt/troop", 0o755), ("repo", 0o1777)):  # the tmpfs takes its mode
+        open_to_all = ("repo", *(path[1:] for path in (PLACE, *SOCKETS)))  # their tmpfs takes the mode
+        for folder, mode in (("opt", 0o755), ("opt/troop", 0o755), *((path, 0o1777) for path in open_to_all)):
             member = tarfile.TarInfo(folder)
             member.type, member.mode, member.mtime = tarfile.DIRTYPE, mode, now
             tar.addfile(member)

@@ -1,7 +1,9 @@
 #!/bin/sh
 # One job inside a container: cleans up after the last one, makes a fresh copy of the tree, becomes the command.
 #
-#     sh job.sh LIMIT runner|plain ARGV...
+#     sh job.sh LIMIT runner|plain used|fresh ARGV...
+#
+# `fresh`: no job was in it before, and what runs beside this one is meant to.
 #
 # Standard input: a word of the host's, the runner's nonce, the number of paths to remove, those paths, a tar archive.
 # Standard output: what the command wrote, both its streams. Standard error: `WORD begin`, `WORD dirty WHAT` or
@@ -11,8 +13,8 @@
 exec 3>&2 2>&1
 umask 022
 IFS= read -r word && IFS= read -r nonce && IFS= read -r removals || exit 1
-limit=$1 kind=$2
-shift 2
+limit=$1 kind=$2 state=$3
+shift 3
 
 end() {
     echo "$word $*" >&3
@@ -32,10 +34,10 @@ cleaned() {
 
 # System V's shared memory, semaphores and queues outlive whoever made them, and so does a connection, whose port is taken
 # for a minute more: each file has a head line, then one for each.
-for list in /proc/sysvipc/shm /proc/sysvipc/sem /proc/sysvipc/msg /proc/net/tcp /proc/net/tcp6; do
+[ "$state" = fresh ] || for list in /proc/sysvipc/shm /proc/sysvipc/sem /proc/sysvipc/msg /proc/net/tcp /proc/net/tcp6; do
     [ -r "$list" ] && { read -r line; read -r line && end dirty "$list"; } <"$list"
 done
-cleaned || end dirty "files of the last job that can't be removed"
+[ "$state" = fresh ] || cleaned || end dirty "files of the last job that can't be removed"
 mkdir -p /repo/tree /repo/test /repo/tmp || end broken "/repo can't be written"
 cp -a /opt/troop/base/. /repo/tree/ 2>/dev/null || end broken "the tree does not fit into /repo"
 while [ "$removals" -gt 0 ]; do

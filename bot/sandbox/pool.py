@@ -19,8 +19,10 @@ from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_attempt,
 
 from bot.contracts import Follow
 from bot.errors import BuildFailed, SandboxError, SandboxUnavailable
-from bot.records import Ending, Environment, Execution, SandboxJob
+from bot.recipe import Recipe
+from bot.records import Ending, Environment, Execution, SandboxJob, Service
 from bot.sandbox import docker_engine, docker_trouble, images, script_command, tree
+from bot.sandbox import services as servers
 from bot.sandbox.build import NOTHING, Builder, Plan
 from bot.sandbox.containers import LIFETIME, Broken, Container, Dirty, Prepared
 from bot.sandbox.doubted import believed, doubted
@@ -70,6 +72,9 @@ class DockerSandbox:
         self._roots: tuple[str, ...] = ("",)
         self.early = False  # whether its Python is older than 3.8
         self.notes: tuple[str, ...] = ()  # what of the build failed that the tests may do without
+        self.servers = ""  # that tests find beside them, in words
+        self._services: tuple[Service, ...] = ()
+        self._variables: dict[str, str] = {}
         self._run = secrets.token_hex(6)
         self._concurrency = settings.concurrency or os.cpu_count() or 1
         self._slots = asyncio.Semaphore(self._concurrency)
@@ -107,6 +112,7 @@ class DockerSandbox:
                 await self._in_thread(docker_engine.sweep_cache, client, int(settings.images_kept))
             client.timeout = docker_engine.SERVING
             await self._probe(image)
+            await self._serve(plan.recipe)
         except docker_engine.TROUBLE as error:
             await self.close()
             raise SandboxError(f"the Docker sandbox can't be set up: {docker_trouble.said(error)}") from error
@@ -169,6 +175,22 @@ class DockerSandbox:
             raise SandboxUnavailable(f"the image {image} can't run jobs: {ended}")
         self.early = result.output.strip() == _EARLY
 
+    async def _serve(self, recipe: Recipe) -> None:
+        """Find out which of the servers that tests need can be started; the others are not tried again."""
+        self._variables = recipe.variables
+        self._services = recipe.services
+        if not recipe.services:
+            return
+        while self._idle:  # they have none
+            self._destroy(self._idle.pop())
+        first = self._prepare(SandboxJob(command=("cat", f"{servers.PLACE}/told"), timeout=60))
+        assert first is not None
+        told = servers.told(recipe.services, (await self._run_prepared(first, attempts=1)).output)
+        self._services = told.running
+        self.notes += told.notes
+        self.environment = self.environment.model_copy(update={"services": told.versions})
+        self.servers = servers.in_words(told.running, told.versions, tuple(recipe.variables))
+
     async def run(self, job: SandboxJob, follow: Follow | None = None) -> Execution:
         """One job on a fresh copy of the tree. Raises `SandboxError` where Docker failed for good."""
         reason = tree.refused(self._base, job.changes)
@@ -204,7 +226,7 @@ class DockerSandbox:
                 argv = script_command.script_command(job.test, script, self._scripts)
         named, argv = script_command.split_environment(argv)
         import_path = script_command.joined_path(named.pop("PYTHONPATH", ""), import_path, "/repo/tree")
-        environment |= named
+        environment |= self._variables | named
         if provable := script_command.provable(argv, script, early=self.early):
             runner = f"{images.ROOT}/{provable.runner}"
             argv = (*provable.interpreter, runner, "3", "/repo/test/.changed", import_path, *provable.arguments)
@@ -288,7 +310,7 @@ class DockerSandbox:
                 self._busy.add(container)
                 return container
             self._destroy(container)
-        started = await self._in_thread(Container, self._client, self._image, self._settings, self._run)
+        started = await self._in_thread(Container, self._client, self._image, self._settings, self._run, self._services)
         self._busy.add(started)
         return started
 

@@ -16,8 +16,10 @@ from pathlib import Path
 
 from bot.contracts import Follow
 from bot.errors import SandboxError
-from bot.records import Ending, Environment, Execution, SandboxJob
+from bot.recipe import Recipe
+from bot.records import Ending, Environment, Execution, SandboxJob, Service
 from bot.sandbox import inside, output, script_command, tree
+from bot.sandbox import services as servers
 from bot.sandbox.doubted import believed, doubted
 from bot.sandbox.helper import Helper, Running
 from bot.sandbox.limits import ControlGroup
@@ -26,6 +28,8 @@ from bot.sandbox.pythons import WATCHED, Python, find_python
 from bot.scratch import ScratchFolder, remove_tree
 from bot.settings import SandboxSettings
 
+NO_RECIPE = Recipe()
+_TOLD = "/tmp/troop/services/told"  # noqa: S108 - inside
 _DISK = 1 << 30  # bytes that a job may write into its tree, into /tmp, or into one file
 
 
@@ -74,6 +78,10 @@ class ProcessSandbox:
         self._groups: list[ControlGroup] = []
         self._running: set[Running] = set()
         self._closed = False
+        self.servers = ""  # that tests find beside them, in words
+        self._services: tuple[Service, ...] = ()
+        self._variables: dict[str, str] = {}
+        self.notes: tuple[str, ...] = ()
         home = os.path.realpath(os.path.expanduser("~"))
         self._home = home if home != "/" and os.path.isdir(home) else ""
         self._keep = python.needs(path, self._home)
@@ -85,9 +93,11 @@ class ProcessSandbox:
         source: Path,
         *,
         scripts: Mapping[str, tuple[str, ...]] | None = None,
+        recipe: Recipe = NO_RECIPE,
         venv_of: Path | None = None,
     ) -> "ProcessSandbox":
-        """Copy the tree and find the strongest isolation that works. Raises `SandboxError`.
+        """Copy the tree and find the strongest isolation that works. Raises `SandboxError`. `recipe`: for its servers
+        and variables.
 
         `venv_of`: the folder whose `.venv` jobs use, where that is not `source`.
         """
@@ -101,6 +111,7 @@ class ProcessSandbox:
             for number in range(settings.concurrency or os.cpu_count() or 1):
                 self._slots.put_nowait(_Slot(scratch.path / f"slot-{number}", self._control_group(number)))
             await self._probe()
+            await self._serve(recipe)
         except BaseException as error:
             if self is not None:
                 await self.close()
@@ -136,6 +147,22 @@ class ProcessSandbox:
                 return
             reasons.append(f"{self.isolation.value}: {result.status} {result.tail(2, 200)}")
         raise SandboxError("no process can be run here: " + "; ".join(reasons))
+
+    async def _serve(self, recipe: Recipe) -> None:
+        """Find out which of the servers that tests need can be started; the others are not tried again."""
+        self._variables = recipe.variables
+        if not recipe.services:
+            return
+        if self.isolation is Isolation.PLAIN:
+            kinds = ", ".join(one.kind for one in recipe.services)
+            self.notes = (f"{kinds}: not beside tests, since without namespaces it would be on this machine's ports",)
+            return
+        self._services = recipe.services
+        told = servers.told(recipe.services, (await self.run(SandboxJob(command=("cat", _TOLD), timeout=60))).output)
+        self._services = told.running
+        self.notes = told.notes
+        self.environment = self.environment.model_copy(update={"services": told.versions})
+        self.servers = servers.in_words(told.running, told.versions, tuple(recipe.variables))
 
     @property
     def limits_processes(self) -> bool:
@@ -174,7 +201,7 @@ class ProcessSandbox:
                 argv = script_command.script_command(job.test, place, self._scripts)
         named, argv = script_command.split_environment(argv)
         import_path = script_command.joined_path(named.pop("PYTHONPATH", ""), import_path, f"{root}/repo")
-        environment |= named
+        environment |= self._variables | named
         if provable := script_command.provable(argv, place, early=self.early):
             secret = words()
             beside = f"{root}/test"
@@ -208,6 +235,8 @@ class ProcessSandbox:
             "pids": self._settings.pids,
             "count_processes": not plain and os.geteuid() != 0,
             "control_groups": slot.group.join_files if slot.group else [],
+            "services": servers.command(self._services, f"{root}/services") if self._services else (),
+            "hosts": servers.hosts(self._services),
         }
 
     async def _run(
@@ -230,6 +259,9 @@ class ProcessSandbox:
             if follow is not None:
                 follow(lambda: captured.text)
             try:
+                if self._services:
+                    async with asyncio.timeout(servers.STARTING):
+                        await running.told()
                 async with asyncio.timeout(job.timeout):
                     await running.read()
             except TimeoutError:

@@ -291,7 +291,7 @@ class _Run:
                 self._solver,
                 self._progress,
                 exclude=self._bench.config.exclude,
-                environment=for_models(there, self._declared, asks=self._solver.looks > 0),
+                environment=for_models(there, self._declared, servers=self._bench.servers, asks=self._solver.looks > 0),
             )
             return ReadContext(context=context, usage=self._budget.usage, by_stage=self._budget.by_stage)
 

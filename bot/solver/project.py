@@ -5,14 +5,16 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from bot import recipe
+from bot.honoured import honour
 from bot.patch.policy import judge
 from bot.patch.protected_files import touched_judges
 from bot.patch.reader import text_of
 from bot.patch.test_programs import programs
 from bot.recipe import Recipe
 from bot.recipe.declared import Declared, declared
+from bot.recipe.services import with_services
 from bot.records import Checkout, FileChange, Patch, TestConfig
-from bot.repo_config import FILE_NAME, ConfigProblem, RepoConfig, honour, parse
+from bot.repo_config import FILE_NAME, ConfigProblem, RepoConfig, parse
 from bot.settings import Settings
 from bot.solver.test_runners import detect
 
@@ -40,6 +42,8 @@ def config_of_tests(config: RepoConfig) -> TestConfig:
         scripts=config.scripts,
         image=config.image,
         setup=config.setup,
+        services=config.services,
+        environment=config.environment,
     )
 
 
@@ -52,6 +56,8 @@ def with_tests(config: RepoConfig, tests: TestConfig) -> RepoConfig:
             "scripts": tests.scripts,
             "image": tests.image,
             "setup": tests.setup,
+            "services": tests.services,
+            "environment": tests.environment,
         }
     )
 
@@ -84,16 +90,22 @@ def disqualifying(checkout: Checkout, commands: Sequence[Sequence[str]]) -> Call
 
 
 def build_recipe(checkout: Checkout, config: RepoConfig, settings: Settings) -> Recipe:
-    """How the image for the repository's tests is built, as far as the server builds any.
+    """How the image for the repository's tests is built, as far as the server builds any, and what runs beside tests.
 
     Where repositories may not set `setup`, their manifests decide nothing either: those can run commands as well. What
     the operator sets stands in for them.
     """
+    build = settings.sandbox.build if "setup" in settings.repository_may_set else "never"
+    installs = build == "auto" or (build == "setup" and config.services is not None)
+    found = _built(checkout, config, settings, build)
+    return with_services(found, checkout.files, _reader(checkout), config, installs=installs)
+
+
+def _built(checkout: Checkout, config: RepoConfig, settings: Settings, build: str) -> Recipe:
     allowed = (settings.sandbox.image, *settings.sandbox.images_allowed)
     if settings.sandbox.setup and settings.sandbox.build != "never" and not config.setup:
         found = recipe.of_setup(settings.sandbox.setup, "TROOP_SANDBOX_SETUP")
         return found.model_copy(update={"image": config.image})
-    build = settings.sandbox.build if "setup" in settings.repository_may_set else "never"
     if build == "auto" or (build == "setup" and config.setup):
         return recipe.detect(checkout.files, _reader(checkout), config, may_use=allowed.__contains__)
     notes = ("sandbox.setup is ignored: this server builds no images (TROOP_SANDBOX_BUILD)",) if config.setup else ()

@@ -6,11 +6,12 @@ from pathlib import Path
 
 from bot.contracts import Progress
 from bot.errors import BundleError
+from bot.honoured import honour
 from bot.patch.diff import file_diff
 from bot.patch.encoding import UTF_8
 from bot.patch.reader import encoding_of, text_of
 from bot.records import Ballot, Bundle, Candidate, Checkout, Environment, FileChange, Patch, TestConfig
-from bot.repo_config import FILE_NAME, RepoConfig, honour
+from bot.repo_config import FILE_NAME, RepoConfig
 from bot.retrieval.source_files import find_tests
 from bot.sandbox import open_sandbox
 from bot.sandbox.build import Plan
@@ -101,6 +102,9 @@ def other_environment(claimed: Environment, here: Environment) -> tuple[str, ...
         found.append(f"{claimed.image} was {claimed.digest} then, and is {here.digest} here")
     elif claimed.steps != here.steps:
         found.append("other commands make the image for the tests here than did then")
+    if claimed.services != here.services:
+        was, now = ("; ".join(one.services) or "nothing" for one in (claimed, here))
+        found.append(f"beside the bundle's tests ran {was}, here runs {now}")
     return tuple(found)
 
 

@@ -59,6 +59,7 @@ class Workbench:
     examiner: Examiner | None = None  # knows what the main model is able to; None: nobody asks
     earlier: Earlier | None = None  # of a revision: what it begins with
     environment: Environment = field(default_factory=Environment)  # where tests run
+    servers: str = ""  # beside tests, in words
     endpoint: str = ""  # of the main model, as results are kept by; "" for Troop's own engine
     spending: SpendingSettings = field(default_factory=SpendingSettings)
     allowance: Allowance = field(default_factory=Allowance)  # whoever holds it may change it while the run goes on
@@ -110,7 +111,8 @@ async def open_workbench(
                 settings=own,
                 config=config,
                 recipe=recipe,
-                notes=(*notes, *recipe.notes, *checkout.left_out),
+                notes=(*notes, *recipe.notes, *sandbox.notes, *checkout.left_out),
+                servers=sandbox.servers,
                 notice=audience.notice,
                 examiner=Examiner(abilities_folder()) if settings.solver.examine else None,
                 endpoint=redact(settings.main.base_url, ()),

@@ -6,10 +6,11 @@ from datetime import UTC, datetime
 from fastapi import APIRouter, HTTPException, Request, Response
 
 from bot.forge.people import file_of
+from bot.honoured import honour
 from bot.lifecycle import ACTIVE, RunState
 from bot.publish.messages.states import in_words
 from bot.records import Record
-from bot.repo_config import FILE_NAME, ConfigProblem, honour, parse
+from bot.repo_config import FILE_NAME, ConfigProblem, parse
 from bot.store import Listed, RunFilter, RunInfo
 from bot.web.pages import age
 from bot.web.run_now import builds_of

@@ -4,8 +4,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bot.honoured import honour
+from bot.records import Service
 from bot.records.environment import SCRIPT
-from bot.repo_config import AUTO, ConfigProblem, RepoConfig, honour, parse
+from bot.repo_config import AUTO, ConfigProblem, RepoConfig, parse
 from bot.settings import SandboxSettings, Settings, SolverSettings
 
 WHOLE = """
@@ -14,6 +16,18 @@ base = "release/1.x"
 [test]
 command = "pytest -q 'a b'"
 timeout = 60
+
+[test.environment]
+DATABASE_URL = "postgres://app@db/shop"
+
+[services.postgres]
+user = "app"
+password = "a-b"
+database = "shop"
+host = "db"
+
+[services.redis]
+port = 6380
 
 [scripts]
 ".rb" = "ruby -W0 {script}"
@@ -61,6 +75,13 @@ def test_every_key() -> None:
         base="release/1.x",
         test_command=("pytest", "-q", "a b"),
         test_timeout=60.0,
+        environment={"DATABASE_URL": "postgres://app@db/shop"},
+        services=(
+            Service(
+                kind="postgres", port=5432, user="app", password="a-b", roots="a-b", databases=("shop",), hosts=("db",)
+            ),
+            Service(kind="redis", port=6380),
+        ),
         scripts={".rb": ("ruby", "-W0", SCRIPT), ".spec.js": ("node", "--test", SCRIPT)},
         image="ruby:3.3",
         setup="apt-get install -y ruby\nbundle install\n",
@@ -202,6 +223,42 @@ def _server(**changes: object) -> Settings:
     return Settings(_env_file=None, **changes)  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize(
+    ("text", "key"),
+    [
+        ('[services.mongo]\nuser = "a"', "services.mongo"),
+        ('[services]\npostgres = "15"', "services.postgres"),
+        ("[services.postgres]\nport = 80", "services.postgres.port"),
+        ('[services.postgres]\nuser = "a\'; drop"', "services.postgres.user"),
+        ('[services.mysql]\npassword = "a\'b"', "services.mysql.password"),
+        ('[services.mysql]\ndatabase = "a b"', "services.mysql.database"),
+        ('[services.redis]\nhost = "a/b"', "services.redis.host"),
+        ('[test.environment]\n"A-B" = "1"', "test.environment.A-B"),
+        ('[test.environment]\nLD_PRELOAD = "/x.so"', "test.environment.LD_PRELOAD"),
+        ('[test.environment]\nPYTHONSTARTUP = "x.py"', "test.environment.PYTHONSTARTUP"),
+        ('[test.environment]\nPATH = "/x"', "test.environment.PATH"),
+        ("[test.environment]\nA = 1", "test.environment.A"),
+        ('[test.environment]\nA = "a\\nb"', "test.environment.A"),
+    ],
+)
+def test_services_and_variables_that_can_not_be_are_shown_to_their_author(text: str, key: str) -> None:
+    problem = parse(text)
+    assert isinstance(problem, ConfigProblem)
+    assert problem.key == key
+    assert problem.line is not None
+
+
+def test_an_empty_table_of_services_is_not_the_same_as_none() -> None:
+    assert _config("[services]").services == ()
+    assert _config("").services is None
+
+
+def test_services_and_variables_are_the_tests_matter() -> None:
+    config, ignored = honour(_config(WHOLE), _server(repository_may_set=("base",)))
+    assert (config.services, config.environment) == (None, {})
+    assert sum("test.environment" in why or "services is" in why for why in ignored) == 2
+
+
 def test_what_the_server_allows_is_honoured() -> None:
     server = _server(sandbox=SandboxSettings(images_allowed=("ruby:3.3",)))
     config = _config(WHOLE)
@@ -241,6 +298,8 @@ def test_attack_29_what_repositories_may_not_set_is_ignored_in_words() -> None:
         "base",
         "test.command",
         "test.timeout",
+        "test.environment",
+        "services",
         "scripts",
         "context.exclude",
         "context.read",
@@ -260,7 +319,7 @@ def test_attack_29_each_permission_is_its_own(kept: str) -> None:
         left
         == {
             "base": {"base"},
-            "test": {"test_command", "test_timeout"},
+            "test": {"test_command", "test_timeout", "environment", "services"},
             "scripts": {"scripts"},
             "context": {"exclude", "read"},
             "trajectories": {"trajectories", "stop"},

@@ -217,9 +217,10 @@ def _plain(name: str) -> str:
 # -- for the prompts, and for the report -----------------------------------------------------------------------------
 
 
-def for_models(found: Survey, declared: Declared, *, asks: bool = False) -> str:
+def for_models(found: Survey, declared: Declared, *, servers: str = "", asks: bool = False) -> str:
     """The text for the prompts; "" where nothing is known. What the manifests require comes first.
 
+    `servers`: those beside tests, in words.
     `asks`: whether the model may ask the sandbox itself, and so needs no list of what the repository does not mention.
     """
     said = []
@@ -258,7 +259,7 @@ def for_models(found: Survey, declared: Declared, *, asks: bool = False) -> str:
         said.append(f"Programs: {', '.join(there)}.")
     if absent:
         said.append(f"Not there: {', '.join(absent)}.")
-    said += filter(None, [_typescript(dict(found.tools))])
+    said += filter(None, [_typescript(dict(found.tools)), servers])
     return "\n".join(said)
 
 

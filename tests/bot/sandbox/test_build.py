@@ -406,8 +406,8 @@ async def test_attack_34_a_build_that_leaves_too_much_is_the_repositorys(
 ) -> None:
     whole = containers.host_options
 
-    def small(settings: SandboxSettings) -> dict[str, Any]:
-        return {**whole(settings), "tmpfs": {"/tmp": "mode=1777", "/repo": "size=8m,exec"}}
+    def small(*given: Any) -> dict[str, Any]:
+        return {**whole(*given), "tmpfs": {"/tmp": "mode=1777", "/repo": "size=8m,exec"}}
 
     monkeypatch.setattr(containers, "host_options", small)
     with pytest.raises(BuildFailed, match="the tree does not fit into /repo"):

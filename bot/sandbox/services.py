@@ -1,0 +1,80 @@
+"""Servers beside tests: started anew for each job, so that no test finds what another one wrote."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from bot.records import Service
+
+USER = 65_534  # nobody's, who is neither root nor a job's user
+PLACE = "/services"  # of their data, in a container
+SOCKETS = ("/run/postgresql", "/run/mysqld")
+STARTING = 90.0  # seconds that they may take until they answer; the script itself waits for 60 at most
+_SCRIPT = Path(__file__).with_name("services.sh").read_text()
+_NAMES = {"postgres": "PostgreSQL", "mysql": "MySQL", "redis": "Redis", "memcached": "Memcached"}
+_ADMINISTRATORS = {"postgres": "postgres", "mysql": "root"}  # where no user is named
+_MORE = {"postgres": "postgresql", "mysql": "mariadb-server", "redis": "redis-server", "memcached": "memcached"}
+
+
+class Told(NamedTuple):
+    """What came of starting them."""
+
+    running: tuple[Service, ...]
+    versions: tuple[str, ...]  # of those, for records: `postgres PostgreSQL 15.4`
+    notes: tuple[str, ...]  # for people
+
+
+def command(services: Sequence[Service], place: str) -> tuple[str, ...]:
+    """The argv that starts them, with their data below `place`; it ends when all answer or have failed."""
+    return ("sh", "-c", _SCRIPT, "services.sh", place, *map(_line, services))
+
+
+def _line(one: Service) -> str:
+    user = one.user or _ADMINISTRATORS.get(one.kind, "")
+    words = (one.kind, str(one.port), user, one.password, one.roots, ",".join(one.databases))
+    return " ".join(word or "-" for word in words)
+
+
+def told(services: Sequence[Service], text: str) -> Told:
+    """From the file that the script writes, `told`."""
+    said = dict(line.partition(" ")[::2] for line in text.splitlines())
+    running, versions, notes = [], [], []
+    for one in services:
+        ended = said.get(one.kind, "failed: it did not answer in time")
+        if ended.startswith("failed:"):
+            why = ended.removeprefix("failed:").strip()
+            notes.append(
+                f"{_NAMES[one.kind]} does not run beside tests, which may fail for want of it: {why}; the image or the "
+                f"machine must have it (on Debian the package {_MORE[one.kind]})"
+            )
+            continue
+        running.append(one)
+        versions.append(f"{one.kind} {ended}")
+        if (wanted := _major(one.asked.rpartition(":")[2])) and wanted != _major(ended.rpartition(" ")[2]):
+            notes.append(f"beside tests runs {ended}, in the place of {one.asked}")
+    return Told(tuple(running), tuple(versions), tuple(notes))
+
+
+def _major(version: str) -> str:
+    first = version.partition(".")[0].partition("-")[0]
+    return first if first.isdigit() else ""
+
+
+def in_words(running: Sequence[Service], versions: Sequence[str], variables: Sequence[str]) -> str:
+    """What tests find, for the models that write them; "" where there are no servers."""
+    found = []
+    for one, version in zip(running, versions, strict=True):
+        words = f"{version.partition(' ')[2]} on localhost:{one.port}"
+        known = [f"user {one.user or _ADMINISTRATORS[one.kind]}"] if one.kind in _ADMINISTRATORS else []
+        known += [f"password {one.password}"] if one.password and one.kind != "postgres" else []
+        known += [f"database {', '.join(one.databases)}"] if one.databases else []
+        found.append(f"{words} ({', '.join(known)})" if known else words)
+    if not found:
+        return ""
+    told = f"Beside each test runs, with no data in it: {'; '.join(found)}."
+    return f"{told} In its environment: {', '.join(variables)}." if variables else told
+
+
+def hosts(services: Sequence[Service]) -> tuple[str, ...]:
+    """Names under which tests look for them, besides localhost."""
+    return tuple(dict.fromkeys(name for one in services for name in one.hosts if name != "localhost"))

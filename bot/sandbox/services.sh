@@ -1,0 +1,141 @@
+#!/bin/sh
+# Starts servers that tests need, on the loopback interface of their sandbox, with new data. Run as a user who is neither
+# root nor, in a container, the job's.
+#
+#     sh services.sh HERE 'KIND PORT USER PASSWORD ROOTS DATABASES'...
+#
+# `-` stands for an empty word, commas between databases; ROOTS is the password of MySQL's root. HERE/told: for each a
+# line KIND and its version, or KIND, `failed:` and why. Sockets are where clients look for them, in /run/postgresql and
+# /run/mysqld, which must be there. Nothing is flushed to disk: no test outlives its data. Needs no more than sh and what
+# busybox has.
+here=$1
+shift
+umask 022
+export LC_ALL=C
+PATH=$PATH:/usr/sbin:/sbin
+for folder in $(ls -d /usr/lib/postgresql/*/bin /usr/libexec/postgresql* /usr/pgsql-*/bin 2>/dev/null | sort -V); do
+    PATH=$folder:$PATH # the newest comes first
+done
+
+has() {
+    command -v "$1" >/dev/null 2>&1
+}
+
+first_of() { # the first of these programs that is there
+    for program in "$@"; do
+        has "$program" && echo "$program" && return
+    done
+    return 1
+}
+
+until_it() { # answers to this command, for a minute
+    tries=0
+    until "$@" >/dev/null 2>&1; do
+        tries=$((tries + 1))
+        [ "$tries" -lt 600 ] || return 1
+        sleep 0.1
+    done
+}
+
+make_postgres() {
+    has initdb || return 1
+    for locale in C.UTF-8 C; do
+        initdb -D "$1" -U "$user" --auth=trust --encoding=UTF8 --locale=$locale --no-sync >"$1.log" 2>&1 && break
+        rm -rf "$1"
+    done
+    cat >>"$1/postgresql.conf" <<END || return 1
+listen_addresses = '*'
+port = $port
+max_connections = 100
+shared_buffers = 16MB
+fsync = off
+synchronous_commit = off
+full_page_writes = off
+max_wal_size = 64MB
+min_wal_size = 32MB
+autovacuum = off
+jit = off
+timezone = 'UTC'
+log_timezone = 'UTC'
+END
+    for database in $(echo "$databases" | tr , ' '); do
+        [ "$database" = postgres ] || echo "CREATE DATABASE \"$database\";"
+    done | postgres --single -D "$1" postgres >>"$1.log" 2>&1
+}
+
+start_postgres() {
+    pg_ctl -D "$1" -w -t 60 -s -l "$1.log" -o "-k /run/postgresql" start >>"$1.log" 2>&1 || return 1
+    postgres --version | sed 's/[^(]*(\([^)]*\)) \([^ ]*\).*/\1 \2/'
+}
+
+grant() { # all to this user of $host, with this password
+    echo "CREATE USER IF NOT EXISTS '$1'@'$host' IDENTIFIED BY '$2';"
+    echo "ALTER USER '$1'@'$host' IDENTIFIED BY '$2';"
+    echo "GRANT ALL ON *.* TO '$1'@'$host' WITH GRANT OPTION;"
+}
+
+make_mysql() {
+    mkdir -p "$1" || return 1
+    if install=$(first_of mariadb-install-db mysql_install_db); then
+        "$install" --no-defaults --datadir="$1" --auth-root-authentication-method=normal --skip-test-db \
+            --skip-name-resolve --innodb-log-file-size=4M >"$1.log" 2>&1
+    else
+        has mysqld && mysqld --no-defaults --initialize-insecure --datadir="$1" --innodb-redo-log-capacity=8M >"$1.log" 2>&1
+    fi || return 1
+    # Each statement in a line of its own. Whom its image makes: root with the password, and a user with the database.
+    for database in $(echo "$databases" | tr , ' '); do
+        echo "CREATE DATABASE IF NOT EXISTS \`$database\`;"
+    done >"$1/init.sql"
+    for host in localhost 127.0.0.1 ::1 %; do # the first three it may have made itself
+        grant root "$roots"
+        [ "$user" = root ] || grant "$user" "$password"
+    done >>"$1/init.sql"
+}
+
+start_mysql() {
+    server=$(first_of mariadbd mysqld) && admin=$(first_of mariadb-admin mysqladmin) || return 1
+    "$server" --no-defaults --datadir="$1" --init-file="$1/init.sql" --port="$port" --bind-address='*' \
+        --socket="/run/mysqld/mysqld.sock" --pid-file="$1/mysqld.pid" --skip-log-bin --skip-name-resolve \
+        --character-set-server=utf8mb4 --innodb-buffer-pool-size=32M --innodb-flush-log-at-trx-commit=0 \
+        --innodb-use-native-aio=0 >"$1.log" 2>&1 </dev/null &
+    until_it "$admin" --no-defaults --socket="/run/mysqld/mysqld.sock" ping || return 1 # also where it refuses us
+    "$server" --version | sed 's/.*Ver \([0-9.]*\)-MariaDB.*/MariaDB \1/; s/.*Ver \([0-9.]*\).*/MySQL \1/'
+}
+
+make_redis() {
+    first_of redis-server valkey-server >/dev/null && mkdir -p "$1"
+}
+
+start_redis() {
+    server=$(first_of redis-server valkey-server) && client=$(first_of redis-cli valkey-cli) || return 1
+    "$server" --port "$port" --bind 127.0.0.1 -::1 --save '' --appendonly no --dir "$1" --daemonize yes \
+        --protected-mode no ${password:+--requirepass "$password"} >"$1.log" 2>&1 || return 1
+    until_it "$client" -p "$port" ping || return 1
+    "$server" --version | sed 's/.*v=\([0-9.]*\).*/\1/; s/^/Redis /'
+}
+
+make_memcached() {
+    has memcached && mkdir -p "$1"
+}
+
+start_memcached() {
+    memcached -d -l 127.0.0.1 -p "$port" -m 64 >"$1.log" 2>&1 && memcached -V | sed 's/^m/M/'
+}
+
+said_of() { # KIND: what it came to
+    if ! "make_$1" "$here/$1"; then
+        [ -s "$here/$1.log" ] || echo "it is not installed" >"$here/$1.log"
+    elif version=$("start_$1" "$here/$1" 2>/dev/null); then
+        echo "$version"
+        return
+    fi
+    said=$(grep -E 'FATAL|ERROR|[Ee]rror:' "$here/$1.log" || tail -n 2 "$here/$1.log")
+    echo "failed: $(echo "$said" | tail -n 2 | tr '\n' ' ' | cut -c1-300)"
+}
+
+printf '%s\n' "$@" | while read -r kind port user password roots databases; do
+    [ "$password" != - ] || password=
+    [ "$roots" != - ] || roots=
+    [ "$databases" != - ] || databases=
+    echo "$kind $(said_of "$kind" </dev/null)"
+done >"$here/told"

@@ -1,0 +1,196 @@
+"""Servers beside tests: real ones, in namespaces and in containers."""
+
+import asyncio
+import os
+import shutil
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import docker
+import pytest
+import pytest_asyncio
+
+from bot.contracts import Sandbox
+from bot.recipe import Recipe
+from bot.recipe.services import with_services
+from bot.records import FileChange, SandboxJob, Service
+from bot.repo_config import RepoConfig
+from bot.sandbox.build import Plan
+from bot.sandbox.pool import DockerSandbox
+from bot.sandbox.process import Isolation, ProcessSandbox
+from bot.sandbox.services import command, in_words, told
+from bot.settings import SandboxSettings
+from tests.bot.sandbox.behaviour import LONG, make_tree, python, stopped
+from tests.patience import PATIENCE
+from tests.services import redis_executable
+from tests.services_docker import client, docker_address, sandbox_image
+
+__all__ = ["client", "docker_address", "sandbox_image"]
+
+POSTGRES = Service(kind="postgres", port=5433, user="app", databases=("app_test",), hosts=("db",), asked="postgres:8")
+REDIS = Service(kind="redis", port=6379, password="it", hosts=("cache",))
+VARIABLES = {"DATABASE_URL": "postgres://app@db:5433/app_test", "TOLD": "here"}
+SETTINGS = SandboxSettings(kind="process", concurrency=2, memory="1g", pids=256)
+
+
+def shell(line: str, *changes: FileChange) -> SandboxJob:
+    return SandboxJob(command=("sh", "-c", line), changes=changes, timeout=PATIENCE)
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def processes(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[ProcessSandbox]:
+    if not shutil.which("psql"):
+        pytest.skip("no PostgreSQL: apt-get install postgresql")
+    redis = redis_executable()
+    if redis is None:
+        pytest.skip("no redis-server: apt-get install redis-server")
+    recipe = Recipe(services=(POSTGRES, REDIS), variables=VARIABLES)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PATH", f"{Path(sys.executable).parent}:{os.environ['PATH']}:{Path(redis).parent}")
+        opened = await ProcessSandbox.open(SETTINGS, make_tree(tmp_path_factory.mktemp("tree")), recipe=recipe)
+    if opened.isolation is Isolation.PLAIN:
+        await opened.close()
+        pytest.skip("this kernel gives us no namespaces")
+    yield opened
+    await opened.close()
+
+
+_PINGS = """
+import socket, sys
+cache = socket.create_connection(("cache", 6379))
+cache.sendall(b"".join(b"AUTH %s\\r\\n" % word.encode() for word in sys.argv[1:]) + b"PING\\r\\n")
+said = b""
+while b"PONG" not in said:
+    said += cache.recv(99) or exit(str(said))
+print("PONG")
+"""
+
+
+async def finds_them(sandbox: Sandbox, password: str = "it") -> None:
+    said = await sandbox.run(
+        shell(
+            "psql -tA $DATABASE_URL -c 'select current_user' && psql -tA -p 5433 -U app app_test -c 'select 7' &&"
+            f" echo $TOLD && python3 -c '{_PINGS}' {password}"
+        )
+    )
+    assert said.passed, said
+    assert said.output.split()[:3] == ["app", "7", "here"]
+    assert "PONG" in said.output
+
+
+async def starts_anew(sandbox: Sandbox) -> None:
+    job = shell("psql -q $DATABASE_URL -c 'create table kept (a int)' && echo made")
+    assert [one.output.strip() for one in await asyncio.gather(*map(sandbox.run, [job] * 3))] == ["made"] * 3
+    assert (await sandbox.run(job)).output.strip() == "made", "nothing of a job's data is there for the next one"
+
+
+@pytest.mark.asyncio(loop_scope="module")
+class TestInNamespaces:
+    async def test_a_job_finds_them_by_port_name_and_socket(self, processes: ProcessSandbox) -> None:
+        await finds_them(processes)
+
+    async def test_each_job_has_new_ones_also_beside_another(self, processes: ProcessSandbox) -> None:
+        await starts_anew(processes)
+
+    async def test_versions_are_told_and_one_that_is_another_than_asked_for(self, processes: ProcessSandbox) -> None:
+        postgres, redis = processes.environment.services
+        assert postgres.startswith("postgres PostgreSQL ")
+        assert redis.startswith("redis Redis ")
+        (note,) = processes.notes
+        assert note == f"beside tests runs {postgres.removeprefix('postgres ')}, in the place of postgres:8"
+        assert f"{redis.removeprefix('redis ')} on localhost:6379 (password it)" in processes.servers
+
+    async def test_a_judged_script_and_a_candidate_may_use_them(self, processes: ProcessSandbox) -> None:
+        pytest.importorskip("psycopg")
+        code = (
+            "import os, psycopg\ndef add(a, b):\n    with psycopg.connect(os.environ['DATABASE_URL']) as c:\n"
+            "        return c.execute('select %s::int + %s::int', (a, b)).fetchone()[0]\n"
+        )
+        test = "from pkg.core import add\nassert add(2, 3) == 5\n"
+        fix = FileChange(path="pkg/core.py", text=code)
+        assert (await processes.run(python(test, fix))).passed
+        assert not (
+            await processes.run(python(test, FileChange(path="pkg/core.py", text=code.replace("+", "-"))))
+        ).passed
+
+    async def test_what_the_database_runs_has_no_more_rights_than_it(self, processes: ProcessSandbox) -> None:
+        program = "umask 022; (id -u; su -c true </dev/null && echo root) >/tmp/troop/services/who 2>&1; true"
+        job = shell(f"psql -q $DATABASE_URL -c \"copy (select 1) to program '{program}'\"; cat /tmp/troop/services/who")
+        said = (await processes.run(job)).output.split()
+        assert said[0] == (str(os.geteuid()) if os.geteuid() else "65534"), said
+        assert "root" not in said
+
+    async def test_they_end_with_their_job_and_do_not_take_of_its_time(self, processes: ProcessSandbox) -> None:
+        script = f"import time\nprint('begins', flush=True)\ntime.sleep({LONG})\n"
+        assert (await stopped(processes, script, "begins")).output.strip() == "begins"
+
+
+WORKFLOW = """
+jobs:
+  test:
+    services:
+      db: {image: "postgres:15", env: {POSTGRES_USER: app, POSTGRES_DB: app_test}, ports: ["5433:5432"]}
+      shop: {image: mariadb, env: {MARIADB_USER: me, MARIADB_PASSWORD: pw, MARIADB_DATABASE: shop}}
+      cache: {image: redis}
+      memory: {image: memcached}
+    steps:
+      - run: pytest
+        env: {DATABASE_URL: "postgres://app@db:5433/app_test", TOLD: here}
+"""
+
+
+@pytest.mark.service
+async def test_in_containers_they_are_installed_by_a_layer_and_each_job_has_new_ones(
+    sandbox_image: str, tmp_path: Path, client: docker.APIClient
+) -> None:
+    source = make_tree(tmp_path / "tree")
+    files = {".github/workflows/test.yml": WORKFLOW}
+    recipe = with_services(Recipe(), list(files), files.get, RepoConfig(), installs=True)
+    settings = SandboxSettings(kind="docker", image=sandbox_image, concurrency=2, setup_timeout=5 * PATIENCE)
+    sandbox = await DockerSandbox.open(settings, source, plan=Plan(recipe, f"octo/{os.urandom(8).hex()}"))
+    try:
+        assert [one.partition(" ")[0] for one in sandbox.environment.services] == [
+            "postgres",
+            "mysql",
+            "redis",
+            "memcached",
+        ]
+        assert sandbox.notes == ()
+        await finds_them(sandbox, password="")
+        await starts_anew(sandbox)
+        mysql = "mysql -h shop -u me -ppw shop -e 'create table kept (a int)' && mysql -u me -ppw shop -e 'show tables'"
+        for _ in range(2):
+            assert "kept" in (await sandbox.run(shell(mysql))).output
+        told = await sandbox.run(shell("for f in /proc/[0-9]*; do stat -c %u $f; done | sort -u; id -u; id"))
+        users = set(told.output.split("uid=")[0].split())
+        assert {"10002", "65534"} < users, "the keeper of the container, and the servers"
+        assert "0" not in users
+    finally:
+        await sandbox.close()
+
+
+def test_what_came_of_starting_them_is_told() -> None:
+    asked = (POSTGRES, REDIS, Service(kind="mysql", port=3306), Service(kind="memcached", port=11211))
+    found = told(asked, "postgres PostgreSQL 8.4.1\nredis failed: it is not installed\nmysql MariaDB 10.11.18\n")
+    assert found.running == (asked[0], asked[2])
+    assert found.versions == ("postgres PostgreSQL 8.4.1", "mysql MariaDB 10.11.18")
+    assert [note.partition(":")[0] for note in found.notes] == [
+        "Redis does not run beside tests, which may fail for want of it",
+        "Memcached does not run beside tests, which may fail for want of it",
+    ]
+    assert "not answer in time" in found.notes[1]
+    assert in_words(found.running, found.versions, ("URL",)) == (
+        "Beside each test runs, with no data in it: PostgreSQL 8.4.1 on localhost:5433 (user app, database app_test); "
+        "MariaDB 10.11.18 on localhost:3306 (user root). In its environment: URL."
+    )
+    assert in_words((), (), ("URL",)) == ""
+    assert told((), "") == ((), (), ())
+
+
+def test_the_command_has_a_word_for_each_part() -> None:
+    assert command((POSTGRES, REDIS), "/there")[4:] == (
+        "/there",
+        "postgres 5433 app - - app_test",
+        "redis 6379 - it - -",
+    )
