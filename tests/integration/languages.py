@@ -1,4 +1,4 @@
-"""Repositories in four languages with one bug each, and a model that finds it.
+"""Repositories in four languages, and one with a database, with one bug each, and a model that finds it.
 
 Python's and Node's have a dependency in a registry, which no base image has. Go's and Rust's have one within the
 repository: their registries are not at hand everywhere.
@@ -156,7 +156,57 @@ RUST = Planted(
     own_tests="cargo test",
 )
 
-LANGUAGES = {"python": PYTHON, "node": NODE, "go": GO, "rust": RUST}
+# Its tests need PostgreSQL, which a job of CI has beside it, and find it by that job's variables.
+DJANGO = Planted(
+    files={
+        "requirements.txt": "django==5.2.*\npsycopg[binary]\n",
+        ".github/workflows/test.yml": """
+jobs:
+  test:
+    services:
+      db:
+        image: postgres:15
+        env: {POSTGRES_USER: mill, POSTGRES_PASSWORD: secret, POSTGRES_DB: mill}
+        ports: ["5433:5432"]
+    steps:
+      - run: python manage.py test
+        env: {DJANGO_SETTINGS_MODULE: site_settings, DB_PORT: "${{ job.services.db.ports[5432] }}"}
+""",
+        "manage.py": "import sys\nfrom django.core.management import execute_from_command_line\n\n"
+        "execute_from_command_line(sys.argv)\n",
+        "site_settings.py": "import os\n\nSECRET_KEY = 'x'\nINSTALLED_APPS = ['mill']\nDATABASES = {'default': {\n"
+        "    'ENGINE': 'django.db.backends.postgresql', 'HOST': 'localhost', 'PORT': os.environ['DB_PORT'],\n"
+        "    'NAME': 'mill', 'USER': 'mill', 'PASSWORD': 'secret'}}\n",
+        "mill/__init__.py": "",
+        "mill/models.py": "from django.contrib.postgres.fields import ArrayField\nfrom django.db import models\n\n\n"
+        "class Range(models.Model):\n    limits = ArrayField(models.IntegerField())\n\n"
+        "    @classmethod\n    def clamp(cls, value):\n        found = cls.objects.get()\n"
+        "        low, high = found.limits\n        if value < low:\n            return low\n"
+        "        if value > high:\n            return low\n        return value\n",
+        "mill/migrations/__init__.py": "",
+        "mill/migrations/0001_initial.py": "from django.contrib.postgres.fields import ArrayField\n"
+        "from django.db import migrations, models\n\n\nclass Migration(migrations.Migration):\n    initial = True\n"
+        "    operations = [migrations.CreateModel('Range', [\n"
+        "        ('id', models.AutoField(primary_key=True)), ('limits', ArrayField(models.IntegerField()))])]\n",
+        "mill/tests.py": "from django.test import TestCase\n\nfrom mill.models import Range\n\n\n"
+        "class Low(TestCase):\n    def test_low(self):\n        Range.objects.create(limits=[1, 3])\n"
+        "        self.assertEqual(Range.clamp(0), 1)\n",
+    },
+    path="mill/models.py",
+    broken="        if value > high:\n            return low\n",
+    right="        if value > high:\n            return high\n",
+    wrong="        if value > high:\n            return None\n",
+    test=(
+        "test_issue.py",
+        "import django\ndjango.setup()\nfrom django.core.management import call_command\n"
+        "call_command('migrate', verbosity=0)\nfrom mill.models import Range\nRange.objects.create(limits=[1, 3])\n"
+        "assert Range.clamp(5) == 3\n",
+    ),
+    layers=("services", "dependencies", "pytest"),
+    own_tests="manage.py test",
+)
+
+LANGUAGES = {"python": PYTHON, "node": NODE, "go": GO, "rust": RUST, "django": DJANGO}
 
 
 def title(language: str) -> str:
