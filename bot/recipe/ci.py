@@ -3,7 +3,7 @@
 import itertools
 import re
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import yaml
@@ -77,7 +77,7 @@ def steps_of(job: dict[str, Any]) -> list[dict[str, Any]]:
     return [step for step in (steps if isinstance(steps, list) else ()) if isinstance(step, dict)]
 
 
-def runs_tests(step: dict[str, Any]) -> bool:
+def runs_tests(step: Mapping[str, Any]) -> bool:
     """Whether a command of the step runs tests."""
     found: dict[str, list[object]] = {"extras": [], "requirements": [], "packages": [], "tests": []}
     _read_step({key: value for key, value in step.items() if key != "working-directory"}, found)
@@ -138,6 +138,8 @@ def as_test(words: Sequence[str]) -> tuple[str, ...] | None:
 
 
 def _runs_tests(words: Sequence[str]) -> bool:
+    if words[:1] and words[0] in ("bin/rails", "rails"):
+        return not {"test", "test:all", "spec"}.isdisjoint(words)
     if words[:1] and words[0] in _BUILD_TOOLS:
         return not _GOALS.isdisjoint(words) and not any(map(_SKIPS.match, words))
     # Of Python's options none decides what is run: `python -Wall manage.py test`.

@@ -41,6 +41,7 @@ _EXPRESSION = re.compile(r"\$\{\{\s*(.*?)\s*\}\}")
 _PORT_OF = re.compile(r"job\.services\.([\w-]+)\.ports\[\s*['\"]?(\d+)['\"]?\s*\]")
 _ENV_OF = re.compile(r"env\.(\w+)")
 _DATABASE_OF = re.compile(r"(postgres(?:ql)?|postgis|mysql2?|mariadb)(?:\+\w+)?://[^\s/]*/([A-Za-z0-9_][\w.-]*)")
+_TESTS = re.compile(r"(?<![\w.-])(tests?|specs?|tox|nox)(?![\w.])")
 _MOST = 8  # servers of a job
 _MOST_VARIABLES = 60
 _LONGEST = 500  # characters of a variable
@@ -88,7 +89,7 @@ def of_workflows(files: Sequence[str], read: Read) -> Found:
     for path, workflow in workflows(files, read):
         for job in jobs_of(workflow).values():
             steps = steps_of(job)
-            tests = next((step for step in steps if runs_tests(step)), None)
+            tests = _tests_of(steps)
             if tests is None and second is not None:
                 continue
             services, notes = _of_job(job, steps)
@@ -102,6 +103,13 @@ def of_workflows(files: Sequence[str], read: Read) -> Found:
                 return found
             second = found
     return second or Found()
+
+
+def _tests_of(steps: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
+    """The step that runs tests, by a command that is known, else by a word that speaks of them."""
+    known = (step for step in steps if runs_tests(step))
+    likely = (step for step in steps if _TESTS.search(str(step.get("run", ""))))
+    return next(known, None) or next(likely, None)
 
 
 def _of_job(job: Mapping[str, Any], steps: Sequence[Mapping[str, Any]]) -> tuple[tuple[Service, ...], tuple[str, ...]]:

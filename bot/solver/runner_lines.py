@@ -8,8 +8,9 @@ _CARGO_NAME = r"\S+(?: - (?!should panic|compile)[^\n(]*?(?=[ (]))?"
 _CARGO_REST = r"(?: ?\(line \d+\))?(?: - (?:should panic|compile(?: fail)?))?"
 
 # How runners name a failing test. pytest: `FAILED a.py::b - why` and `ERROR a.py`; unittest: `FAIL: b (a.B.b)`;
-# go: `--- FAIL: B`; cargo: `test a::b ... FAILED`; TAP: `not ok 1 - b`; minitest: `1) Failure:` and the name below;
-# test-unit: `Failure: b(A)`; rspec: `rspec ./a_spec.rb:3 # A b`; PHPUnit: `1) A::b`; prove: `t/a.t (Wstat: ...`;
+# go: `--- FAIL: B`; cargo: `test a::b ... FAILED`; TAP: `not ok 1 - b`; minitest: `1) Failure:` and the name below,
+# of Rails without the number; test-unit: `Failure: b(A)`;
+# rspec: `rspec ./a_spec.rb:3 # A b`; PHPUnit: `1) A::b`; prove: `t/a.t (Wstat: ...`;
 # jest: `FAIL a.js` and `● a › b`; vitest: ` FAIL  a.js > b`; AVA: `✘ [fail]: b`; jasmine: `1) a b` above a message.
 FAILURES = (
     re.compile(r"^(?:FAILED|ERROR) (?!\()([^\s\[]+\[.*?\](?= - |$)|\S+(?= - |$))", re.MULTILINE),
@@ -21,6 +22,7 @@ FAILURES = (
     re.compile(r"^not ok \d+ - (.*\S)[ \t]*$", re.MULTILINE),
     re.compile(r"^(\S+)[ \t]+\(Wstat: \d+(?! Tests: \d+ Failed: 0\))[^\n]* Tests: ", re.MULTILINE),
     re.compile(r"^ +\d+\) (?:Failure|Error):\n(\S[^\n]*?)(?: \[[^\]\n]{0,300}\])?:?$", re.MULTILINE),
+    re.compile(r"^(?:Failure|Error):\n(\S[^\n]*?#[^\n]*?)(?: \[[^\]\n]{0,300}\])?:?$", re.MULTILINE),  # Rails
     re.compile(r"^(?:Failure|Error): (\S[^\n]*?\([\w:]+\))", re.MULTILINE),
     re.compile(r"^rspec ((?:\S+|'[^'\n]+') # .*\S)[ \t]*$", re.MULTILINE),
     re.compile(

@@ -71,8 +71,12 @@ def _of_scripts(files: Sequence[str], read: Callable[[str], str | None]) -> Iter
     """Of Ruby, PHP, Perl, Lua and Elixir."""
     names = set(files)
     bundle = [("bundle", "exec"), ()] if "Gemfile" in names else [()]
+    rails = {"bin/rails", "config/application.rb"} <= names  # whose tests need a database with the schema in it
     if any(path.startswith("spec/") and path.endswith(".rb") for path in files):
+        yield from [("sh", "-c", "ruby bin/rails db:test:prepare && bundle exec rspec")] if rails else []
         yield from ((*before, "rspec") for before in bundle)
+    elif rails and any(map(_RUBY_TEST.match, files)):
+        yield from (("ruby", "bin/rails", "db:test:prepare", "test", "-v"), ("ruby", "bin/rails", "test", "-v"))
     elif {"Rakefile", "rakefile", "Rakefile.rb"} & names and any(_RUBY_TEST.search(path) for path in files):
         yield from ((*before, "rake", "test") for before in bundle)
     if any(path.endswith("Test.php") for path in files):

@@ -640,6 +640,8 @@ COMMANDS = [
     ("bundle exec rspec spec", True),
     ("bundle exec rake test", True),
     ("bundle exec rake gem:install", False),
+    ("bin/rails db:test:prepare test", True),
+    ("bin/rails db:migrate", False),
     ("bundle exec rake", False),  # whose default may ask for a style
     ("bundle exec rdoc --op docs", False),
     ("mvn -B verify", True),

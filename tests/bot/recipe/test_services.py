@@ -133,6 +133,11 @@ def test_a_job_of_ci_tells_its_servers_their_accounts_and_the_variables_of_its_t
     assert recipe.found == "postgres, redis beside each test (.github/workflows/0.yml)"
 
 
+def test_a_step_that_speaks_of_tests_is_the_one_where_no_command_is_known() -> None:
+    text = RAILS.replace("bundle exec rspec", "bin/rails db:test:prepare test").replace("RAILS_ENV: test", "A: b")
+    assert found(text).variables["A"] == "b"
+
+
 def test_expressions_are_filled_in_where_they_are_ports_or_variables_and_what_is_unknown_is_left_out() -> None:
     recipe = found(LARAVEL)
     assert [(one.kind, one.port, one.roots, one.databases) for one in recipe.services] == [

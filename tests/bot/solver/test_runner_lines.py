@@ -34,6 +34,17 @@ MINITEST_VERBOSE = Printed(
     ("TestMill#test_low", "mill#test_0001_works with words"),
     4,
 )
+RAILS = Printed(  # 6.1
+    "Run options: -v --seed 24670\n\n# Running:\n\nRangeTest#test_high = 0.07 s = F\n\n\nFailure:\n"
+    "RangeTest#test_high [/repo/tree/test/models/range_test.rb:10]:\nExpected: 3\n  Actual: 1\n\n\n"
+    "rails test test/models/range_test.rb:8\n\nRangeTest#test_two = 0.00 s = E\n\n\nError:\nRangeTest#test_two:\n"
+    "NoMethodError: undefined method `x' for nil:NilClass\n    test/models/range_test.rb:12:in `block in <class>'\n\n\n"
+    "rails test test/models/range_test.rb:11\n\nRangeTest#test_low = 0.03 s = .\n\n"
+    "Finished in 0.008139s, 368.6 runs/s, 12.8 assertions/s.\n3 runs, 2 assertions, 1 failures, 1 errors, 0 skips\n",
+    ("RangeTest#test_high", "RangeTest#test_two"),
+    ("RangeTest#test_low",),
+    3,
+)
 TEST_UNIT = Printed(  # 3.5
     "Started\n.F\n====\nFailure: test_data[two words](Outer::TestMill)\n/repo/test/test_mill.rb:5:in `test_data'\n"
     "<1> expected but was\n<2>\n====\nE\n====\nError: test_err(Outer::TestMill): RuntimeError: x\n"

@@ -49,6 +49,14 @@ def found(files: dict[str, str]) -> list[str]:
         ({"spec/a_spec.rb": "", "Gemfile": "", "Rakefile": ""}, ["bundle exec rspec", "rspec"]),
         ({"test/a/test_b.rb": "", "Gemfile": "", "Rakefile": ""}, ["bundle exec rake", "rake test"]),
         ({"test/test_a.rb": ""}, []),
+        (
+            {"test/models/a_test.rb": "", "bin/rails": "", "config/application.rb": "", "Rakefile": "", "Gemfile": ""},
+            ["ruby bin/rails db:test:prepare", "ruby bin/rails test"],
+        ),
+        (
+            {"spec/models/a_spec.rb": "", "bin/rails": "", "config/application.rb": "", "Gemfile": ""},
+            ["sh -c ruby bin/rails db:test:prepare && bundle exec rspec", "bundle exec rspec", "rspec"],
+        ),
         ({"tests/Unit/ATest.php": ""}, ["vendor/bin/phpunit --no-coverage", "phpunit --no-coverage"]),
         ({"t/a.t": "", "lib/A.pm": ""}, ["prove -lr t"]),
         ({"t/a.t": "", "A.xs": ""}, ["sh -c perl Makefile.PL && make && prove -br t"]),
