@@ -36,7 +36,7 @@ from bot.sandbox.process import ProcessSandbox
 from bot.settings import SandboxSettings
 from bot.solver.comparison import regressions, told
 
-_TESTS = ("test", "tests", "testing")  # folders
+_TESTS = ("test", "tests", "testing", "_test", "_tests")  # folders
 _ASIDE = (*_TESTS, "doc", "docs", "examples", "benchmarks", "bench", "tools", "scripts", "conftest.py", "setup.py")
 _TIMEOUT = 120.0  # seconds that a file of tests has
 _MOST_LOST = 6  # of a file's tests that are looked for one by one

@@ -41,6 +41,15 @@ ATTACKS = {
         """,
     "a call": "from pkg.core import add, call\ndef check():\n    assert add(2, 2) == 4\ncall(check)\n",
     "a method": "from pkg.core import add, Runner\ndef check():\n    assert add(2, 2) == 4\nRunner().run(check)\n",
+    "by its name in a table": """
+        import pytest
+        from pkg.core import add, kept
+        @kept
+        def test_sum():
+            assert add(2, 2) == 4
+        for name, test in list(globals().items()):
+            if name.startswith("test"): test()
+        """,
     "by its module": "import pkg.core\ndef check():\n    assert pkg.core.add(2, 2) == 4\npkg.core.call(check)\n",
 }
 TOOLS = f"""
@@ -86,6 +95,20 @@ HONEST = {
         def never():
             assert add(2, 2) == 5
         assert add(1, 1) == 2
+        """,
+    "a test that the script does not choose": """
+        import pytest
+        from pkg.core import add, kept
+        @kept
+        def test_other():
+            assert add(2, 2) == 5
+        def on_main():
+            return domain_main(4)
+        def domain_main(n):
+            return n
+        def test_sum():
+            assert add(2, 2) == on_main()
+        for test in (test_sum,): test()
         """,
     "what asserts for some alone": """
         from pkg.core import add, connect, kept

@@ -36,7 +36,14 @@ if TYPE_CHECKING:
 
 _HANDED, _TEST = "a function that was handed over", "a test of the script"
 _CHOOSING = (b"skip", b"load_tests", b"::", b"deselect", b"collect", b"__test__", b"importorskip", b"argv")
-_FINDING = (b"main(", b"Loader", b"Runner")  # by which classes are found without their names
+_FINDING = (
+    b".main(",
+    b" main(",
+    b"\tmain(",
+    b"\nmain(",
+    b"Loader",
+    b"Runner",
+)  # by which classes are found without their names
 _UNSEEN = b"assert=plain"  # by which pytest does not make anything of assertions
 _NOT_CHOOSING = ("verbosity", "exit", "failfast", "buffer", "warnings", "catchbreak", "tb_locals", "durations")
 _HARMLESS = frozenset((
@@ -62,14 +69,20 @@ def _asserts(body: list[Any]) -> bool:
     return False
 
 
+def _named(tree: Any) -> tuple[set[str], bool]:
+    """Names that the script reads, and whether it reaches functions by these alone."""
+    named = {getattr(node, "id", "") for node in nodes(tree) if type(getattr(node, "ctx", None)).__name__ == "Load"}
+    return named, named.isdisjoint(("globals", "locals", "vars", "dir"))
+
+
 def must_assert(tree: Any, source: bytes) -> bool:
     """Whether a script is to reach an assertion: it has one that is neither for some cases alone nor in a function or
     class that nothing names; of pytest's tests only where all run."""
     by_pytest = b"pytest.main" in source
     if by_pytest and (b"__file__" not in source or any(word in source.lower() for word in (*_CHOOSING, _UNSEEN))):
         return False
-    named = {getattr(node, "id", "") for node in nodes(tree) if type(getattr(node, "ctx", None)).__name__ == "Load"}
-    by_name, finds = named.isdisjoint(("globals", "locals", "vars", "dir")), any(word in source for word in _FINDING)
+    named, by_name = _named(tree)
+    finds = any(word in source for word in _FINDING)
 
     def asserts(body: list[Any], in_class: bool = False) -> bool:
         for node in body:
@@ -156,12 +169,14 @@ def handed(tree: Any, source: bytes) -> dict[str, tuple[str, str]]:
     that defines it, which tells so, too."""
     tests = list(_tests(tree, tool)) if (tool := _runs_all(tree, source)) else []
     called, found = _called(tree), {}
+    named, by_name = _named(tree)
+    alone = by_name and not any(word in source for word in (*_FINDING, b"pytest.main"))
     for node, outer in list(_functions(tree)):
         kind = _TEST if node in tests else ""
         if not kind and _asserts(node.body) and node.lineno not in SUSPENDED:
             by_tree = any(not OF_TREE.isdisjoint(_names(one)[-1:]) for one in node.decorator_list)
             compiled = any(part in word.lower() for word in _decorated_by(node) for part in _COMPILING)
-            is_test = outer is None and node.name.startswith("test")
+            is_test = outer is None and node.name.startswith("test") and not (alone and node.name not in named)
             runs = is_test or node.name in (_called(outer) if outer else called)
             kind = _HANDED if by_tree and runs and not compiled else ""
         if kind:
