@@ -84,11 +84,11 @@ class Container:
         image_id: str,
         settings: SandboxSettings,
         run: str,
-        services: Sequence[Service] = (),
+        beside: servers.Beside = servers.NONE,
     ) -> None:
-        """Start it, and the servers. Raises what the SDK raises."""
+        """Start it, and the servers. Raises what the SDK raises, and `Broken` where a server does not start."""
         self._client = client
-        self._services = services
+        self._beside = beside
         self._settings = settings
         self.user = f"{_FIRST_USER + secrets.randbelow(_USERS)}:{_GROUP}"
         self.started = time.monotonic()
@@ -100,11 +100,11 @@ class Container:
             user=KEEPER,
             environment={},
             labels={**docker_engine.labels("sandbox", LIFETIME + _SLACK), docker_engine.RUN: run},
-            host_config=client.create_host_config(**host_options(settings, services)),
+            host_config=client.create_host_config(**host_options(settings, beside.services)),
         )["Id"]
         try:
             client.start(self.id)
-            if services:
+            if beside.services:
                 self._serve()
             self._counts = _counts_here(client.inspect_container(self.id)["State"]["Pid"], self.id)
             self._seen = self._look()
@@ -114,14 +114,16 @@ class Container:
             raise
 
     def _serve(self) -> None:
-        """Start the servers; what came of it is in their folder. Raises what the SDK raises."""
-        argv = servers.command(self._services, servers.PLACE)
+        """Start the servers; what came of it is in their folder. Raises what the SDK raises, and `Broken`."""
+        argv = servers.command(self._beside, servers.PLACE)
         execution = self._client.exec_create(self.id, argv, user=f"{servers.USER}:{servers.USER}")["Id"]
         stream = Stream(self._client.exec_start(execution, socket=True), _COUNTED_BYTES)
         try:
-            stream.read(time.monotonic() + servers.STARTING)
+            started = stream.read(time.monotonic() + servers.STARTING) and self._exit_code(execution) == 0
         finally:
             stream.close()
+        if self._beside.surely and not started:
+            raise Broken("the servers beside a test did not start")
 
     def destroy(self) -> None:
         """Kill and remove it, which also ends a `run` under way."""
@@ -138,7 +140,7 @@ class Container:
         """The job's execution, and whether the container may serve another. Raises `Dirty`, `Broken`."""
         word, secret = secrets.token_hex(16), words()
         limit = str(int(job.timeout + 15))  # a second limit, for when the daemon is lost; our own clock comes first
-        kind, state = "runner" if job.runner else "plain", "fresh" if self._services else "used"
+        kind, state = "runner" if job.runner else "plain", "fresh" if self._beside.services else "used"
         argv = ["sh", f"{ROOT}/job.sh", limit, kind, state, *job.argv]
         stream: Stream | None = None
         try:
@@ -179,7 +181,7 @@ class Container:
                 raise Broken("the container ended with the job", result.model_copy(update={"ending": Ending.KILLED}))
             judged, clean = self._judge(job, result, status, proof, began(lines, secret.key))
             why = withdrawn(lines, secret.key) if judged.ending is Ending.CUT_SHORT else ""
-            return judged.model_copy(update={"unproven": why}), clean and not self._services
+            return judged.model_copy(update={"unproven": why}), clean and not self._beside.services
         except docker_engine.TROUBLE as error:
             raise self._ended_with(result, error) from error
 

@@ -291,9 +291,8 @@ def _serve_beside(job: dict[str, Any]) -> None:
     if child == 0:
         try:
             os.setsid()
-            null = os.open("/dev/null", os.O_RDWR)
             for descriptor in (0, 1, 2):
-                os.dup2(null, descriptor)
+                os.dup2(os.open("/dev/null", os.O_RDWR), descriptor)
             if user == _NOBODY:
                 os.setgroups([])
                 os.setresgid(user, user, user)
@@ -302,7 +301,8 @@ def _serve_beside(job: dict[str, Any]) -> None:
             os.execve("/bin/sh", job["services"], {"PATH": job["environment"]["PATH"]})
         finally:
             os._exit(127)
-    os.waitpid(child, 0)
+    if os.waitpid(child, 0)[1]:
+        raise OSError("the servers beside the test did not start")
 
 
 def _plain(job: dict[str, Any], report: int, leash: int) -> None:

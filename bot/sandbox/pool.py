@@ -20,7 +20,7 @@ from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_attempt,
 from bot.contracts import Follow
 from bot.errors import BuildFailed, SandboxError, SandboxUnavailable
 from bot.recipe import Recipe
-from bot.records import Ending, Environment, Execution, SandboxJob, Service
+from bot.records import Ending, Environment, Execution, SandboxJob
 from bot.sandbox import docker_engine, docker_trouble, images, script_command, tree
 from bot.sandbox import services as servers
 from bot.sandbox.build import NOTHING, Builder, Plan
@@ -73,7 +73,7 @@ class DockerSandbox:
         self.early = False  # whether its Python is older than 3.8
         self.notes: tuple[str, ...] = ()  # what of the build failed that the tests may do without
         self.servers = ""  # that tests find beside them, in words
-        self._services: tuple[Service, ...] = ()
+        self._beside = servers.NONE
         self._variables: dict[str, str] = {}
         self._run = secrets.token_hex(6)
         self._concurrency = settings.concurrency or os.cpu_count() or 1
@@ -178,7 +178,7 @@ class DockerSandbox:
     async def _serve(self, recipe: Recipe) -> None:
         """Find out which of the servers that tests need can be started; the others are not tried again."""
         self._variables = recipe.variables
-        self._services = recipe.services
+        self._beside = servers.Beside(recipe.services)
         if not recipe.services:
             return
         while self._idle:  # they have none
@@ -186,7 +186,7 @@ class DockerSandbox:
         first = self._prepare(SandboxJob(command=("cat", f"{servers.PLACE}/told"), timeout=60))
         assert first is not None
         told = servers.told(recipe.services, (await self._run_prepared(first, attempts=1)).output)
-        self._services = told.running
+        self._beside = servers.Beside(told.running, surely=True)
         self.notes += told.notes
         self.environment = self.environment.model_copy(update={"services": told.versions})
         self.servers = servers.in_words(told.running, told.versions, tuple(recipe.variables))
@@ -310,7 +310,7 @@ class DockerSandbox:
                 self._busy.add(container)
                 return container
             self._destroy(container)
-        started = await self._in_thread(Container, self._client, self._image, self._settings, self._run, self._services)
+        started = await self._in_thread(Container, self._client, self._image, self._settings, self._run, self._beside)
         self._busy.add(started)
         return started
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from bot.contracts import Follow
 from bot.errors import SandboxError
 from bot.recipe import Recipe
-from bot.records import Ending, Environment, Execution, SandboxJob, Service
+from bot.records import Ending, Environment, Execution, SandboxJob
 from bot.sandbox import inside, output, script_command, tree
 from bot.sandbox import services as servers
 from bot.sandbox.doubted import believed, doubted
@@ -79,7 +79,7 @@ class ProcessSandbox:
         self._running: set[Running] = set()
         self._closed = False
         self.servers = ""  # that tests find beside them, in words
-        self._services: tuple[Service, ...] = ()
+        self._beside = servers.NONE
         self._variables: dict[str, str] = {}
         self.notes: tuple[str, ...] = ()
         home = os.path.realpath(os.path.expanduser("~"))
@@ -157,9 +157,9 @@ class ProcessSandbox:
             kinds = ", ".join(one.kind for one in recipe.services)
             self.notes = (f"{kinds}: not beside tests, since without namespaces it would be on this machine's ports",)
             return
-        self._services = recipe.services
+        self._beside = servers.Beside(recipe.services)
         told = servers.told(recipe.services, (await self.run(SandboxJob(command=("cat", _TOLD), timeout=60))).output)
-        self._services = told.running
+        self._beside = servers.Beside(told.running, surely=True)
         self.notes = told.notes
         self.environment = self.environment.model_copy(update={"services": told.versions})
         self.servers = servers.in_words(told.running, told.versions, tuple(recipe.variables))
@@ -235,8 +235,8 @@ class ProcessSandbox:
             "pids": self._settings.pids,
             "count_processes": not plain and os.geteuid() != 0,
             "control_groups": slot.group.join_files if slot.group else [],
-            "services": servers.command(self._services, f"{root}/services") if self._services else (),
-            "hosts": servers.hosts(self._services),
+            "services": servers.command(self._beside, f"{root}/services") if self._beside.services else (),
+            "hosts": servers.hosts(self._beside.services),
         }
 
     async def _run(
@@ -259,7 +259,7 @@ class ProcessSandbox:
             if follow is not None:
                 follow(lambda: captured.text)
             try:
-                if self._services:
+                if self._beside.services:
                     async with asyncio.timeout(servers.STARTING):
                         await running.told()
                 async with asyncio.timeout(job.timeout):

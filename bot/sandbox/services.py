@@ -16,6 +16,16 @@ _ADMINISTRATORS = {"postgres": "postgres", "mysql": "root"}  # where no user is 
 _MORE = {"postgres": "postgresql", "mysql": "mariadb-server", "redis": "redis-server", "memcached": "memcached"}
 
 
+class Beside(NamedTuple):
+    """Servers that run beside each job."""
+
+    services: tuple[Service, ...] = ()
+    surely: bool = False  # they have run here: where one does not start, the sandbox failed and not the test
+
+
+NONE = Beside()
+
+
 class Told(NamedTuple):
     """What came of starting them."""
 
@@ -24,9 +34,9 @@ class Told(NamedTuple):
     notes: tuple[str, ...]  # for people
 
 
-def command(services: Sequence[Service], place: str) -> tuple[str, ...]:
+def command(beside: Beside, place: str) -> tuple[str, ...]:
     """The argv that starts them, with their data below `place`; it ends when all answer or have failed."""
-    return ("sh", "-c", _SCRIPT, "services.sh", place, *map(_line, services))
+    return ("sh", "-c", _SCRIPT, "services.sh", place, "surely" if beside.surely else "maybe", *map(_line, beside[0]))
 
 
 def _line(one: Service) -> str:

@@ -2,14 +2,14 @@
 # Starts servers that tests need, on the loopback interface of their sandbox, with new data. Run as a user who is neither
 # root nor, in a container, the job's.
 #
-#     sh services.sh HERE 'KIND PORT USER PASSWORD ROOTS DATABASES'...
+#     sh services.sh HERE surely|maybe 'KIND PORT USER PASSWORD ROOTS DATABASES'...
 #
 # `-` stands for an empty word, commas between databases; ROOTS is the password of MySQL's root. HERE/told: for each a
-# line KIND and its version, or KIND, `failed:` and why. Sockets are where clients look for them, in /run/postgresql and
-# /run/mysqld, which must be there. Nothing is flushed to disk: no test outlives its data. Needs no more than sh and what
-# busybox has.
-here=$1
-shift
+# line KIND and its version, or KIND, `failed:` and why; fails where one failed that surely starts. Sockets are where
+# clients look for them, in /run/postgresql and /run/mysqld, which must be there. Nothing is flushed to disk: no test
+# outlives its data. Needs no more than sh and what busybox has.
+here=$1 how=$2
+shift 2
 umask 022
 export LC_ALL=C
 PATH=$PATH:/usr/sbin:/sbin
@@ -139,3 +139,4 @@ printf '%s\n' "$@" | while read -r kind port user password roots databases; do
     [ "$databases" != - ] || databases=
     echo "$kind $(said_of "$kind" </dev/null)"
 done >"$here/told"
+[ "$how" = maybe ] || ! grep -q '^[a-z]* failed: ' "$here/told"

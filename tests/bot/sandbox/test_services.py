@@ -3,6 +3,7 @@
 import asyncio
 import os
 import shutil
+import subprocess
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -12,14 +13,16 @@ import pytest
 import pytest_asyncio
 
 from bot.contracts import Sandbox
+from bot.errors import SandboxError
 from bot.recipe import Recipe
 from bot.recipe.services import with_services
 from bot.records import FileChange, SandboxJob, Service
 from bot.repo_config import RepoConfig
+from bot.sandbox import services
 from bot.sandbox.build import Plan
 from bot.sandbox.pool import DockerSandbox
 from bot.sandbox.process import Isolation, ProcessSandbox
-from bot.sandbox.services import command, in_words, told
+from bot.sandbox.services import Beside, command, in_words, told
 from bot.settings import SandboxSettings
 from tests.bot.sandbox.behaviour import LONG, make_tree, python, stopped
 from tests.patience import PATIENCE
@@ -188,9 +191,27 @@ def test_what_came_of_starting_them_is_told() -> None:
     assert told((), "") == ((), (), ())
 
 
+@pytest.mark.asyncio(loop_scope="module")
+async def test_where_one_does_not_start_that_did_the_sandbox_failed_and_not_the_test(
+    processes: ProcessSandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(services, "command", lambda beside, place: ("sh", "-c", "exit 1"))
+    with pytest.raises(SandboxError, match="the servers beside the test did not start"):
+        await processes.run(shell("true"))
+
+
+@pytest.mark.parametrize(("surely", "status"), [(False, 0), (True, 1)])
+def test_what_is_not_installed_is_told(surely: bool, status: int, tmp_path: Path) -> None:
+    argv = command(Beside((POSTGRES,), surely), str(tmp_path))
+    found = subprocess.run(("sh", "-c", argv[2].replace("initdb", "no-initdb"), *argv[3:]), check=False)
+    assert found.returncode == status
+    assert (tmp_path / "told").read_text() == "postgres failed: it is not installed \n"
+
+
 def test_the_command_has_a_word_for_each_part() -> None:
-    assert command((POSTGRES, REDIS), "/there")[4:] == (
+    assert command(Beside((POSTGRES, REDIS)), "/there")[4:] == (
         "/there",
+        "maybe",
         "postgres 5433 app - - app_test",
         "redis 6379 - it - -",
     )
