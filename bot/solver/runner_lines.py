@@ -3,6 +3,8 @@
 import re
 from collections.abc import Iterator
 
+from bot.patch.formats import of_json
+
 # Of an example in documentation without its line, which moves when the file is edited.
 _CARGO_NAME = r"\S+(?: - (?!should panic|compile)[^\n(]*?(?=[ (]))?"
 _CARGO_REST = r"(?: ?\(line \d+\))?(?: - (?:should panic|compile(?: fail)?))?"
@@ -18,6 +20,7 @@ FAILURES = (
     re.compile(r"^(?:FAIL|XPASS|ERROR): (\S+)$", re.MULTILINE),  # automake
     re.compile(r"^[ \t]*\d+/\d+ Test +#\d+: (\S.*?) \.*\*\*\*(?!Skipped|Not Run \(Disabled)", re.MULTILINE),  # CTest
     re.compile(r"^[ \t]*--- FAIL: (\S+)", re.MULTILINE),
+    re.compile(r"^=== FAIL: (\S+ \S*) \(\d[\d.]*s\)$", re.MULTILINE),  # gotestsum
     re.compile(rf"^test ({_CARGO_NAME}){_CARGO_REST} \.\.\. FAILED$", re.MULTILINE),
     re.compile(r"^not ok \d+ - (.*\S)[ \t]*$", re.MULTILINE),
     re.compile(r"^(\S+)[ \t]+\(Wstat: \d+(?! Tests: \d+ Failed: 0\))[^\n]* Tests: ", re.MULTILINE),
@@ -98,9 +101,11 @@ SUMS = (
     re.compile(r"^\[=+\] (\d{1,9}) tests? from .* ran\b", re.MULTILINE),
     re.compile(r"\bTests run: (\d{1,9})(?:, \w+: \d+)*[ \t]*$", re.MULTILINE),  # of each module, not of each class
     re.compile(r"^(?:\d+ \w+, )*?(\d{1,9}) tests?, \d+ failures?\b", re.MULTILINE),
+    re.compile(r"^DONE (?:\d+ runs, )?(\d{1,9}) tests?\b", re.MULTILINE),  # gotestsum
 )
 
 
+_GO_OUTPUT = re.compile(r'^\{"(?:Time|Action|ImportPath|Package)":.*\}$', re.MULTILINE)  # `go test -json`
 _COLOUR = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]")  # vitest writes colours into a pipe, too
 _TAP = re.compile(r"^ *(?:not )?ok \d+\b", re.MULTILINE)
 _TITLE = re.compile(r"( *)# (Subtest: )?(\S.*)")
@@ -111,8 +116,30 @@ _WAIVED = re.compile(r"(?:^| )# *(?:skip|todo)\b", re.IGNORECASE)
 
 
 def uncoloured(output: str) -> str:
-    """The output without the sequences by which terminals show colours."""
-    return _COLOUR.sub("", output)
+    """The output as it is read: without the sequences by which terminals show colours, and of `go test -json` what
+    the same tests print without that option."""
+    return _COLOUR.sub("", _plain(output) if _GO_OUTPUT.search(output) else output)
+
+
+def _plain(output: str) -> str:
+    """What the events of `go test -json` print, one package behind the other, since their lines come mixed."""
+    printed: dict[str, list[str]] = {"": []}
+    for line in output.splitlines(keepends=True):
+        event = _event(line) if _GO_OUTPUT.match(line.rstrip()) else None
+        if event is None:
+            printed[""].append(line)
+        elif event.get("Action") in ("output", "build-output"):
+            of = str(event.get("Package") or event.get("ImportPath") or "")
+            printed.setdefault(of, []).append(str(event.get("Output", "")))
+    return "\n".join("".join(lines) for lines in printed.values() if lines)
+
+
+def _event(line: str) -> dict[str, object] | None:
+    try:
+        event = of_json(line)
+    except ValueError:
+        return None
+    return event if isinstance(event, dict) else None
 
 
 def readable(output: str) -> str:

@@ -224,6 +224,37 @@ CTEST = Printed(  # 3.25
     ("low",),
     5,
 )
+GO_JSON = Printed(  # 1.27: two packages at once
+    "".join(
+        f'{{"Time":"2026-12-01T05:47:38.89Z","Action":"{action}","Package":"{package}"{more}}}\n'
+        for action, package, more in (
+            ("start", "a", ""),
+            ("run", "a", ',"Test":"TestLow"'),
+            ("output", "a", ',"Test":"TestLow","Output":"=== RUN   TestLow\\n","OutputType":"frame"'),
+            ("output", "b", ',"Test":"TestHigh","Output":"=== RUN   TestHigh\\n"'),
+            ("output", "a", ',"Test":"TestLow","Output":"half a "'),
+            ("output", "b", ',"Test":"TestHigh/5","Output":"    b_test.go:5: got \\u001b[31m4\\n"'),
+            ("output", "b", ',"Test":"TestHigh/5","Output":"    --- FAIL: TestHigh/5 (0.00s)\\n"'),
+            ("output", "a", ',"Test":"TestLow","Output":"line\\n"'),
+            ("output", "a", ',"Test":"TestLow","Output":"--- PASS: TestLow (0.00s)\\n"'),
+            ("pass", "a", ',"Test":"TestLow","Elapsed":0'),
+            ("output", "b", ',"Test":"TestHigh","Output":"--- FAIL: TestHigh (0.00s)\\n"'),
+            ("output", "b", ',"Output":"FAIL\\tb\\t0.002s\\n"'),
+            ("fail", "b", ',"Elapsed":0.003'),
+        )
+    )
+    + "make: *** [Makefile:2: test] Error 1\n",
+    ("TestHigh/5", "TestHigh"),
+    ("TestLow",),
+)
+GOTESTSUM = Printed(  # of the form `testname`
+    "PASS a.TestLow (0.00s)\nFAIL b.TestHigh/5 (0.00s)\nFAIL b.TestHigh (0.00s)\nFAIL b\n\n=== Failed\n"
+    "=== FAIL: b TestHigh/5 (0.00s)\n    b_test.go:5: got 4\n\n=== FAIL: b TestHigh (0.00s)\n\n"
+    "DONE 3 tests, 2 failures in 0.210s\n",
+    ("b TestHigh/5", "b TestHigh"),
+    ("a.TestLow",),
+    3,
+)
 
 RUNNERS = {name.lower(): value for name, value in sorted(globals().items()) if isinstance(value, Printed)}
 
