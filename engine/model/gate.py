@@ -172,7 +172,8 @@ def _try_numbers(
         _check_function(_in_float32(inner, lambda: run(NAME)), reference, inner.config)
     inner.set_attn_implementation(NAME)
     _in_float32(inner, lambda: _try_packed(inner, vocabulary, reaches))
-    try_in_pool(keep_states_apart(inner), advances_for(tokens.device), dtype, lambda: run(NAME, SHORTEST))
+    short = {torch.float32: lambda: _in_float32(inner, lambda: run(NAME, SHORTEST)), dtype: lambda: run(NAME, SHORTEST)}
+    try_in_pool(keep_states_apart(inner), advances_for(tokens.device), short)
     if tokens.is_cuda:
         try_packages(keep_states_apart(inner), dtype, lambda: run(NAME))
     merge_linears(inner)

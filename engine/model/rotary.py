@@ -133,6 +133,12 @@ def pays(ops: Ops, heads: int, kv_heads: int, head_dim: int, like: Tensor) -> bo
     return Trials(like.device).pays("rotary embedding and store", head_dim, make)
 
 
+def _sizes(x: Tensor, rotary: int) -> Tensor:
+    """Of the two numbers that each number of a rotation is a sum of: `[heads, tokens, head_dim]` both."""
+    turned, rest = x.abs().tensor_split([rotary], dim=-1)
+    return torch.cat((turned + turned.roll(rotary // 2, dims=-1), rest), dim=-1)
+
+
 def undeferred(function: Callable[..., Any]) -> Callable[..., Any]:
     """What a file of `transformers` calls `apply_rotary_pos_emb`, never deferred."""
     return function.original if isinstance(function, _PutOff) else function
@@ -157,7 +163,7 @@ class _PutOff:
             raise RotaryError("a rotation was put off and never fetched")
         if _state.checked:
             for plain, turned in zip((q, k), self.original(q, k, cos, sin), strict=True):
-                if not close(rotate(plain[0], cos[0], sin[0]), turned[0], turned.abs().max().item()):
+                if not close(rotate(plain[0], cos[0], sin[0]), turned[0], _sizes(plain[0].float(), cos.shape[-1])):
                     raise RotaryError("rotary embedding of another form")
         _state.pending = _Pending(q, k, Tables(cos[0], sin[0]))
         return q, k

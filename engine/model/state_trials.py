@@ -5,7 +5,7 @@ other packages compute them, too, and kernels in the pool of their states.
 import logging
 import math
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -13,15 +13,15 @@ from torch import Tensor
 
 from engine.errors import UnsupportedModelError, one_line
 from engine.model.in_pool import COPIES, Advances, Lent
+from engine.model.kernel_trial import error_of_a_token
 from engine.model.packages import DISTRIBUTIONS, Either
 from engine.model.states import Call, Key, Recurrent, StateCache, StatePool, StateShape, joined, keeping, mapped
 
-# Largest error of a token, see `_of_a_token`, in a layer that packages compute: in float32, and where numbers are
+# Largest error of a token, see `error_of_a_token`, in a layer that packages compute: in float32, and where numbers are
 # rounded to 16 bits. One that does not go on where a text ended errs by about one, and by 0.09 where one of 128 heads
 # is missing.
 AGREED, ROUNDED = {torch.float32: 0.01}, 0.06
-# Root mean square of the errors of single tokens advanced in a pool, where only roundings of the same sums differ. The
-# largest would be that of a layer's largest numbers, whose last place may be more than a standard deviation.
+# The same of single tokens advanced in a pool, where only roundings of the same sums differ.
 SAME, CLOSE = {torch.float32: 1e-3}, 0.05
 STEPS = 3  # that a trial advances texts by
 _log = logging.getLogger(__name__)
@@ -87,43 +87,14 @@ def _by_parts(layer: Recurrent, call: Call, rows: Tensor) -> Any:
     return joined(parts, lambda pieces: torch.cat(pieces, dim=1))
 
 
-def _largest(x: Tensor) -> Tensor:
-    return x.abs().max()
-
-
-def _usual(x: Tensor) -> Tensor:
-    return x.square().mean().sqrt()
-
-
-def _error(found: Any, whole: Any, of: Callable[[Tensor], Tensor] = _largest) -> float:
-    """Of the differences, in standard deviations; infinite where a number is none."""
+def _error(found: Any, whole: Any) -> float:
+    """The largest of the differences, in standard deviations; infinite where a number is none."""
     if isinstance(whole, Tensor):
-        error = of((found - whole).float()) / whole.float().std().clamp_min(1e-6)
+        error = (found - whole).float().abs().max() / whole.float().std().clamp_min(1e-6)
         return float(error.nan_to_num(nan=math.inf))
     if isinstance(whole, tuple):
-        return max(_error(one, other, of) for one, other in zip(found, whole, strict=True))
+        return max(_error(one, other) for one, other in zip(found, whole, strict=True))
     return 0.0
-
-
-def _of_a_token(found: Any, whole: Any) -> float:
-    """The largest error of a token in `[texts, length, features]`; infinite where a number is none.
-
-    Rounding errs by a share of what it rounds, so each error is seen relative to its feature's usual size, and to its
-    token's where that is larger than most: in real models a few of both are hundreds of times as large as the rest. And
-    it errs in each feature on its own, so that the root mean square over a token's features hardly differs between
-    tokens, while the largest of all features is anything; but what is wrong at one token, or in one of the heads, is so
-    in all features, which the layer's last product mixes.
-    """
-    if isinstance(whole, tuple):
-        return max(_of_a_token(one, other) for one, other in zip(found, whole, strict=True))
-    if not isinstance(whole, Tensor):
-        return 0.0
-    expected, error = (x.flatten(0, -2) for x in (whole.float(), found.float() - whole.float()))
-    feature = expected.square().mean(dim=0).sqrt()
-    feature = feature.clamp_min(max(0.01 * float(feature.median()), 1e-20))
-    token = (expected / feature).square().mean(dim=1).sqrt().clamp_min(1)
-    worst = ((error / feature).square().mean(dim=1).sqrt() / token).max()
-    return float(worst.nan_to_num(nan=math.inf))
 
 
 class PackageTrial:
@@ -145,7 +116,7 @@ class PackageTrial:
         layer.by_packages = True
         try:
             again = layer.advance(call, rows, StateCache(), True)
-            worst = max(_of_a_token(again, whole), _of_a_token(_by_parts(layer, call, rows), whole))
+            worst = max(error_of_a_token(again, whole), error_of_a_token(_by_parts(layer, call, rows), whole))
             why = "" if worst < self._error else f"they err by {worst:.2g} of what is usual at a token"
         except Exception as error:  # code of any package
             why = f"{type(error).__name__}: {one_line(error)}"
@@ -183,7 +154,7 @@ class PoolTrial:
     """
 
     def __init__(self, advances: Advances, error: float) -> None:
-        """`error`: in standard deviations, up to which two results agree."""
+        """`error`: of a token, up to which two results agree."""
         self.refused: dict[str, str] = {}  # of what would advance them, why a layer's are copied
         self._advances = advances
         self._error = error
@@ -194,10 +165,12 @@ class PoolTrial:
         rows = torch.arange(call.rows, device=device)
         cache = StateCache()
         whole = layer.advance(call, rows[None], cache, True)
-        layer.in_pool = COPIES
+        layer.in_pool, asked = COPIES, layer.in_pool
         for name in _steps(layer, {kind for kind, _ in cache.states}):
+            if not getattr(asked, name):
+                continue
             try:
-                worst = self._worst(layer, call, rows, self._advances.only(name))
+                worst = self._worst(layer, call, whole, self._advances.only(name))
             except (AttributeError, KeyError, TypeError) as error:  # the layer does other things with it
                 _log.debug("a layer's states are copied, not advanced by %s: %s", name, error)
                 continue
@@ -207,10 +180,13 @@ class PoolTrial:
             if worst < self._error:
                 layer.in_pool = layer.in_pool._replace(**{name: getattr(self._advances, name)})
             else:
-                self.refused.setdefault(name, f"it errs by {worst:.2g} standard deviations")
+                self.refused.setdefault(name, f"it errs by {worst:.2g} of what is usual at a token")
         return whole
 
-    def _worst(self, layer: Recurrent, call: Call, rows: Tensor, advances: Advances) -> float:
+    def _worst(self, layer: Recurrent, call: Call, whole: Any, advances: Advances) -> float:
+        """The largest error of a token, relative to what is usual in `whole`, which the layer gives for the text."""
+        device = next(x.device for x in call.arguments.values() if isinstance(x, Tensor))
+        rows = torch.arange(call.rows, device=device)
         ends = torch.tensor([[call.rows - STEPS], [call.rows - STEPS - 1]], device=rows.device)
         caches = [StateCache(), StateCache()]
         for cache, (end,) in zip(caches, ends.tolist(), strict=True):
@@ -225,7 +201,7 @@ class PoolTrial:
             expected, states = layer.advance(call, ends + at, cache, False), cache.states
             for kept in (False, True):  # as a guess is computed, then as a row
                 cache = StateCache(pool.read(layer.index, slots, Lent(advances, slots, kept)))
-                errors.append(_error(layer.advance(call, ends + at, cache, False), expected, _usual))
+                errors.append(error_of_a_token(layer.advance(call, ends + at, cache, False), expected, whole))
             pool.write(layer.index, slots, cache.states)
         return max(errors)
 
@@ -235,22 +211,25 @@ def _steps(layer: Recurrent, kinds: Collection[str]) -> list[str]:
     return sorted({each.step.name for each in layer.functions if each.step and each.step.kind in kinds})
 
 
-def try_in_pool(layers: Sequence[Recurrent], advances: Advances, dtype: torch.dtype, run: Callable[[], Any]) -> None:
+def try_in_pool(layers: Sequence[Recurrent], advances: Advances, runs: Mapping[torch.dtype, Callable[[], Any]]) -> None:
     """Let the states of layers stay in their pool where single tokens come out as in torch; tell where they do not.
 
     Args:
-        layers: of the model that `run` passes a short text through.
+        layers: of the model that each of `runs` passes a short text through.
         advances: the kernels of the device, where there are some.
-        dtype: in which it computes.
-        run: inside of `engine.model.attention.attending`.
+        runs: by the dtype in which they compute, inside of `engine.model.attention.attending`: float32, which shows
+            errors that another dtype's rounding would hide, then the model's own.
     """
     if advances == COPIES or not any(each.step for layer in layers for each in layer.functions):
         return
-    trial = PoolTrial(advances, SAME.get(dtype, CLOSE))
-    with keeping(trial):
-        run()
-    for name, why in trial.refused.items():
-        _log.warning("states are copied in each step, not advanced in their pool by %s: %s", name, why)
+    for layer in layers:
+        layer.in_pool = advances
+    for dtype, run in runs.items():
+        trial = PoolTrial(advances, SAME.get(dtype, CLOSE))
+        with keeping(trial):
+            run()
+        for name, why in trial.refused.items():
+            _log.warning("states are copied in each step, not advanced in their pool by %s: %s", name, why)
 
 
 class HollowStates:

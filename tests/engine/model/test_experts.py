@@ -18,6 +18,8 @@ from engine.model.model import Model
 from engine.model.upcast import float32_weights
 from kernels.expert_linear import reference, weight
 from kernels.expert_linear import triton as kernel
+from kernels.expert_linear.reference import Groups
+from kernels.expert_linear.weight import ExpertWeight
 from tests.engine.conftest import make_weights
 from tests.engine.kinds.tiny import config_of
 from tests.engine.model.test_dequantize import FORMS, checkpoint
@@ -40,10 +42,12 @@ KINDS = (
 )
 
 
-def block(kind: str) -> tuple[nn.Module, Any]:
+def block(kind: str, **sizes: int) -> tuple[nn.Module, Any]:
     """A layer's block of experts, its router included, and the experts."""
     torch.manual_seed(0)
-    model = AutoModelForCausalLM.from_config(config_of(kind)).eval().requires_grad_(False).to(DEVICE)
+    config = config_of(kind)
+    config.update(sizes)
+    model = AutoModelForCausalLM.from_config(config).eval().requires_grad_(False).to(DEVICE)
     for parameter in model.parameters():
         parameter.normal_(0, 0.3)
     name, found = next((name, each) for name, each in model.named_modules() if experts.knows(each))
@@ -134,6 +138,88 @@ def test_kinds_of_few_bits_that_a_gpu_computes(kind: str, dtype: torch.dtype, mo
     assert experts.runs(kind, torch.device(DEVICE), dtype)
     monkeypatch.setattr(experts, "linear_on", lambda device: lambda x, *rest: kernel.expert_linear(x, *rest) * 1.1)
     assert not experts.runs(kind, torch.device(DEVICE), dtype)
+
+
+def with_another_scale(x: Tensor, weight: ExpertWeight, *rest: Any) -> Tensor:
+    scale = weight.scale
+    if scale is not None:
+        scale = scale.clone()
+        scale[-1, 7, -1] += 1 if weight.kind == "mxfp4" else 0.5 * scale[-1, 7, -1]
+    return reference.expert_linear(x, weight._replace(scale=scale), *rest)
+
+
+def with_the_scales_of_another(x: Tensor, weight: ExpertWeight, *rest: Any) -> Tensor:
+    scale = weight.scale
+    return reference.expert_linear(x, weight._replace(scale=None if scale is None else scale.roll(1, 0)), *rest)
+
+
+def with_other_signs(x: Tensor, weight: ExpertWeight, *rest: Any) -> Tensor:
+    """Of FP8."""
+    codes = (weight.codes.view(torch.uint8) & 0x7F).view(weight.codes.dtype)
+    return reference.expert_linear(x, weight._replace(codes=codes), *rest)
+
+
+def without_zero_points(x: Tensor, weight: ExpertWeight, *rest: Any) -> Tensor:
+    return reference.expert_linear(x, weight._replace(offset=None), *rest)
+
+
+def with_a_swapped_block(x: Tensor, weight: ExpertWeight, groups: Groups, *rest: Any) -> Tensor:
+    """Of the last expert, whose products are small."""
+    found = reference.expert_linear(x, weight, groups, *rest)
+    last = groups.order[int(groups.bounds[-2]) :]
+    found[last[:, None], torch.arange(16)] = found[last[:, None], torch.arange(16).roll(8)]
+    return found
+
+
+def with_a_row_of_another(x: Tensor, weight: ExpertWeight, groups: Groups, *rest: Any) -> Tensor:
+    found = reference.expert_linear(x, weight, groups, *rest)
+    last = groups.order[-2:]
+    found[last] = found[last.flip(0)]
+    return found
+
+
+def without_a_number(x: Tensor, *rest: Any) -> Tensor:
+    found = reference.expert_linear(x, *rest)
+    found[-1, 5] = torch.nan
+    return found
+
+
+WRONG = [("fp8", with_other_signs), ("int4", without_zero_points)]
+for each in (
+    with_another_scale,
+    with_the_scales_of_another,
+    with_a_swapped_block,
+    with_a_row_of_another,
+    without_a_number,
+):
+    WRONG += [(kind, each) for kind in ("mxfp4", "int8")]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize(("kind", "wrong"), WRONG)
+def test_what_is_wrong_in_small_products_is_seen(
+    kind: str, wrong: Any, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+):
+    """Beside those of experts that are some 60 times as large."""
+    for function, right in ((reference.expert_linear, True), (wrong, False)):
+        monkeypatch.setattr(experts, "linear_on", lambda device, function=function: function)
+        assert experts.runs(kind, torch.device("cpu"), dtype) == right
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("wrong", [with_a_swapped_block, with_a_row_of_another, without_a_number, None])
+def test_what_is_wrong_in_one_plain_expert_is_seen(wrong: Any, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch):
+    """In sizes of real models, where some features are 100 times as large as others, and the last expert is small."""
+    run, module = block("qwen3_moe", hidden_size=1024, moe_intermediate_size=512)
+    module.down_proj[:, [3, 500, 900]] *= 100
+    module.down_proj[-1] /= 50
+    module.gate_up_proj /= 10
+    module.gate_up_proj[-1] /= 50
+    module.to(dtype)
+    monkeypatch.setattr(experts, "on_gpu", lambda weight: True)
+    monkeypatch.setattr(experts, "has_grouped_kernel", lambda like: False)
+    monkeypatch.setattr(experts, "linear_on", lambda device: wrong or reference.expert_linear)
+    assert use_kernels_for_experts(run) == (not wrong)
 
 
 # -- few bits ---------------------------------------------------------------------------------------------------------

@@ -3,13 +3,15 @@
 import copy
 import dataclasses
 import logging
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
+from transformers import LlamaConfig
 from transformers.models.gemma.modeling_gemma import GemmaRMSNorm
-from transformers.models.llama.modeling_llama import LlamaRMSNorm
+from transformers.models.llama.modeling_llama import LlamaMLP, LlamaRMSNorm
 
 from engine.model import fuse as module
 from engine.model.fuse import fuse, merge_linears
@@ -148,6 +150,57 @@ class _Clipped(_Swapped):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
 def test_a_gate_that_clips_stays(dtype: torch.dtype):
     model = nn.Sequential(_Clipped()).to(DEVICE, dtype)
+    assert fuse(model, REFERENCE)["gate"] == 0
+
+
+def with_one_wrong(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """Two of a row's numbers swapped."""
+
+    def swapped(*args: Any) -> Tensor:
+        found = function(*args)
+        found[..., [5, 6]] = found[..., [6, 5]]
+        return found
+
+    return swapped
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16], ids=lambda dtype: str(dtype)[6:])
+@pytest.mark.parametrize("wrong", [False, True])
+def test_one_number_of_many_is_seen(dtype: torch.dtype, wrong: bool):
+    """In sizes of real models: first layers' norms have weights of some hundredths, and a few features are large."""
+    torch.manual_seed(0)
+    norm, mlp = LlamaRMSNorm(2048), LlamaMLP(LlamaConfig(hidden_size=1024, intermediate_size=4096))
+    norm.weight.data.uniform_(0.005, 0.015)
+    norm.weight.data[[3, 500]] = 4.0
+    mlp.down_proj.weight.data[[3, 500]] *= 300
+    model = nn.ModuleList([norm, mlp]).to(dtype)
+    ops = REFERENCE
+    if wrong:
+        ops = dataclasses.replace(ops, rms_norm=with_one_wrong(ops.rms_norm), silu_mul=with_one_wrong(ops.silu_mul))
+    merge_linears(model)
+    counts = fuse(model, ops)
+    assert (counts["norm"], counts["gate"]) == ((0, 0) if wrong else (1, 1))
+
+
+class _Louder(nn.Module):
+    """A gated MLP that computes one output in another way."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gate_up_proj = nn.Linear(64, 512)
+        self.down_proj = nn.Linear(256, 64)
+        self.down_proj.weight.data[[3, 50]] *= 300
+
+    def forward(self, x: Tensor) -> Tensor:
+        gate, up = self.gate_up_proj(x).chunk(2, dim=-1)
+        down: Tensor = self.down_proj(nn.functional.silu(gate) * up)
+        down[..., 8:16] *= 1.5
+        return down
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16], ids=lambda dtype: str(dtype)[6:])
+def test_a_gate_that_differs_in_small_outputs_stays(dtype: torch.dtype):
+    model = nn.Sequential(_Louder()).to(DEVICE, dtype)
     assert fuse(model, REFERENCE)["gate"] == 0
 
 

@@ -11,8 +11,9 @@ from transformers import AutoModelForCausalLM
 
 from engine.core import Core
 from engine.model.in_pool import COPIES, Advances
+from engine.model.kernel_trial import error_of_a_token
 from engine.model.model import Model
-from engine.model.state_trials import CLOSE, _error, _usual
+from engine.model.state_trials import CLOSE, _error
 from engine.model.states import Recurrent, keep_states_apart
 from kernels.delta_rule import native, reference, triton
 from kernels.delta_rule.reference import Token
@@ -144,6 +145,25 @@ def that_mixes_states(token: SpaceToken, places: Places) -> Tensor:
     return space_reference.advance(token, places._replace(slots=places.slots.flip(0)))
 
 
+def half_louder(token: Any, places: Places) -> Tensor:
+    """By less than what bfloat16's rounding may be."""
+    found: Tensor = (reference if isinstance(token, Token) else space_reference).advance(token, places)
+    found[..., ::2] *= 1.04
+    return found
+
+
+@pytest.mark.parametrize("name", ["delta_rule", "state_space"])
+def test_rounding_of_16_bits_hides_no_error(
+    request: pytest.FixtureRequest, use: Callable[[Advances], None], name: str, caplog: pytest.LogCaptureFixture
+):
+    use(TORCH._replace(**{name: half_louder}))
+    weights = request.getfixturevalue("mamba" if name == "state_space" else "hybrid")
+    with caplog.at_level(logging.WARNING, "engine.model.state_trials"):
+        layers = layers_of(copy_into_engine(weights, torch.bfloat16))
+    assert all(getattr(layer.in_pool, name) is None for layer in layers)
+    assert f"not advanced in their pool by {name}: it errs by" in caplog.text
+
+
 @pytest.mark.parametrize(
     ("kind", "advance", "told"),
     [
@@ -224,5 +244,5 @@ def test_one_large_number_that_is_rounded_otherwise_is_no_reason_to_refuse():
     whole[:, 7] = 300.0
     found = whole + torch.where(whole == 300.0, 2.0, 0.0)  # bfloat16's last place there
     assert _error(found, whole) > 0.3
-    assert _error(found, whole, _usual) < CLOSE
-    assert _error(whole.flip(0), whole, _usual) > CLOSE
+    assert error_of_a_token(found, whole) < CLOSE
+    assert error_of_a_token(whole.flip(0), whole) > CLOSE

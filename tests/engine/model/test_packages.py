@@ -15,8 +15,9 @@ from transformers.models.qwen3_next import modeling_qwen3_next
 
 from engine.model.attention import NAME, ProbeContext, attending
 from engine.model.gate import logits_of
+from engine.model.kernel_trial import error_of_a_token
 from engine.model.packages import Either, keep_both
-from engine.model.state_trials import ROUNDED, _error, _of_a_token, try_packages
+from engine.model.state_trials import ROUNDED, _error, try_packages
 from engine.model.states import keep_states_apart
 from tests.engine.conftest import copy_into_engine, make_weights
 from tests.engine.kinds.tiny import SIZES
@@ -161,7 +162,7 @@ def test_rounding_of_large_features_is_no_reason_to_refuse():
     whole = rounding_of(heads, product)
     other = rounding_of(heads * (1 + 2**-9), product)  # rounded the other way, here and there
     assert _error(other, whole) > 0.3, "the largest error is that of the largest numbers"
-    assert _of_a_token(other, whole) < ROUNDED / 3
+    assert error_of_a_token(other, whole) < ROUNDED / 3
 
 
 def dropped(heads: torch.Tensor, product: torch.Tensor) -> torch.Tensor:
@@ -195,5 +196,5 @@ def without_a_number(heads: torch.Tensor, product: torch.Tensor) -> torch.Tensor
 def test_what_is_wrong_is_seen_beside_large_features(wrong: Callable[..., torch.Tensor]):
     heads, product = heads_and_product()
     whole = rounding_of(heads, product)
-    assert _of_a_token(wrong(heads, product), whole) > ROUNDED
-    assert _of_a_token((whole, wrong(heads, product)), (whole, whole)) > ROUNDED
+    assert error_of_a_token(wrong(heads, product), whole) > ROUNDED
+    assert error_of_a_token((whole, wrong(heads, product)), (whole, whole)) > ROUNDED

@@ -1,6 +1,7 @@
 """Rotations that are put off until the keys are stored, and models that rotate in another way."""
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from transformers.models.llama import modeling_llama
 
 from engine.core import Core
 from engine.model.fused_ops import REFERENCE, triton_ops
-from engine.model.rotary import RotaryError, can_put_off, fetch, pays, putting_off
+from engine.model.rotary import RotaryError, _PutOff, can_put_off, fetch, pays, putting_off, undeferred
 from tests.engine.conftest import copy_into_engine, make_weights
 from tests.engine.test_greedy import ARCHITECTURES, check, prompts
 from tests.kernels.interpreting import DEVICE, interpret
@@ -57,6 +58,27 @@ def test_the_store_alone_by_triton(make_core: Callable[..., Core], weights: Any)
     core = make_core(device=DEVICE)
     core.model._ops, core.model._rotary = triton_ops(), False
     check(core, weights, prompts(2, 4, 2, seed=3), 2)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("wrong", [False, True])
+def test_another_rotation_of_one_small_head_is_seen(dtype: torch.dtype, wrong: bool):
+    """Beside a head, and a feature of each, whose keys are far larger."""
+
+    def original(*args: Tensor) -> tuple[Tensor, Tensor]:
+        query, key = undeferred(modeling_llama.apply_rotary_pos_emb)(*args)
+        if wrong:
+            key[:, 1] = key[:, 1].roll(1, dims=1)
+        return query, key
+
+    query, key, cos, sin = (x.to(dtype) for x in inputs(64, 64))
+    key[:, 0] *= 100
+    key[..., 5] *= 100
+    key[:, 1] /= 100
+    with putting_off(checked=True):
+        with pytest.raises(RotaryError, match="of another form") if wrong else nullcontext():
+            _PutOff(original)(query, key, cos, sin)
+        fetch(query, key)
 
 
 def test_models_beside_the_engine_rotate_as_ever():
