@@ -115,7 +115,7 @@ class Container:
 
     def _serve(self) -> None:
         """Start the servers; what came of it is in their folder. Raises what the SDK raises, and `Broken`."""
-        argv = servers.command(self._beside, servers.PLACE)
+        argv = servers.command(self._beside, servers.PLACE, servers.MADE)
         execution = self._client.exec_create(self.id, argv, user=f"{servers.USER}:{servers.USER}")["Id"]
         stream = Stream(self._client.exec_start(execution, socket=True), _COUNTED_BYTES)
         try:

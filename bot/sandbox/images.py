@@ -15,15 +15,16 @@ import re
 import tarfile
 import tempfile
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import IO
 
 import docker
 import docker.errors
 
+from bot.records import Service
 from bot.sandbox import docker_engine, inside
-from bot.sandbox.services import PLACE, SOCKETS
+from bot.sandbox.services import MADE, PLACE, SOCKETS, STARTING, USER, making
 
 ROOT = "/opt/troop"
 _SCRIPTS = {name: Path(__file__).with_name(name).read_bytes() for name in ("job.sh", "seal.sh")} | {
@@ -90,6 +91,34 @@ def tree_image(client: docker.APIClient, image_id: str, base: Path) -> str:
             client.wait(container, timeout=_SEALING)
         tag = f"troop-tree:{os.urandom(8).hex()}"
         return commit(client, container, tag, docker_engine.labels("tree", _TREE_LIFETIME))
+    finally:
+        docker_engine.destroy(client, container)
+
+
+def with_data(client: docker.APIClient, image_id: str, services: Sequence[Service]) -> str:
+    """The name of an image with the servers' data, made by the user that they run as. The caller removes it."""
+    container = client.create_container(
+        image_id,
+        entrypoint=["sh"],
+        command=list(making(services, MADE)[1:]),
+        user=f"{USER}:{USER}",
+        labels=docker_engine.labels("tree", 600),
+        host_config=client.create_host_config(
+            network_mode="none", cap_drop=["ALL"], security_opt=["no-new-privileges:true"]
+        ),
+    )["Id"]
+    try:
+        folder = tarfile.TarInfo(MADE[1:])
+        folder.type, folder.mode, folder.uid, folder.gid = tarfile.DIRTYPE, 0o700, USER, USER
+        packed = io.BytesIO()
+        with tarfile.open(fileobj=packed, mode="w") as tar:
+            tar.addfile(folder)
+        client.put_archive(container, "/", packed.getvalue())
+        client.start(container)
+        client.wait(container, timeout=STARTING)
+        name = f"troop-tree:{os.urandom(8).hex()}"
+        commit(client, container, name, docker_engine.labels("tree", _TREE_LIFETIME))
+        return name
     finally:
         docker_engine.destroy(client, container)
 

@@ -20,7 +20,7 @@ from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_attempt,
 from bot.contracts import Follow
 from bot.errors import BuildFailed, SandboxError, SandboxUnavailable
 from bot.recipe import Recipe
-from bot.records import Ending, Environment, Execution, SandboxJob
+from bot.records import Ending, Environment, Execution, SandboxJob, Service
 from bot.sandbox import docker_engine, docker_trouble, images, script_command, tree
 from bot.sandbox import services as servers
 from bot.sandbox.build import NOTHING, Builder, Plan
@@ -107,7 +107,7 @@ class DockerSandbox:
             digest = await self._in_thread(docker_engine.digest_of, client, image)
             built = tuple(line for layer in plan.recipe.layers for line in layer.commands)
             self.environment = Environment(sandbox="docker", image=image, digest=digest, steps=built)
-            self._image = await self._in_thread(images.tree_image, client, image_id, self._base)
+            self._image = await self._in_thread(self._tree_image, image_id, plan.recipe.services)
             if self._builder is not None and self._builder.layers_built:
                 await self._in_thread(docker_engine.sweep_cache, client, int(settings.images_kept))
             client.timeout = docker_engine.SERVING
@@ -120,6 +120,15 @@ class DockerSandbox:
             await self.close()
             raise
         return self
+
+    def _tree_image(self, image_id: str, services: Sequence[Service]) -> str:
+        if not services:
+            return images.tree_image(self._client, image_id, self._base)
+        name = images.with_data(self._client, image_id, services)
+        try:
+            return images.tree_image(self._client, name, self._base)
+        finally:
+            self._client.remove_image(name)  # the name alone: it is below the tree's
 
     async def _built(self, plan: Plan) -> tuple[str, str]:
         """The name of the image that is begun from, and the id of what was built on it.

@@ -8,6 +8,7 @@ from bot.records import Service
 
 USER = 65_534  # nobody's, who is neither root nor a job's user
 PLACE = "/services"  # of their data, in a container
+MADE = "/opt/troop/services"  # of data that are copied
 SOCKETS = ("/run/postgresql", "/run/mysqld")
 STARTING = 90.0  # seconds that they may take until they answer; the script itself waits for 60 at most
 _SCRIPT = Path(__file__).with_name("services.sh").read_text()
@@ -34,9 +35,18 @@ class Told(NamedTuple):
     notes: tuple[str, ...]  # for people
 
 
-def command(beside: Beside, place: str) -> tuple[str, ...]:
-    """The argv that starts them, with their data below `place`; it ends when all answer or have failed."""
-    return ("sh", "-c", _SCRIPT, "services.sh", place, "surely" if beside.surely else "maybe", *map(_line, beside[0]))
+def command(beside: Beside, place: str, made: str = "") -> tuple[str, ...]:
+    """The argv that starts them, with their data below `place`; it ends when all answer or have failed.
+
+    `made`: where `making` may have put the data.
+    """
+    how = "surely" if beside.surely else "maybe"
+    return ("sh", "-c", _SCRIPT, "services.sh", place, made or "-", how, *map(_line, beside.services))
+
+
+def making(services: Sequence[Service], place: str) -> tuple[str, ...]:
+    """The argv that makes their data below `place` and starts nothing. What can't be made is left to `command`."""
+    return ("sh", "-c", _SCRIPT, "services.sh", place, "-", "never", *map(_line, services))
 
 
 def _line(one: Service) -> str:

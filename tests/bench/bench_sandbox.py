@@ -2,7 +2,8 @@
 
     python -m tests.bench.bench_sandbox [--quick] [--json FILE]
 
-The Docker sandbox is measured where an Engine answers and the test image can be had.
+The Docker sandbox is measured where an Engine answers and the test image can be had; PostgreSQL beside the test where
+it is installed.
 """
 
 import argparse
@@ -19,7 +20,11 @@ from pathlib import Path
 from typing import Any
 
 from bot.contracts import Sandbox
-from bot.records import FileChange, SandboxJob, Test
+from bot.recipe import Recipe
+from bot.recipe.services import with_services
+from bot.records import FileChange, SandboxJob, Service, Test
+from bot.repo_config import RepoConfig
+from bot.sandbox.build import Plan
 from bot.sandbox.pool import DockerSandbox
 from bot.sandbox.process import ProcessSandbox
 from bot.sandbox.pythons import find_python
@@ -83,20 +88,29 @@ def bare(tree: Path, python: str) -> Callable[[int], Awaitable[None]]:
     return run
 
 
+def _postgres() -> Recipe:
+    config = RepoConfig(services=(Service(kind="postgres", port=5432, user="app", databases=("app_test",)),))
+    return with_services(Recipe(), (), lambda path: None, config, installs=True)
+
+
 async def bench(*, quick: bool) -> dict[str, Any]:
     repeats, concurrency = (10 if quick else 50), os.cpu_count() or 1
     settings = SandboxSettings(concurrency=concurrency, image=services_docker.IMAGE)
     found: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as folder:
         tree = make_tree(Path(folder) / "tree")
-        process = await ProcessSandbox.open(settings, tree)
-        name = f"process sandbox ({process.isolation.value})"
-        found[name] = await measure(in_sandbox(process), repeats=repeats, concurrency=concurrency)
-        await process.close()
-        if services_docker.answers() and not services_docker.make_image():
-            docker = await DockerSandbox.open(settings, tree)
-            found["docker sandbox"] = await measure(in_sandbox(docker), repeats=repeats, concurrency=concurrency)
-            await docker.close()
+        has_docker = services_docker.answers() and not services_docker.make_image()
+        for beside, recipe in (("", Recipe()), (", PostgreSQL", _postgres())):
+            process = await ProcessSandbox.open(settings, tree, recipe=recipe)
+            name = f"process sandbox ({process.isolation.value}{beside})"
+            if len(process.environment.services) == len(recipe.services):
+                found[name] = await measure(in_sandbox(process), repeats=repeats, concurrency=concurrency)
+            await process.close()
+            if has_docker:
+                docker = await DockerSandbox.open(settings, tree, plan=Plan(recipe, "troop/bench"))
+                name = f"docker sandbox{beside}"
+                found[name] = await measure(in_sandbox(docker), repeats=repeats, concurrency=concurrency)
+                await docker.close()
         (tree / "pkg.py").write_text(CANDIDATE[0].text or "")
         python, _ = find_python(tree)
         baseline = await measure(bare(tree, python.executable), repeats=repeats, concurrency=concurrency)
@@ -120,10 +134,10 @@ def main(arguments: list[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     figures = asyncio.run(bench(quick=options.quick))
     print(f"{figures['what']}: {figures['device']}; median of {figures['repeats']}; {figures['command']}")
-    print(f"{'':34}{'median':>10}{'overhead':>10}{'ratio':>8}{'jobs/s at ' + str(figures['concurrency']):>14}")
+    print(f"{'':40}{'median':>10}{'overhead':>10}{'ratio':>8}{'jobs/s at ' + str(figures['concurrency']):>14}")
     for name, row in figures["results"].items():
         print(
-            f"{name:34}{row['median_ms']:7.1f} ms{row['overhead_ms']:7.1f} ms{row['ratio']:7.1f}x"
+            f"{name:40}{row['median_ms']:7.1f} ms{row['overhead_ms']:7.1f} ms{row['ratio']:7.1f}x"
             f"{row['jobs_per_second']:14.1f}"
         )
     if options.json:

@@ -211,6 +211,7 @@ def test_what_is_not_installed_is_told(surely: bool, status: int, tmp_path: Path
 def test_the_command_has_a_word_for_each_part() -> None:
     assert command(Beside((POSTGRES, REDIS)), "/there")[4:] == (
         "/there",
+        "-",
         "maybe",
         "postgres 5433 app - - app_test",
         "redis 6379 - it - -",
