@@ -111,6 +111,9 @@ _TAP = re.compile(r"^ *(?:not )?ok \d+\b", re.MULTILINE)
 _TITLE = re.compile(r"( *)# (Subtest: )?(\S.*)")
 _RESULT = re.compile(r"( *)((?:not )?ok \d+)( -)? +(\S.*?)(?: # time=[\d.]+m?s)?")
 _SUMMED_UP = re.compile(r"(?:tests|suites|pass|fail|cancelled|skipped|todo|duration_ms)\b +[\d.]+|ok|failed .*")
+_SPEC = re.compile(r"^(?:\u25b6 \S|\u2139 tests \d+$)", re.MULTILINE)
+_IN_SUITE = re.compile(r"((?:  )*)([\u25b6\u2714\u2716]) (\S.*)")
+_AGAIN = "\n\u2716 failing tests:\n"
 _LONGEST = 200  # characters of a title
 _WAIVED = re.compile(r"(?:^| )# *(?:skip|todo)\b", re.IGNORECASE)
 
@@ -145,10 +148,27 @@ def _event(line: str) -> dict[str, object] | None:
 def readable(output: str) -> str:
     """The output as the patterns above read it: without colours, and each result of TAP with its whole name.
 
-    Within a subtest (node, Test::More, node-tap) that is `outer > inner`; tape writes a title above its assertions.
+    Within a subtest or a suite (node, Test::More, node-tap) that is `outer > inner`; tape writes a title above its
+    assertions.
     """
     output = uncoloured(output)
+    if _SPEC.search(output):
+        output = "\n".join(_with_suites(output))
     return "\n".join(_with_titles(output.split("\n"))) if _TAP.search(output) else output
+
+
+def _with_suites(output: str) -> Iterator[str]:
+    """What Node's reporter `spec` prints, each result with the names of what it is in; without those that are told
+    again at the end, with less of a name."""
+    above: list[str] = []
+    for line in (output.rpartition(_AGAIN)[0] or output).split("\n"):
+        if found := _IN_SUITE.fullmatch(line):
+            indent, mark, name = found.groups()
+            if mark == "\u25b6":
+                above[len(indent) // 2 :] = [name[:_LONGEST]]
+            else:
+                line = f"{mark} {' > '.join([*above[: len(indent) // 2], name])}"
+        yield line
 
 
 def _with_titles(lines: list[str]) -> Iterator[str]:

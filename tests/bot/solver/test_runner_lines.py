@@ -224,6 +224,15 @@ CTEST = Printed(  # 3.25
     ("low",),
     5,
 )
+NODE_SPEC = Printed(  # 22 to 26
+    "\u25b6 clamp\n  \u2714 low (7.86ms)\n  \u2716 high, with (brackets) (0.77ms)\n  \u25b6 deep\n"
+    "    \u2716 low (4.34ms)\n    \u2714 waits (0.44ms)\n  \u2716 deep (5.06ms)\n\u2716 clamp (18.78ms)\n"
+    "\u2714 alone (0.1ms)\n\u2139 tests 5\n\u2139 suites 2\n\u2139 pass 3\n\u2139 fail 2\n\n"
+    "\u2716 failing tests:\n\ntest at it.test.js:10:3\n\u2716 high, with (brackets) (0.77ms)\n  Error: 5 == 3\n",
+    ("clamp > high, with (brackets)", "clamp > deep > low", "clamp > deep", "clamp"),
+    ("clamp > low", "clamp > deep > waits", "alone"),
+    5,
+)
 GO_JSON = Printed(  # 1.27: two packages at once
     "".join(
         f'{{"Time":"2026-12-01T05:47:38.89Z","Action":"{action}","Package":"{package}"{more}}}\n'
