@@ -6,7 +6,7 @@ import functools
 import itertools
 import json
 import re
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import Any
 from urllib.parse import quote
 
@@ -43,19 +43,31 @@ _TOKENS = {
     **dict.fromkeys(("/services/T", "/api/webhooks/"), r"[A-Za-z0-9]{6,}/(?:[A-Za-z0-9]{6,}/)?[A-Za-z0-9_-]{20,}"),
 }
 # What is random by itself, after a prefix (`whsec_`), or as the value of what is named for it.
-_RUN = re.compile(r"[A-Za-z0-9]{20,}+")
+_RUN = re.compile(r"[_-]([A-Za-z0-9]{20,}+)")
 _PREFIX = re.compile(r"[A-Za-z][A-Za-z0-9]{0,15}(?:[_.-][A-Za-z0-9]{1,10}){0,2}[_-]\Z")
 _NO_PREFIX = re.compile(r"(?:\A|[^A-Za-z])(?:sha\d{1,3}|md5|blake\w{0,4})-\Z", re.IGNORECASE)
+# By what each begins with, as `_TOKENS`.
+_NAMES = {
+    "passw": r"(?:or)?d",
+    "passphrase": "",
+    "session": "(?:id)?",
+    "pwd": r"(?<!\wpwd)",
+    "secret": "",
+    "token": "",
+    "credential": "",
+    "auth": r"(?!or(?!iz))(?:orization)?",
+    "signature": "",
+    "sig": r"(?<!\wsig)",
+    **dict.fromkeys(("api", "access", "account", "admin", "private"), "[_-]?key"),
+}
 _NAMED = re.compile(
-    # In most places of a long text its first letter is all that is looked at. But for the address by which the operator
-    # begins, which the log is to tell.
-    r"(?=[acpst])(?<!/setup\?)(?:passw(?:or)?d|passphrase|session(?:id)?|\bpwd|secret|token|credential"
-    r"|auth(?!or(?!iz))(?:orization)?|signature|\bsig"
-    r"|(?:api|access|account|admin|private)[_-]?key)[\w.-]{0,20}[\"']?\s{0,3}(?:=>|:=|[=:\s])\s{0,3}"
+    # Not the address by which the operator begins, which the log is to tell.
+    rf"(?<!/setup\?)(?:{'|'.join(start + rest for start, rest in _NAMES.items())})"
+    r"[\w.-]{0,20}[\"']?\s{0,3}(?:=>|:=|[=:\s])\s{0,3}"
     r"(?:[\"']|(?:basic|bearer|token)\s)?\s{0,3}([A-Za-z0-9+/=_~.%-]{12,}+)(?![(\[])",
     re.IGNORECASE,
 )
-_AS_ADDRESS = re.compile(r"(?<=//)([A-Za-z0-9_-]{20,200})(?=@)")
+_AS_ADDRESS = re.compile(r"//([A-Za-z0-9_-]{20,200})(?=@)")
 _HASH = re.compile(r"[0-9a-f]{32,}|[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 
 
@@ -71,25 +83,55 @@ def _without_tokens(text: str) -> str:
     if "-----BEGIN " in text:
         text = _KEY_BLOCK.sub(REDACTED, text)
     marks = tuple(mark for mark in _TOKENS if mark in text)
-    return _without_random(_shapes(marks).sub(REDACTED, text) if marks else text)
+    if marks:
+        text = _sub_where(_shapes(marks), marks, lambda _: REDACTED, text, text)
+    return _without_random(text)
 
 
 def _without_random(text: str) -> str:
     """Without random characters after a prefix, after a name that says that they are secret, or before an `@`."""
 
     def after_prefix(found: re.Match[str]) -> str:
-        before = found.string[max(0, found.start() - 40) : found.start()]
-        if not _PREFIX.search(before) or _NO_PREFIX.search(before) or not _is_random(found[0]):
+        before = found.string[max(0, found.start(1) - 40) : found.start(1)]
+        if not _PREFIX.search(before) or _NO_PREFIX.search(before) or not _is_random(found[1]):
             return found[0]
-        return REDACTED
+        return found[0][0] + REDACTED
 
     def value(found: re.Match[str]) -> str:
         secret = _is_random(found[1], kinds=2) or _HASH.fullmatch(found[1])
         return found[0].removesuffix(found[1]) + REDACTED if secret else found[0]
 
-    for pattern, shown in ((_NAMED, value), (_AS_ADDRESS, value), (_RUN, after_prefix)):
-        text = pattern.sub(shown, text)
-    return text
+    text = _sub_where(_NAMED, _NAMES, value, text, _lower(text))
+    return _RUN.sub(after_prefix, _AS_ADDRESS.sub(value, text))
+
+
+def _lower(text: str) -> str:
+    """The text, as long as it is, in the small letters of patterns that ignore case."""
+    for letter, small in (("\u0130", "i"), ("\u0131", "i"), ("\u017f", "s")):
+        text = text.replace(letter, small)
+    return text.lower()
+
+
+def _sub_where(
+    pattern: re.Pattern[str], starts: Iterable[str], shown: Callable[[re.Match[str]], str], text: str, searched: str
+) -> str:
+    """`pattern.sub(shown, text)` for a pattern that matches only where one of `starts` is in `searched`.
+
+    Faster than that by what it does not look at: a text of which nearly no place can match.
+    """
+    parts, end = [], 0
+    for place in sorted({place for start in starts for place in _places(start, searched)}):
+        if place >= end and (found := pattern.match(text, place)):
+            parts += [text[end:place], shown(found)]
+            end = found.end()
+    return "".join([*parts, text[end:]])
+
+
+def _places(start: str, text: str) -> Iterator[int]:
+    place = text.find(start)
+    while place >= 0:
+        yield place
+        place = text.find(start, place + 1)
 
 
 def _is_random(text: str, kinds: int = 3) -> bool:
@@ -105,9 +147,10 @@ def redact(text: str, secrets: Iterable[str]) -> str:
     A known secret is found as it is, broken by white space, in base64 (at any offset), in hex, and URL-encoded; if it
     has several lines, each line is found too. Secrets under 8 characters are ignored.
     """
-    if len(text) >= _SHORTEST:
+    all_known = _all_known(frozenset(secrets))
+    if all_known:
         bare = _bare(text)
-        for known in _all_known(frozenset(secrets)):
+        for known in all_known:
             if known.may_be_in(bare):
                 for pattern in known.patterns:
                     text = pattern.sub(REDACTED, text)
