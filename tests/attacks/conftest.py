@@ -10,11 +10,13 @@ from tests.bot.store.conftest import database_url, store
 from tests.github import GitHubServer
 from tests.github.fixtures import github, github_server
 from tests.services import _postgres_socket, postgres_url, redis_server, redis_url
+from tests.stores import empty_tables
 
 __all__ = [
     "_postgres_socket",
     "checkout",
     "database_url",
+    "empty_tables",
     "forge",
     "github",
     "github_server",

@@ -11,8 +11,9 @@ from bot.worker.worker import Worker
 from tests.bot.worker.working import Fake, worker_of
 from tests.patience import PATIENCE
 from tests.services import _postgres_socket, postgres_url, redis_server, redis_url
+from tests.stores import empty_tables, open_empty
 
-__all__ = ["_postgres_socket", "postgres_url", "redis_server", "redis_url"]
+__all__ = ["_postgres_socket", "empty_tables", "postgres_url", "redis_server", "redis_url"]
 
 
 @pytest.fixture(autouse=True)
@@ -26,8 +27,8 @@ def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    store = Store.open(f"sqlite:///{tmp_path / 'troop.sqlite3'}")
+def store(tmp_path: Path, empty_tables: Path) -> Iterator[Store]:
+    store = open_empty(f"sqlite:///{tmp_path / 'troop.sqlite3'}", empty_tables)
     yield store
     store.close()
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from bot.store import Store
+from tests.stores import open_empty
 
 
 @pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.service)])
@@ -16,7 +17,7 @@ def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 
 @pytest.fixture
-def store(database_url: str) -> Iterator[Store]:
-    store = Store.open(database_url, quota_runs_per_hour=3, max_crashes=3)
+def store(database_url: str, empty_tables: Path) -> Iterator[Store]:
+    store = open_empty(database_url, empty_tables, quota_runs_per_hour=3, max_crashes=3)
     yield store
     store.close()
