@@ -7,6 +7,7 @@ left alone: child processes run as they would anyway.
 The interpreter computes with numpy. Its `tl.dot` is wrong for bfloat16, which is float32 and float16's business here.
 """
 
+import inspect
 import sys
 from typing import Any
 
@@ -35,6 +36,7 @@ def interpret() -> bool:
     triton.knobs.runtime.interpret = True
     triton.knobs.propagate_env = True
     _let_arrays_be_bounds()
+    _look_once()
     known: dict[int, InterpretedFunction] = {}  # one twin for each function: the interpreter compares identities
     for name, module in list(sys.modules.items()):
         if name.startswith(("triton.language", "kernels.", "tests.kernels.")):
@@ -59,6 +61,34 @@ def _let_arrays_be_bounds() -> None:
 
     patched.bounds = True  # type: ignore[attr-defined]
     interpreter._patch_lang_tensor = patched
+
+
+def _look_once() -> None:
+    """Triton looks through its whole language for what to patch at each call of a function of the device, and makes a
+    table of types for each number: both are remembered."""
+    if hasattr(interpreter, "looked_once"):
+        return
+    interpreter.looked_once = True
+    builtins: dict[Any, list[tuple[str, Any]]] = {}
+    types: dict[str, Any] = {}
+    np_dtype = interpreter._get_np_dtype
+
+    def patch(package: Any, builder: Any, scope: Any) -> None:
+        if package not in builtins:
+            members = inspect.getmembers(package)
+            builtins[package] = [(name, member) for name, member in members if triton.language.core.is_builtin(member)]
+        for name, member in builtins[package]:
+            if getattr(package, name) is member:  # not patched by a caller
+                interpreter._patch_attr(package, name, member, builder, scope)
+
+    def np_dtype_once(kind: Any) -> Any:
+        if type(kind) is not triton.language.dtype:
+            return np_dtype(kind)
+        if kind.name not in types:
+            types[kind.name] = np_dtype(kind)
+        return types[kind.name]
+
+    interpreter._patch_builtin, interpreter._get_np_dtype = patch, np_dtype_once
 
 
 def _twin(function: Any, known: dict[int, InterpretedFunction]) -> InterpretedFunction:
