@@ -88,14 +88,34 @@ def test_no_other_way_is_better_on_what_the_bundled_model_left(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Its matrices are read beside those that the repository does not hold."""
+    left = (bench.OWN / "capuchin.jsonl").read_text()
+    for folder, name, text in (
+        ("own", "capuchin.jsonl", left),
+        ("functions", "functions.jsonl", "\n".join(ROWS[:10])),
+        ("elsewhere", "elsewhere.jsonl", "\n".join(ROWS[10:])),
+    ):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / name).write_text(text)
+    monkeypatch.setattr(bench, "OWN", tmp_path / "own")
+    monkeypatch.setattr(bench, "FUNCTIONS", tmp_path / "functions")
+    monkeypatch.setenv(bench.VARIABLE, str(tmp_path / "elsewhere"))
     out = tmp_path / "figures.json"
-    monkeypatch.setenv(bench.VARIABLE, str(tmp_path))
     monkeypatch.setattr("sys.argv", ["bench", "--quick", "--json", str(out)])
     assert bench.main() == 0
-    figures = json.loads(out.read_text())["figures"]["capuchin.jsonl"]
-    assert figures["tasks"] == len((bench.OWN / "capuchin.jsonl").read_text().splitlines())
+    found = json.loads(out.read_text())["figures"]
+    assert set(found) == {"elsewhere.jsonl", "capuchin.jsonl", "functions.jsonl"}
+    figures = found["capuchin.jsonl"]
+    assert figures["tasks"] == len(left.splitlines())
     for size in ("all samples and tests", "10 samples, 10 tests"):
         shares = {
             name: row["mean"] for name, row in figures[size].items() if "gain" not in name and "breaks" not in name
         }
         assert shares["ours"] == max(share for name, share in shares.items() if name != "coverage")
+
+
+def test_every_matrix_that_the_repository_holds_can_be_read() -> None:
+    files = bench.find(bench.OWN) + bench.find(bench.FUNCTIONS)
+    assert len(files) > 3
+    for file in files:
+        lines = bench.lines_of(file)
+        assert 0 < len(read_matrices(lines)) <= len(lines), file
