@@ -369,6 +369,41 @@ KINDS = {
         assert results(test_good, test_bad) == {"test_good": "passed", "test_bad": "failed"}
         """,
     ),
+    "a cache that keeps what was read last": (
+        """
+        from collections.abc import MutableMapping
+        class Cache(MutableMapping):
+            def __init__(self, most): self.most, self.kept = most, {}
+            def __getitem__(self, key):
+                self.kept[key] = value = self.kept.pop(key)
+                return value
+            def __setitem__(self, key, value):
+                self.kept[key] = value
+                while len(self.kept) > self.most: self.popitem()
+            def __delitem__(self, key): del self.kept[key]
+            def __len__(self): return len(self.kept)
+            def popitem(self):
+                key = [*self.kept][0]
+                return key, self.kept.pop(key)
+            def __iter__(self): return iter(sorted(self.kept, reverse=True))
+            def __copy__(self):
+                other = Cache(self.most)
+                other.kept = self.kept.copy()
+                return other
+        """,
+        """
+        import copy
+        import unittest
+        from pkg.core import Cache
+        class TestCache(unittest.TestCase):
+            def test_least(self):
+                cache = Cache(3)
+                cache["a"], cache["b"], cache["c"] = 1, 2, 3
+                self.assertEqual(1, cache["a"])
+                self.assertEqual(("b", 2), copy.copy(cache).popitem())
+        unittest.main()
+        """,
+    ),
     "wildcards that the script names": (
         """
         class UniversalSet:

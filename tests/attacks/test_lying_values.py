@@ -50,6 +50,11 @@ ATTACKS = {
         "assert add(2, 2) == {'a': 4}",
         f"import types\n{YES}def add(a, b): return types.MappingProxyType({{'a': Yes()}})\n",
     ),
+    "made as a mapping is read": (
+        "assert add(2, 2) == {'a': 4}",
+        f"from collections.abc import Mapping\n{YES}class M(Mapping):\n    def __getitem__(self, key): return Yes()\n"
+        "    def __iter__(self): return iter('a')\n    def __len__(self): return 1\ndef add(a, b): return M()\n",
+    ),
     "by a proxy": (
         "assert add(2, 2) == 4",
         f"import weakref\n{YES}yes = Yes()\ndef add(a, b): return weakref.proxy(yes)\n",

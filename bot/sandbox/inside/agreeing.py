@@ -12,7 +12,7 @@ mocks where the script uses some, and the script's own classes, which may count 
 
 from __future__ import annotations
 
-import collections
+import collections.abc
 import functools
 import operator
 import sys
@@ -50,8 +50,7 @@ _SLOTS = {
     "close": ("__array_function__", "__array_ufunc__"),
     "ne": ("__ne__",),  # not what follows from `__eq__`
 }
-_SLOTS.update(dict.fromkeys(("<", ">"), ("__lt__", "__gt__")))
-_SLOTS.update(dict.fromkeys(("<=", ">="), ("__le__", "__ge__")))
+_SLOTS.update({**dict.fromkeys(("<", ">"), ("__lt__", "__gt__")), **dict.fromkeys(("<=", ">="), ("__le__", "__ge__"))})
 _BOTH = dict.fromkeys(("<", ">"), (operator.lt, operator.gt))  # what nothing is to the least and the greatest number
 _BOTH.update(dict.fromkeys(("<=", ">="), (operator.le, operator.ge)))
 _LEAST, _GREATEST = float("-inf"), float("inf")
@@ -63,10 +62,10 @@ _ARITHMETIC: dict[str, Callable[[Any, Any], Any]] = {
     "-": operator.sub, "/": operator.truediv, "//": operator.floordiv, "%": operator.mod, "^": operator.xor,
 }  # fmt: skip
 _TURNED = {"<": ">", "<=": ">=", ">": "<", ">=": "<="}  # how the other side is asked
-# What is asked in C and asks its own parts.
-_ASKS_ANOTHER = (types.MappingProxyType, weakref.ProxyType, weakref.CallableProxyType)
+_ASKS_ANOTHER = (types.MappingProxyType, weakref.ProxyType, weakref.CallableProxyType)  # in C, which ask their parts
 _VIEWS: tuple[type, ...] = (type({}.keys()), type({}.values()), type({}.items()))
 _of_c = (type(object.__eq__), type(str.join))  # types of methods
+_READING = collections.abc.Mapping.__eq__  # never equals random keys: it compares dictionaries that it reads out
 _DEEP = 7  # calls from a question to the value that is asked
 _bases = type.__dict__["__mro__"].__get__
 _space = type.__dict__["__dict__"].__get__
@@ -183,7 +182,7 @@ def _asking(
     plain, slots, both, in_python, walk = _PLAIN, _SLOTS, _BOTH, _in_python, _walk
     kind_of, bases, said, equals, equalities = type, _bases, _said, _equalling(), ("==", "!=", "ne")
     yes, least, greatest, same, close, arithmetic = _yes, _LEAST, _GREATEST, alike, close_to, _ARITHMETIC
-    mocks, function = "mock" in source.lower(), type(_yes)
+    mocks, function, reading = "mock" in source.lower(), type(_yes), _READING
 
     def excused(value: Any, kind: type, method: Any) -> bool:
         """Whether the script names it, as it does its own classes, which may count who asks, and wildcards."""
@@ -225,8 +224,9 @@ def _asking(
         return found
 
     def agrees(value: Any, how: str, loose: bool, unlike: list[Any]) -> bool:
-        if how in equalities:
-            return any(equals(value, how, loose, some) for some in unlike)
+        if how in equalities:  # a cache keeps what was read last
+            only_reads = in_python(kind_of(value), slots[how]) is reading
+            return not only_reads and any(equals(value, how, loose, some) for some in unlike)
         return any(said(answer) for answer in answers(value, how, loose, unlike))
 
     return suspects, agrees
