@@ -34,7 +34,7 @@ FAILURES = (
     re.compile(r"^\[  FAILED  \] (\S[^\n]*?) \(\d[\d.]* ms\)$", re.MULTILINE),  # GoogleTest, busted
     re.compile(r"^(?:Failure|Error) (?:->|\u2192) (\S+ @ \d+\n[^\n]+)$", re.MULTILINE),  # busted
     re.compile(r"^(?:FAIL (?=\S)|  \u25cf (?!Console$))(\S.*?)(?: \(\d[\d.]* ?m?s\))?$", re.MULTILINE),
-    re.compile(r"^ FAIL  +(\S.*\S)[ \t]*$", re.MULTILINE),
+    re.compile(r"^ (?:  )?FAIL  +(\S.*\S)[ \t]*$", re.MULTILINE),  # vitest, uvu
     re.compile(r"^\(fail\) (\S.*?)(?: \[\d[\d.]*m?s\])?$", re.MULTILINE),  # bun
     re.compile(r"^(\S.*?) \.\.\. FAILED \(\d[\d.,]*[m\u00b5]?s\)$", re.MULTILINE),  # deno
     re.compile(r"^\d+\) (.*\S)\n  Message:$", re.MULTILINE),
@@ -73,7 +73,10 @@ ENDED = (
     re.compile(r"^\[ +(?P<word>OK|FAILED) +\] (?P<name>\S[^\n]*?) \(\d[\d.]* ms\)$", re.MULTILINE),
     re.compile(r"^\((?P<word>pass|fail)\) (?P<name>\S.*?)(?: \[\d[\d.]*m?s\])?$", re.MULTILINE),
     re.compile(r"^(?P<name>\S.*?) \.\.\. (?P<word>ok|FAILED) \(\d[\d.,]*[m\u00b5]?s\)$", re.MULTILINE),
-    re.compile(r"^ ?(?P<word>[\u2713\u00d7]) (?P<name>.*?\S) +\d[\d.]*m?s[ \t]*$", re.MULTILINE),
+    re.compile(
+        r"^ ?(?P<word>[\u2713\u00d7\u276f]) (?P<name>.*?\S)(?: \(\d+ tests?\b[^)\n]*\))? +\d[\d.]*m?s[ \t]*$",
+        re.MULTILINE,
+    ),
     re.compile(
         r"^[ \t]*(?P<word>[\u2713\u2714\u221a\u2715\u2716\u2718\u00d7]|\d+\)) (?:\[fail\]: )?(?P<name>.*?\S)"
         r"(?: \(\d[\d.]* ?m?s\))?[ \t]*$",
@@ -101,6 +104,7 @@ SUMS = (
     re.compile(r"^\[=+\] (\d{1,9}) tests? from .* ran\b", re.MULTILINE),
     re.compile(r"\bTests run: (\d{1,9})(?:, \w+: \d+)*[ \t]*$", re.MULTILINE),  # of each module, not of each class
     re.compile(r"^(?:\d+ \w+, )*?(\d{1,9}) tests?, \d+ failures?\b", re.MULTILINE),
+    re.compile(r"^  Total: +(\d{1,9})$", re.MULTILINE),  # uvu
     re.compile(r"^DONE (?:\d+ runs, )?(\d{1,9}) tests?\b", re.MULTILINE),  # gotestsum
 )
 

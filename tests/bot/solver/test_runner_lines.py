@@ -160,8 +160,14 @@ VITEST = Printed(  # 4
     "\x1b[41m\x1b[1m FAIL \x1b[22m\x1b[49m test/a.test.js\x1b[2m > \x1b[22mouter\x1b[2m > \x1b[22mhigh\n"
     "AssertionError: expected 1 to be 2\n\n      Tests  1 failed | 8 passed (9)\n",
     ("test/a.test.js > outer > high",),
-    ("test/b.test.js (6 tests)",),
+    ("test/b.test.js",),
     9,
+)
+UVU = Printed(  # 0.5
+    'it.test.js\n clamp  \u2022 \u2718 \u2022 \u2022   (3 / 4)\n\n   FAIL  clamp  "high"\n    Expected values\n\n'
+    "  Total:     4\n  Passed:    3\n  Skipped:   0\n  Duration:  19.89ms\n",
+    ('clamp "high"',),
+    ran=4,
 )
 AVA = Printed(  # 6
     "  \u2714 a \u203a low\n  \u2718 [fail]: a \u203a high\n  \u2714 b \u203a slow (1.2s)\n"
@@ -287,6 +293,15 @@ def broken(base: Execution, after: Execution) -> tuple[str, ...]:
 def test_what_fails_before_breaks_nothing(runner: str) -> None:
     execution = exited(1, RUNNERS[runner].output)
     assert broken(execution, execution) == ()
+
+
+def test_of_vitest_a_right_fix_of_the_only_file_breaks_nothing() -> None:
+    """Where each test of a file passes, its tests are not named; nor is a file another one that has a test more."""
+    few, more = (f" \u2713 it.test.js ({count} tests) 3ms\n      Tests  {count} passed ({count})\n" for count in (3, 4))
+    base = exited(1, "".join(VITEST.output.splitlines(keepends=True)[:3]).replace("test/a.test.js", "it.test.js"))
+    assert broken(base, exited(0, few)) == ()
+    assert broken(exited(0, few), exited(0, more)) == ()
+    assert broken(exited(0, few), base)
 
 
 def test_a_second_failure_is_told_from_the_first() -> None:
