@@ -236,20 +236,21 @@ def _of_compose(files: Sequence[str], read: Read) -> tuple[str, ...]:
 def _layer(services: Sequence[Service], source: str, *, optional: bool) -> Layer:
     kinds = [one.kind for one in services]
     there = " && ".join(f"{{ {_PROGRAMS[kind]}; }}" for kind in kinds)
-    installs = "\nel".join(
-        f"if command -v {manager}; then\n{_INSTALL[manager]} {' '.join(packages[kind] for kind in kinds)}"
+    installs = "; el".join(
+        f"if command -v {manager} >/dev/null; then {_INSTALL[manager]} {' '.join(packages[kind] for kind in kinds)}"
         for manager, packages in _PACKAGES.items()
     )
     newest = "$(ls /usr/lib/postgresql | sort -V | tail -n 1)"
     commands = [
-        # Debian's package would make a database of its own.
-        "mkdir -p /etc/postgresql-common",
-        "echo 'create_main_cluster = false' >/etc/postgresql-common/createcluster.conf",
-        f"{{ {there}; }} >/dev/null 2>&1 || {installs}\nelse\n"
-        f"echo 'neither apt-get nor apk nor dnf is there to install {' '.join(kinds)}'\nexit 1\nfi",
+        f"{{ {there}; }} >/dev/null 2>&1 || {installs}; else echo 'no package manager is known here'; exit 1; fi",
         *(
             f'apt-get install -y --no-install-recommends "postgresql-{newest}-{_EXTENSIONS[name]}"'
             for name in sorted({name for one in services for name in one.extensions})
         ),
     ]
+    if "postgres" in kinds:  # Debian's package would make a database of its own
+        off = (
+            "mkdir -p /etc/postgresql-common; echo create_main_cluster=false >/etc/postgresql-common/createcluster.conf"
+        )
+        commands.insert(0, off)
     return Layer(name="services", source=source, commands=tuple(commands), optional=optional)
