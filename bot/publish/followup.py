@@ -184,11 +184,14 @@ class FollowUp:
             again = await self._runs.started_by(command.id)  # executed twice: the newest run is the one that it started
             return (answers.no_question(), None) if again is None else (answers.answered(option, again), again)
         parting, place = report.verdict.parting, int(option is Option.B)
-        said = [Feedback(author=command.sender, body=f"`{parting.call}` must give `{parting.results[place]}`.")]
+        must = [f"`{parting.call}` must give `{parting.results[place]}`."] if parting.call else []
+        why = clean(command.command.words)
+        said = "\n\n".join([*must, *([why.text] if why.text.strip() else [])])
         again_asked = Again(
             command_id=command.id,
             sender=command.sender,
-            feedback=tuple(said if parting.call else ()),
+            feedback=(Feedback(author=command.sender, body=said),) if said else (),
+            flags=why.flags,
             answer=option,
             of_run=run.id,
         )

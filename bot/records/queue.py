@@ -58,7 +58,7 @@ class Command(Record):
     act: Act | None = None  # for `judge`
     branch: str = ""  # for `checks`: our branch ...
     commit: str = ""  # ... and its commit
-    words: str = ""  # for `retry`: what the next fix is asked to do otherwise, as it was written
+    words: str = ""  # for `retry`: what the next fix is asked to do otherwise, as it was written; for `answer`: why
     base: str = ""  # for `retry`: the branch to work on
     further: int = 0  # commands that follow in the same comment, which are not carried out
 

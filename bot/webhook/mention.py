@@ -12,12 +12,11 @@ from markdown_it.token import Token
 
 from bot.records import NOT_WRITTEN, Command, CommandName, Record
 from bot.sanitize import clean
-from bot.webhook.slash_command import blocks, bounded, command_of, parse, written_after
+from bot.webhook.slash_command import SHOWN_AS_TEXT, blocks, bounded, command_of, parse, plain, written_after
 
 _COMMANDS = frozenset(CommandName) - NOT_WRITTEN
 # Escaped signs and entities stay tokens of their own, so that they can be told from plain text.
 _inline = MarkdownIt("commonmark", {"html": True}).disable("text_join")
-_SHOWN_AS_TEXT = ("text", "em_open", "em_close", "strong_open", "strong_close")
 
 
 class Mention(Record):
@@ -79,9 +78,10 @@ def command_in(body: str, own_login: str) -> Command | None:
 
 def _asked(words: list[str], rest: str) -> Command | None:
     """The command, where the first word is one's name."""
-    if words and words[0].lower().rstrip(".!?") in _COMMANDS:
-        return command_of(words, rest)
-    return None
+    if not words:
+        return None
+    command = command_of(words, rest)
+    return command if command.name is not CommandName.HELP or plain(words[0]) in _COMMANDS else None
 
 
 def _outside_quotes(body: str) -> Iterator[tuple[Token, str]]:
@@ -102,7 +102,7 @@ def _lines(content: str) -> list[str]:
         links += (child.type == "link_open") - (child.type == "link_close")
         if child.type in ("softbreak", "hardbreak"):
             lines.append("")
-        elif child.type in _SHOWN_AS_TEXT and not links:
+        elif child.type in SHOWN_AS_TEXT and not links:
             lines[-1] += child.content
         else:
             lines[-1] += "\0"

@@ -84,7 +84,11 @@ def test_commands(body: str, command: Command | None) -> None:
         "use 0",
         "use -1",
         "use 1 2",
-        "stop now",
+        "stop it later",
+        "answer A or B",
+        "answer A, or B",
+        "answer a list",
+        "answer C",
         "use 99999",
         "more five",
         "more 0",
@@ -127,8 +131,16 @@ def test_markup_in_a_command_is_dropped_from_what_is_repeated() -> None:
         "text <!--\n/troop stop\n-->",
         "<pre>\n\n/troop stop\n</pre>",
         "<div>\n/troop stop\n</div>",
-        "- /troop stop",
-        "1. /troop stop",
+        "- /troop stop\n- /troop retry",
+        "1. wait\n2. /troop stop",
+        "- [ ] /troop stop",
+        "> - /troop stop",
+        "- > /troop stop",
+        "- - /troop stop",
+        "-     /troop stop",
+        "- `/troop stop`",
+        "`/troop stop`",
+        "**`/troop stop`**",
         "- ```\n  /troop stop\n  ```",
         "# /troop stop",
         "| a |\n|---|\n| /troop stop |\n/troop stop",
@@ -138,6 +150,42 @@ def test_markup_in_a_command_is_dropped_from_what_is_repeated() -> None:
 )
 def test_attack_10_quotes_code_and_comments_give_no_command(body: str) -> None:
     assert parse(body) is None
+
+
+def _answer(words: str = "", option: Option = Option.A) -> Command:
+    return Command(name=CommandName.ANSWER, option=option, words=words)
+
+
+@pytest.mark.parametrize(
+    ("body", "command"),
+    [
+        ("- /troop stop", STOP),
+        ("1. /troop stop", STOP),
+        ("Thanks.\n\n* /troop stop\n\nBye", STOP),
+        ("> quoted\n\n- /troop stop", STOP),
+        ("- /troop retry keep zero", Command(name=CommandName.RETRY, words="keep zero")),
+        ("**/troop stop**", STOP),
+        ("**/troop** stop", STOP),
+        ("_/troop stop_", STOP),
+        ("**/troop retry keep zero**", Command(name=CommandName.RETRY, words="keep zero")),
+        ("/troop stop please", STOP),
+        ("/troop please stop", STOP),
+        ("/troop stop now, thanks!", STOP),
+        ("/troop stop, please \U0001f64f", STOP),
+        ("/troop: retry", Command(name=CommandName.RETRY)),
+        ("/troop retry please", Command(name=CommandName.RETRY)),
+        ("/troop please retry keep zero", Command(name=CommandName.RETRY, words="keep zero")),
+        ("/troop retry please keep zero", Command(name=CommandName.RETRY, words="please keep zero")),
+        ("/troop use 2 please", Command(name=CommandName.USE, argument=2)),
+        ("/troop answer A please", _answer()),
+        ("/troop answer A because B loses zero.", _answer("because B loses zero.")),
+        ("/troop answer B, it is older\n\nand shorter", _answer("it is older\n\nand shorter", Option.B)),
+        ("/troop answer a because it is older", _answer("because it is older")),
+        ("/troop answer **A**", _answer()),
+    ],
+)
+def test_forms_in_which_people_write_what_they_clearly_mean(body: str, command: Command) -> None:
+    assert parse(body) == command
 
 
 @pytest.mark.parametrize("part", ["[", "![", "`", "<!--", ">", "*a ", "_a_ ", "&", "<a ", "- ", "\\`", "``` "])
