@@ -1,7 +1,7 @@
 """Which tests of real packages lose their proof though nothing is wrong with them.
 
-    python -m tests.honest PACKAGE|./FOLDER ... [--folder FOLDER] [--with REQUIREMENT] [--new] [--only WORD] [--suite]
-                                       [--seconds MOST]
+    python -m tests.honest PACKAGE|npm:NAME|./FOLDER ... [--folder FOLDER] [--with REQUIREMENT] [--new]
+                                       [--only WORD] [--suite] [--seconds MOST]
 
 For each package its source distribution is unpacked under `--folder`, with a virtual environment beside it; one that
 has no tests in it is tried as the folder of a checkout. Its own tests become scripts as a model would write them: one
@@ -10,9 +10,12 @@ with all of the package's modules as the change of a candidate, the same text. W
 second time is lost: no fix could win by that test. `--new`: as if no module had looked at frames before. `--suite`:
 the package's whole suite instead, compared as the repository's own tests are.
 
-Needs the network for pip alone. Printed of each file as soon as it is done, then of each package: how many tests ran
-and were lost, the reasons, and the seconds that the scripts took without the guard and with it. Files that have not
-begun after `--seconds` are left out, and counted.
+Of npm's packages (`npm:lodash`; `npm:` alone: all in `honest_npm.js`), which seldom ship their tests, a script calls
+some functions.
+
+Needs the network for pip and npm alone. Printed of each file as soon as it is done, then of each package: how many
+tests ran and were lost, the reasons, and the seconds that the scripts took without the guard and with it. Files that
+have not begun after `--seconds` are left out, and counted.
 """
 
 import argparse
@@ -35,6 +38,7 @@ from bot.sandbox import tree
 from bot.sandbox.process import ProcessSandbox
 from bot.settings import SandboxSettings
 from bot.solver.comparison import regressions, told
+from tests import honest_npm
 
 _TESTS = ("test", "tests", "testing", "_test", "_tests")  # folders
 _ASIDE = (*_TESTS, "doc", "docs", "examples", "benchmarks", "bench", "tools", "scripts", "conftest.py", "setup.py")
@@ -308,6 +312,30 @@ async def scripts(root: Path, changes: tuple[FileChange, ...], word: str, new: b
     return tally
 
 
+async def of_npm(names: Sequence[str], folder: Path, most: float) -> Tally:
+    """What scripts that call packages of npm's come to; those that have not begun after `most` seconds are left out."""
+    root = honest_npm.unpacked(names, folder).resolve()
+    sandbox = await ProcessSandbox.open(SandboxSettings(kind="process", concurrency=1), root)
+    whole, end = Tally(), time.monotonic() + most
+    try:
+        for name in names:
+            if time.monotonic() > end:
+                whole.untried += 1
+                continue
+            test = Test(path="it.js", text=honest_npm.script(name))
+            changes = honest_npm.files(root, name)
+            bare = await sandbox.run(SandboxJob(test=test, timeout=_TIMEOUT))
+            within = await sandbox.run(SandboxJob(changes=changes, test=test, timeout=_TIMEOUT))
+            tally = Tally(ran=1, seconds=(bare.seconds, within.seconds)) if bare.passed else Tally()
+            tally.lost = [(name, _why(within))] if bare.passed and not within.passed else []
+            said = "" if bare.passed else f": {bare.status}, {bare.tail(9, 600)}"
+            print(f"    {name}: {len(changes)} files, {tally.ran} ran, {len(tally.lost)} lost{said}", flush=True)
+            whole.add(tally)
+    finally:
+        await sandbox.close()
+    return whole
+
+
 def shown(name: str, tally: Tally) -> str:
     without, within = tally.seconds
     lines = [f"{name}: {tally.ran} tests, {len(tally.lost)} lost, {without:.0f} s without and {within:.0f} s with"]
@@ -330,7 +358,15 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=900.0, metavar="MOST")
     options = parser.parse_args()
     options.folder.mkdir(parents=True, exist_ok=True)
+    named = [
+        package.removeprefix(honest_npm.PREFIX) for package in options.packages if package.startswith(honest_npm.PREFIX)
+    ]
+    if named:
+        named = list(honest_npm.CALLS) if named == [""] else named
+        print(shown("npm", asyncio.run(of_npm(named, options.folder, options.seconds))), flush=True)
     for package in options.packages:
+        if package.startswith(honest_npm.PREFIX):
+            continue
         root = (Path(package) if "/" in package else unpacked(package, options.folder)).resolve()
         prepared(root, package, options.requirements)
         changes = modules(root)
