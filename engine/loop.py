@@ -63,6 +63,7 @@ class EngineLoop:
             self._thread.join(None if self._failure is None else LAST_STEP)
         if not self.stuck:
             self.core.model.close()
+            gc.unfreeze()  # or the collector would never free the model
 
     def fail(self, error: RankError) -> None:
         """End for good: every request fails with `error`, even while the thread is stuck in a step."""

@@ -1,7 +1,9 @@
 """The engine's thread: failures, shutdown, and a busy loop that stays responsive."""
 
 import asyncio
+import gc
 import threading
+import weakref
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -130,6 +132,20 @@ async def test_stopping_fails_what_is_left(make_core: Callable[..., Core]):
     with pytest.raises(ShutdownError):
         loop.submit(some([5]))
     loop.abort(some([5]))  # no effect
+
+
+async def test_a_stopped_engine_leaves_its_memory_to_the_collector(make_core: Callable[..., Core]):
+    """Modules of models refer to each other in circles."""
+    module = torch.nn.Linear(1, 1)
+    module.__dict__["circle"] = module
+    loop = EngineLoop(make_core(), threads=1)
+    loop.start(asyncio.get_running_loop())
+    await ask(loop, some([5, 6]))
+    await asyncio.to_thread(loop.stop)
+    left = weakref.ref(module)
+    del module
+    gc.collect()
+    assert left() is None
 
 
 async def test_overload_is_told_to_the_one_that_asked(make_core: Callable[..., Core]):
