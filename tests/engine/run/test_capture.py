@@ -3,6 +3,7 @@ nothing behind: tested without a GPU, on the code that a GPU runs, with its kern
 """
 
 import copy
+import gc
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
@@ -56,6 +57,15 @@ EXPERTS = {"Qwen3Moe", "gpt_oss", "glm4_moe", "deepseek_v3", "qwen3_next"}
 TINY = ("gpt_oss", "glm4_moe", "deepseek_v3", "gemma3_text", "qwen3_next", "bamba")
 IN_POOL = {"qwen3_next": {"launch _delta_rule", "launch _short_conv"}}  # what touches states
 IN_POOL["bamba"] = {"launch _state_space", "launch _short_conv"}
+
+
+@pytest.fixture
+def nothing_old() -> Iterator[None]:
+    """What was there before the test is not looked through by each recording's collection of cycles."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
 
 
 def test_all_graphs_are_recorded_on_one_stream_which_is_left_again(monkeypatch: pytest.MonkeyPatch):
@@ -151,6 +161,7 @@ def spy(step: Callable[[], Tensor], pool: Any) -> Any:
     return replay, pool
 
 
+@pytest.mark.usefixtures("nothing_old")
 @pytest.mark.parametrize("kind", [*KINDS, *TINY])
 def test_a_recorded_step_does_the_same_whatever_the_tree(
     kind: str, monkeypatch: pytest.MonkeyPatch, tokenizer: Tokenizer
@@ -221,6 +232,7 @@ def test_what_no_graph_records_is_seen(step: Callable[[Tensor], Tensor], word: s
     assert any(word in fault for fault in seen.faults), seen.faults
 
 
+@pytest.mark.usefixtures("nothing_old")
 def test_numbers_and_memory_that_change_are_seen():
     x, kept = torch.arange(3.0), []
 
