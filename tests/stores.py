@@ -22,10 +22,15 @@ def empty_tables(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def open_empty(url: str, tables: Path, **options: Any) -> Store:
-    """`Store.open` of an empty database, on SQLite beginning with `empty_tables`."""
+def lay(tables: Path, url: str) -> None:
+    """Let an empty database on SQLite begin with `empty_tables`."""
     if url.startswith(_PREFIX):
         path = Path(url.removeprefix(_PREFIX))
         assert not path.exists()
         shutil.copyfile(tables, path)
+
+
+def open_empty(url: str, tables: Path, **options: Any) -> Store:
+    """`Store.open` of an empty database."""
+    lay(tables, url)
     return Store.open(url, **options)

@@ -15,6 +15,7 @@ from bot.store import Store
 from bot.web.app import create_app
 from bot.web.dashboard import create_pages
 from tests.bot.webhook.deliveries import SECRET, payload, request
+from tests.stores import lay
 
 ADMIN_TOKEN = "the token of the machine's owner"
 PAGES = "http://127.0.0.1:8001"
@@ -53,7 +54,8 @@ def settings(tmp_path: Path) -> Settings:
 
 
 @pytest.fixture
-def store(settings: Settings) -> Iterator[Store]:
+def store(settings: Settings, empty_tables: Path) -> Iterator[Store]:
+    lay(empty_tables, settings.database_url)
     store = Store.from_settings(settings)
     yield store
     store.close()
