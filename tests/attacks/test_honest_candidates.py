@@ -404,6 +404,23 @@ KINDS = {
         unittest.main()
         """,
     ),
+    "a mock that a decorator makes of a function of the script": (
+        """
+        import urllib.request
+        def read(url):
+            with urllib.request.urlopen(url) as found: return found
+        """,
+        """
+        import contextlib
+        import urllib.request
+        from unittest import mock
+        from pkg.core import read
+        @contextlib.contextmanager
+        def opened(url): yield url
+        with mock.patch.object(urllib.request, "urlopen", new=opened):
+            assert read("a") == "a"
+        """,
+    ),
     "wildcards that the script names": (
         """
         class UniversalSet:

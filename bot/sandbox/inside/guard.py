@@ -152,6 +152,7 @@ def _among(changed: set[str]) -> Callable[[str], bool]:
 
 def _judges(
     of_changed: Callable[[str], bool],
+    script: str,
     uses_mocks: bool,
     fakes_time: bool,
     plugins: tuple[str, ...],
@@ -163,13 +164,17 @@ def _judges(
     All names are bound here: what is judged may change this module.
     """
     file_of, is_text, tools, recorded, module = _file_of, str.startswith, _TOOLS, _RECORDED, type(sys)
-    library = os.path.dirname(os.__file__) + os.sep
+    library, is_function, function = os.path.dirname(os.__file__) + os.sep, isinstance, _function
 
     def foreign(value: Any) -> bool:
         return of_changed(file_of(value))
 
     def is_mock(value: Any) -> bool:
         return is_text(getattr(type(value), "__module__", ""), "unittest.mock")
+
+    def of_script(cell: Any) -> bool:
+        """Whether it is what a decorator, as `contextmanager`, was given."""
+        return is_function(cell.cell_contents, function) and cell.cell_contents.__code__.co_filename == script
 
     def tampered(space: Any, name: str, dotted: str, before: Any) -> bool:
         value = space.get(name)
@@ -185,7 +190,8 @@ def _judges(
             return type(value) is not module or of_changed(getattr(value, "__file__", None) or "<frozen ")
         place = file_of(value)
         if is_text(place, library) and "-packages" not in place and not of_changed(place):
-            return place != file_of(before)  # as in `math.isclose = fractions.Fraction`
+            made = uses_mocks and is_function(value, function) and any(map(of_script, value.__closure__ or ()))
+            return place != file_of(before) and not made  # as in `math.isclose = fractions.Fraction`
         return of_changed(place) and ".".join(dotted.split(".")[-2:]) not in set_before
 
     return foreign, tampered
@@ -351,7 +357,7 @@ def guarded(
     plugins = plugins_of_pytest() if "pytest" in named else ()
     fakes_time = any(word in name.lower() for name in OF_TREE for word in _FAKES_TIME)
     of_changed = _among(by_candidate[0])
-    foreign, tampered = _judges(of_changed, uses_mocks(source), fakes_time, plugins, by_candidate[1])
+    foreign, tampered = _judges(of_changed, script, uses_mocks(source), fakes_time, plugins, by_candidate[1])
     tasks = making_tasks(foreign) if "asyncio" in named else lambda: ""
     surroundings = (surroundings_of(tree, named, main, source), helping(tree, script, main), tasks)
     often: list[Any] = []
