@@ -13,7 +13,7 @@ from bot.forge.markers import STATUS
 from bot.lifecycle import RunState
 from bot.records import Act, Message, Report
 from bot.settings import SolverSettings
-from bot.store.models import COMMAND
+from bot.store.models import COMMAND, RUN
 from tests.github.fixtures import github, github_server
 from tests.github.server import GitHubServer
 from tests.integration.scenario import REPOSITORY, plant, script
@@ -298,11 +298,14 @@ async def test_two_behaviours_are_one_question_and_the_answer_becomes_the_pull_r
             if how == "box":
                 github.tick(REPOSITORY, number, f"**{letter}**", "maintainer")
             else:
-                github.comment(REPOSITORY, number, f"/troop answer {letter}", user="maintainer")
+                github.comment(REPOSITORY, number, f"/troop answer {letter} because I say so", user="maintainer")
             await service.until(lambda: github.pull_requests(REPOSITORY))
             assert await service.until_ended(REPOSITORY, number) == ["troop: done"]
             assert len(endpoint.requests) == asked, "no model is asked again"
             assert [run.state for run in service.store.runs()] == [RunState.SOLVED, RunState.ABSTAINED]
+            with service.store.database.read() as tx:
+                kept = tx.scalars(select(RUN.c.issue).order_by(RUN.c.id.desc())).first() or ""
+            assert ("because I say so" in kept) == (how == "command"), "the reason is asked of a later try, too"
             (pull,) = github.pull_requests(REPOSITORY)
             assert f"+        {fixed}" in pull["diff"]
             assert f"`maintainer` answered **{letter}**" in pull["body"]
