@@ -249,8 +249,7 @@ assert.equal(own.parseSync('a', { configFile: false, babelrc: false }).type, 'Fi
 // == typescript
 assert.ok(own.version);
 // == terser
-assert.equal((await own.minify('function f(first) { return first + 1 + 2;
-}')).code, 'function f(n){return n+1+2}');
+assert.equal((await own.minify('function f(first) { return first + 1 + 2; }')).code, 'function f(n){return n+1+2}');
 // == acorn
 assert.equal(own.parse('a + 1', { ecmaVersion: 2022 }).body[0].expression.operator, '+');
 assert.throws(() => own.parse('a +', { ecmaVersion: 6 }));
@@ -349,8 +348,7 @@ server.close();
 if (server.closeAllConnections) server.closeAllConnections();
 assert.equal(text, 'x');
 // == cookie
-assert.equal((own.parse || own.parseCookie)('a=b;
-c=d').c, 'd');
+assert.equal((own.parse || own.parseCookie)('a=b; c=d').c, 'd');
 // == supertest
 const { status, text } = await own((_, answer) => answer.end('x')).get('/');
 assert.equal(status, 200);
