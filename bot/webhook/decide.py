@@ -51,11 +51,13 @@ def _installation(delivery: Delivery, rules: Rules) -> Decision:
     if delivery.action in gone and rules.app_id:
         event = InstallationEvent.model_validate(delivery.payload)
         some = tuple(repository.id for repository in event.repositories_removed)
+        # A delivery may be late, and the repository have been added again; an App that is installed again has a new id.
+        at = event.installation.updated_at if delivery.action == "removed" else event.installation.suspended_at
         return StopRuns(
             installation_id=event.installation.id,
             reason=gone[delivery.action],
             repository_ids=some if delivery.action == "removed" else None,
-            at=event.installation.suspended_at,
+            at=at,
         )
     known = {
         "created": "welcome; label an issue to start",

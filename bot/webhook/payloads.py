@@ -131,6 +131,7 @@ class Known(BaseModel):
 class ChangedInstallation(BaseModel):
     id: Id
     suspended_at: AwareDatetime | None = None
+    updated_at: AwareDatetime | None = None
 
 
 class InstallationEvent(BaseModel):

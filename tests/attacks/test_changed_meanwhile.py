@@ -30,6 +30,11 @@ from tests.patience import eventually
         ("installation.suspend", {"installation__suspended_at": "2026-01-01T00:00:00Z"}, set()),  # before the label
         ("installation_repositories.added", {"action": "removed", "repositories_removed": [{"id": 2}]}, {2}),
         ("installation_repositories.added", {"action": "removed", "repositories_removed": []}, set()),
+        (  # late: it was added again before the label
+            "installation_repositories.added",
+            {"action": "removed", "repositories_removed": [{"id": 2}], "installation__updated_at": 1767225600},
+            set(),
+        ),
         ("installation.created", {}, set()),
     ],
 )
@@ -38,6 +43,7 @@ def test_attack_11_runs_stop_where_the_app_is_taken_away(
 ) -> None:
     rules = Rules(label="troop", app_id=12345, own_login="troop[bot]")
     changes = {"installation__id": 7, "installation__suspended_at": "2026-03-03T00:00:00Z"} | changes
+    changes = {"installation__updated_at": "2026-03-03T00:00:00Z"} | changes
     for number, installation in ((1, 7), (2, 7), (3, 8)):
         run = {"repository_id": number, "installation_id": installation}
         store.accept(f"run-{number}", "issues", "labeled", start(number).model_copy(update=run))
