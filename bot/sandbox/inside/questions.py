@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from bot.sandbox.inside.rarely import rarely
 
 _OFTEN = 60  # checks in one line: a loop of assertions must not take long
+_DEAR = 4  # checks as one look at all tools
 _ORDERS = ("==", "ne", "<", ">", "close")
 _SKIPS = frozenset(("SkipTest", "Skipped", "XFailed"))
 _PREPARING = frozenset((  # methods of a test that judge nothing
@@ -61,9 +62,12 @@ def _shadowing(foreign: Callable[[Any], bool]) -> Callable[[Any], bool]:
             return True
         before = [inside, *(space(base) for base in order[: tools[0]])]
         planted = [
-            name for names in before for name, value in list(names.items()) if callable(value) and foreign(value)
+            value
+            for names in before
+            for name, value in list(names.items())
+            if name in methods and name not in preparing and callable(value)
         ]
-        return any(name in methods and name not in preparing for name in planted)
+        return any(foreign(value) for value in planted)
 
     return shadowing
 
@@ -264,7 +268,7 @@ def questions(
 
     `failures`: whose first number is counted up; `look`: compares tools with what they were.
     """
-    shadowing, (failing, _), (due, _) = _shadowing(foreign), _failing(of_changed), rarely(_OFTEN)
+    shadowing, (failing, _), (due, _) = _shadowing(foreign), _failing(of_changed), rarely(_OFTEN, _DEAR)
 
     def look_now(_: Any, line: str) -> None:
         if due(line):

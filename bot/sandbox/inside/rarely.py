@@ -26,16 +26,17 @@ def deepening() -> Callable[[int, Callable[[], Any]], Any]:
     return deeper
 
 
-def rarely(often: int) -> tuple[Callable[[str], bool], Callable[[str, int], None]]:
+def rarely(often: int, dear: int = 1) -> tuple[Callable[[str], bool], Callable[[str, int], None]]:
     """Whether one of many checks in a place is to be looked into: the first `often` all, then ever fewer, by lot: none
-    of what is judged can tell which. And what is told that one was as much as so many more."""
+    of what is judged can tell which; those as dear as several checks so many times fewer. And what is told that one was
+    as much as so many more."""
     done: dict[str, int] = {}
     waiting: dict[str, int] = {}  # until so many are done
     urandom, number = os.urandom, int.from_bytes
 
     def wait(place: str, count: int) -> None:
         done[place] = count
-        waiting[place] = count + (number(urandom(4), "big") % (2 * count // often) if count > often else 0)
+        waiting[place] = count + (number(urandom(4), "big") % (2 * dear * count // often) if count > often else 0)
 
     def due(place: str) -> bool:
         count = done.get(place, 0) + 1
