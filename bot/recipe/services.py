@@ -226,7 +226,9 @@ def _with_databases(services: Sequence[Service], variables: Mapping[str, str]) -
 def _of_compose(files: Sequence[str], read: Read) -> tuple[str, ...]:
     """What is said where a file for `docker compose` alone names servers: it need not be for tests."""
     for path in ("compose.yaml", "compose.yml", "docker-compose.yaml", "docker-compose.yml"):
-        named = re.findall(r"^\s*image:\s*['\"]?([\w./-]+)", read(path) or "", re.MULTILINE) if path in files else ()
+        named = (
+            re.findall(r"^[ \t]*image:[ \t]*['\"]?([\w./-]+)", read(path) or "", re.MULTILINE) if path in files else ()
+        )
         if kinds := sorted({kind for image in named[:50] if (kind := _kind_of(image))}):
             tables = " ".join(f"[services.{kind}]" for kind in kinds)
             return (f"{path} names {', '.join(kinds)}: if tests need that, say so in {FILE_NAME}: {tables}",)
