@@ -1,4 +1,5 @@
-// What `python -m tests.honest npm:NAME` calls of packages: `own` is what `require` gives, `plain` its default.
+// What `python -m tests.honest npm:NAME` calls of packages: `own` is what `require` gives, `plain` its default;
+// `folder()` makes a folder with a file, `serve(answer)` a server on loopback.
 
 // == lodash
 assert.deepEqual(own.chunk([1, 2, 3], 2), [[1, 2], [3]]);
@@ -8,23 +9,17 @@ assert.deepEqual(own.merge({ a: { b: 1 } }, { a: { c: 2 } }), { a: { b: 1, c: 2 
 // == express
 const app = own();
 app.get('/a', (asked, answer) => answer.json({ b: asked.query.b }));
-const server = require('http').createServer(app);
-await new Promise((done) => server.listen(0, '127.0.0.1', done));
-const { port } = server.address();
-const text = await (await fetch(`http://127.0.0.1:${port}/a?b=1`)).text();
-server.close();
-if (server.closeAllConnections) server.closeAllConnections();
+const { url, close } = await serve(app);
+const text = await (await fetch(`${url}a?b=1`)).text();
+close();
 assert.equal(text, '{"b":"1"}');
 // == koa
 const app = new plain();
 app.use(async (c) => { c.body = { b: c.query.b };
 });
-const server = require('http').createServer(app.callback());
-await new Promise((done) => server.listen(0, '127.0.0.1', done));
-const { port } = server.address();
-const text = await (await fetch(`http://127.0.0.1:${port}/a?b=1`)).text();
-server.close();
-if (server.closeAllConnections) server.closeAllConnections();
+const { url, close } = await serve(app.callback());
+const text = await (await fetch(`${url}a?b=1`)).text();
+close();
 assert.equal(text, '{"b":"1"}');
 // == fastify
 const app = plain();
@@ -32,28 +27,19 @@ app.get('/a', async (asked) => ({ b: asked.query.b }));
 assert.equal((await app.inject('/a?b=1')).body, '{"b":"1"}');
 await app.close();
 // == axios
-const server = require('http').createServer((_, answer) => answer.end('{"a":1}'));
-await new Promise((done) => server.listen(0, '127.0.0.1', done));
-const url = `http://127.0.0.1:${server.address().port}/`;
+const { url, close } = await serve((_, answer) => answer.end('{"a":1}'));
 assert.equal((await plain.get(url)).data.a, 1);
-server.close();
-server.closeAllConnections();
+close();
 // == got
-const server = require('http').createServer((_, answer) => answer.end('{"a":1}'));
-await new Promise((done) => server.listen(0, '127.0.0.1', done));
-const url = `http://127.0.0.1:${server.address().port}/`;
+const { url, close } = await serve((_, answer) => answer.end('{"a":1}'));
 assert.equal((await plain(url).json()).a, 1);
-server.close();
-server.closeAllConnections();
+close();
 // == undici
-const server = require('http').createServer((_, answer) => answer.end('{"a":1}'));
-await new Promise((done) => server.listen(0, '127.0.0.1', done));
-const url = `http://127.0.0.1:${server.address().port}/`;
+const { url, close } = await serve((_, answer) => answer.end('{"a":1}'));
 const { body } = await own.request(url);
 assert.equal((await body.json()).a, 1);
 assert.equal((await own.fetch(url)).status, 200);
-server.close();
-server.closeAllConnections();
+close();
 // == ws
 const server = new own.WebSocketServer({ port: 0, host: '127.0.0.1' });
 await new Promise((done) => server.on('listening', done));
@@ -178,48 +164,36 @@ await queue.onIdle();
 const limit = plain(1);
 assert.deepEqual(await Promise.all([1, 2].map((n) => limit(async () => n))), [1, 2]);
 // == glob
-const fs = require('fs'), path = require('path');
-const dir = fs.mkdtempSync(path.join(require('os').tmpdir(), 'h'));
-fs.writeFileSync(path.join(dir, 'a.txt'), 'x');
+const dir = folder();
 assert.deepEqual(own.globSync('*.txt', { cwd: dir }), ['a.txt']);
 assert.equal((await own.glob('**/*', { cwd: dir })).length, 1);
 // == fast-glob
-const fs = require('fs'), path = require('path');
-const dir = fs.mkdtempSync(path.join(require('os').tmpdir(), 'h'));
-fs.writeFileSync(path.join(dir, 'a.txt'), 'x');
+const dir = folder();
 assert.deepEqual(await own('*.txt', { cwd: dir }), ['a.txt']);
 assert.equal(own.sync('*', { cwd: dir }).length, 1);
 // == minimatch
 assert.ok(own.minimatch('a/b.js', '**/*.{js,ts}'));
 assert.ok(!own.minimatch('a', 'b*'));
 // == chokidar
-const fs = require('fs'), path = require('path');
-const dir = fs.mkdtempSync(path.join(require('os').tmpdir(), 'h'));
-fs.writeFileSync(path.join(dir, 'a.txt'), 'x');
+const dir = folder();
 const watch = own.watch(dir);
 await new Promise((done) => watch.on('ready', done));
 assert.ok(Object.keys(watch.getWatched()).length > 0);
 await watch.close();
 // == fs-extra
-const fs = require('fs'), path = require('path');
-const dir = fs.mkdtempSync(path.join(require('os').tmpdir(), 'h'));
-fs.writeFileSync(path.join(dir, 'a.txt'), 'x');
+const dir = folder();
 await own.copy(dir, dir + '2/b');
 await own.writeJson(dir + '2/c.json', { a: 1 });
 assert.equal((await own.readJson(dir + '2/c.json')).a, 1);
 assert.ok(own.pathExistsSync(dir + '2/b/a.txt'));
 await own.remove(dir);
 // == graceful-fs
-const fs = require('fs'), path = require('path');
-const dir = fs.mkdtempSync(path.join(require('os').tmpdir(), 'h'));
-fs.writeFileSync(path.join(dir, 'a.txt'), 'x');
+const dir = folder();
 own.gracefulify(fs);
 assert.equal(fs.readFileSync(path.join(dir, 'a.txt'), 'utf8'), 'x');
 assert.equal(String(await new Promise((done) => own.readFile(path.join(dir, 'a.txt'), (_, text) => done(text)))), 'x');
 // == rimraf
-const fs = require('fs'), path = require('path');
-const dir = fs.mkdtempSync(path.join(require('os').tmpdir(), 'h'));
-fs.writeFileSync(path.join(dir, 'a.txt'), 'x');
+const dir = folder();
 await own.rimraf(dir);
 assert.ok(!fs.existsSync(dir));
 // == semver
@@ -303,11 +277,7 @@ const server = require('http').createServer();
 const io = new own.Server(server);
 io.use((_, next) => next());
 io.path('/io');
-const other = require('http').createServer((_, answer) => answer.end('{"a":1}'));
-await new Promise((done) => other.listen(0, '127.0.0.1', done));
-const url = `http://127.0.0.1:${other.address().port}/`;
 assert.ok(io.of('/a'));
-other.close();
 await io.close();
 // == mongoose
 const schema = new own.Schema({ a: { type: Number, required: true } });
@@ -340,12 +310,9 @@ assert.deepEqual(own.pipe(own.filter((n) => n > 1), own.map(own.inc))([1, 2, 3])
 assert.deepEqual(own.parse('a[b]=c'), { a: { b: 'c' } });
 assert.equal(own.stringify({ a: [1] }, { encode: false }), 'a[0]=1');
 // == body-parser
-const server = require('http').createServer((asked, answer) => own.json()(asked, answer, () => answer.end('x')));
-await new Promise((done) => server.listen(0, '127.0.0.1', done));
-const { port } = server.address();
-const text = await (await fetch(`http://127.0.0.1:${port}/a?b=1`)).text();
-server.close();
-if (server.closeAllConnections) server.closeAllConnections();
+const { url, close } = await serve((asked, answer) => own.json()(asked, answer, () => answer.end('x')));
+const text = await (await fetch(url)).text();
+close();
 assert.equal(text, 'x');
 // == cookie
 assert.equal((own.parse || own.parseCookie)('a=b; c=d').c, 'd');

@@ -22,6 +22,14 @@ _LOAD = (
     'const assert = require("assert");\nconst { createRequire } = require("module");\n'
     'const load = createRequire(process.cwd() + "/it.js");\nconst own = load("NAME");\n'
     "const plain = own && own.__esModule && own.default ? own.default : own;\n"
+    'const fs = require("fs"), path = require("path");\n'
+    "function folder() {  // a new one, with a file\n"
+    '    const made = fs.mkdtempSync(path.join(require("os").tmpdir(), "h"));\n'
+    '    fs.writeFileSync(path.join(made, "a.txt"), "x");\n    return made;\n}\n'
+    'async function serve(answer) {\n    const server = require("http").createServer(answer);\n'
+    '    await new Promise((done) => server.listen(0, "127.0.0.1", done));\n'
+    "    const close = () => { server.close(); if (server.closeAllConnections) server.closeAllConnections(); };\n"
+    "    return { url: `http://127.0.0.1:${server.address().port}/`, close };\n}\n"
 )
 _SCRIPT = "{load}(async () => {{\n{calls}\n}})().catch((error) => {{ console.error(error); process.exit(1); }});\n"
 _SECTION = re.compile(r"^// == (\S+)\n((?:(?!// == ).*\n)*)", re.MULTILINE)
