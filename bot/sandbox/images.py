@@ -17,7 +17,7 @@ import tempfile
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import docker
 import docker.errors
@@ -25,6 +25,7 @@ import docker.errors
 from bot.records import Service
 from bot.sandbox import docker_engine, inside
 from bot.sandbox.services import MADE, PLACE, SOCKETS, STARTING, USER, making
+from bot.settings import SandboxSettings
 
 ROOT = "/opt/troop"
 _SCRIPTS = {name: Path(__file__).with_name(name).read_bytes() for name in ("job.sh", "seal.sh")} | {
@@ -34,6 +35,7 @@ TREE = "troop.tree"  # a label: the digest of the tree that all layers were buil
 LONG_AGO = 1_000_000_000  # seconds since 1970
 _TREE_LIFETIME = 86_400.0  # seconds
 _SEALING = 120  # seconds
+_CLOSED: dict[str, Any] = {"network_mode": "none", "cap_drop": ["ALL"], "security_opt": ["no-new-privileges:true"]}
 _WORD = re.compile(r"[^\s;&|<>()'\"`$]+")
 
 
@@ -80,9 +82,7 @@ def tree_image(client: docker.APIClient, image_id: str, base: Path) -> str:
         user="0:0",
         network_disabled=True,
         labels=docker_engine.labels("tree", 600),
-        host_config=client.create_host_config(
-            network_mode="none", cap_drop=["ALL"], security_opt=["no-new-privileges:true"]
-        ),
+        host_config=client.create_host_config(**_CLOSED),
     )["Id"]
     try:
         put_tree(client, container, base, changed=changed)
@@ -95,8 +95,9 @@ def tree_image(client: docker.APIClient, image_id: str, base: Path) -> str:
         docker_engine.destroy(client, container)
 
 
-def with_data(client: docker.APIClient, image_id: str, services: Sequence[Service]) -> str:
-    """The name of an image with the servers' data, made by the user that they run as. The caller removes it."""
+def with_data(client: docker.APIClient, image_id: str, services: Sequence[Service], settings: SandboxSettings) -> str:
+    """The name of an image with the servers' data, made by the user that they run as, as far as that is done in time;
+    and with the folders that their tmpfs take their mode from. The caller removes it."""
     container = client.create_container(
         image_id,
         entrypoint=["sh"],
@@ -104,18 +105,20 @@ def with_data(client: docker.APIClient, image_id: str, services: Sequence[Servic
         user=f"{USER}:{USER}",
         labels=docker_engine.labels("tree", 600),
         host_config=client.create_host_config(
-            network_mode="none", cap_drop=["ALL"], security_opt=["no-new-privileges:true"]
+            **_CLOSED, mem_limit=settings.memory, memswap_limit=settings.memory, pids_limit=settings.pids
         ),
     )["Id"]
     try:
-        folder = tarfile.TarInfo(MADE[1:])
-        folder.type, folder.mode, folder.uid, folder.gid = tarfile.DIRTYPE, 0o700, USER, USER
         packed = io.BytesIO()
         with tarfile.open(fileobj=packed, mode="w") as tar:
-            tar.addfile(folder)
+            for path, mode in ((MADE, 0o700), *((path, 0o1777) for path in (PLACE, *SOCKETS))):
+                folder = tarfile.TarInfo(path[1:])
+                folder.type, folder.mode, folder.uid, folder.gid = tarfile.DIRTYPE, mode, USER, USER
+                tar.addfile(folder)
         client.put_archive(container, "/", packed.getvalue())
-        client.start(container)
-        client.wait(container, timeout=STARTING)
+        with contextlib.suppress(*docker_engine.TROUBLE):  # what is not whole is made by each job
+            client.start(container)
+            client.wait(container, timeout=STARTING)
         name = f"troop-tree:{os.urandom(8).hex()}"
         commit(client, container, name, docker_engine.labels("tree", _TREE_LIFETIME))
         return name
@@ -166,8 +169,7 @@ def _pack(base: Path, file: IO[bytes], more: Mapping[str, bytes], changed: int |
 
     now = int(time.time())
     with tarfile.open(fileobj=file, mode="w", format=tarfile.GNU_FORMAT) as tar:
-        open_to_all = ("repo", *(path[1:] for path in (PLACE, *SOCKETS)))  # their tmpfs takes the mode
-        for folder, mode in (("opt", 0o755), ("opt/troop", 0o755), *((path, 0o1777) for path in open_to_all)):
+        for folder, mode in (("opt", 0o755), ("opt/troop", 0o755), ("repo", 0o1777)):  # the tmpfs takes its mode
             member = tarfile.TarInfo(folder)
             member.type, member.mode, member.mtime = tarfile.DIRTYPE, mode, now
             tar.addfile(member)

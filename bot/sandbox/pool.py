@@ -124,7 +124,7 @@ class DockerSandbox:
     def _tree_image(self, image_id: str, services: Sequence[Service]) -> str:
         if not services:
             return images.tree_image(self._client, image_id, self._base)
-        name = images.with_data(self._client, image_id, services)
+        name = images.with_data(self._client, image_id, services, self._settings)
         try:
             return images.tree_image(self._client, name, self._base)
         finally:

@@ -124,7 +124,7 @@ start_memcached() {
 }
 
 said_of() { # KIND: what it came to
-    if [ -d "$made/$1" ]; then
+    if [ -e "$made/whole" ] && [ -d "$made/$1" ]; then
         cp -a "$made/$1" "$here/$1"
     else
         "make_$1" "$here/$1"
@@ -149,4 +149,5 @@ printf '%s\n' "$@" | while read -r kind port user password roots databases; do
     [ "$databases" != - ] || databases=
     echo "$kind $(said_of "$kind" </dev/null)"
 done >"$here/told"
+[ "$how" != never ] || : >"$here/whole"
 [ "$how" != surely ] || ! grep -q '^[a-z]* failed: ' "$here/told"

@@ -24,8 +24,8 @@ from bot.sandbox.pool import DockerSandbox
 from bot.sandbox.process import Isolation, ProcessSandbox
 from bot.sandbox.services import Beside, command, in_words, told
 from bot.settings import SandboxSettings
-from tests.bot.sandbox.behaviour import LONG, make_tree, python, stopped
-from tests.patience import PATIENCE
+from tests.bot.sandbox.behaviour import LONG, make_tree, python, running, stopped
+from tests.patience import PATIENCE, eventually
 from tests.services import redis_executable
 from tests.services_docker import client, docker_address, sandbox_image
 
@@ -127,6 +127,7 @@ class TestInNamespaces:
     async def test_they_end_with_their_job_and_do_not_take_of_its_time(self, processes: ProcessSandbox) -> None:
         script = f"import time\nprint('begins', flush=True)\ntime.sleep({LONG})\n"
         assert (await stopped(processes, script, "begins")).output.strip() == "begins"
+        await eventually(lambda: not running("/tmp/troop/services/postgres"))
 
 
 WORKFLOW = """
