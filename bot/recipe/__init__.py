@@ -5,6 +5,6 @@ lock files of the languages, and the workflows of CI for hints. `bot.sandbox.bui
 """
 
 from bot.recipe.detect import detect, of_setup
-from bot.recipe.recipe import Layer, Recipe
+from bot.recipe.recipe import NO_RECIPE, Layer, Recipe
 
-__all__ = ["Layer", "Recipe", "detect", "of_setup"]
+__all__ = ["NO_RECIPE", "Layer", "Recipe", "detect", "of_setup"]

@@ -1,5 +1,6 @@
 """Hints of CI: what the workflows of GitHub Actions install before their tests, and how they run them."""
 
+import functools
 import itertools
 import re
 import shlex
@@ -30,8 +31,7 @@ _SHELL = re.compile(r"[|&;<>$`*(){}\\]")
 
 def hints(files: Sequence[str], read: Read) -> Hints:
     """What the workflows tell, those first whose names speak of tests."""
-    found: dict[str, list[object]] = {"extras": [], "requirements": [], "packages": [], "tests": []}
-    source = ""
+    found, source = _nothing(), ""
     for path, workflow in workflows(files, read):
         before = sum(map(len, found.values()))
         for job in jobs_of(workflow).values():
@@ -52,6 +52,7 @@ def workflows(files: Sequence[str], read: Read) -> Iterator[tuple[str, dict[str,
             yield path, workflow
 
 
+@functools.lru_cache(maxsize=_MOST_FILES)  # hints and servers are looked for in the same ones; nobody changes them
 def _content(text: str) -> dict[str, Any]:
     if len(text) > _LONGEST or _depth(text) > _DEEPEST:
         return {}
@@ -79,9 +80,13 @@ def steps_of(job: dict[str, Any]) -> list[dict[str, Any]]:
 
 def runs_tests(step: Mapping[str, Any]) -> bool:
     """Whether a command of the step runs tests."""
-    found: dict[str, list[object]] = {"extras": [], "requirements": [], "packages": [], "tests": []}
+    found = _nothing()
     _read_step({key: value for key, value in step.items() if key != "working-directory"}, found)
     return bool(found["tests"])
+
+
+def _nothing() -> dict[str, list[object]]:
+    return {"extras": [], "requirements": [], "packages": [], "tests": []}
 
 
 def _depth(text: str) -> int:

@@ -45,6 +45,9 @@ class Recipe(Record):
     variables: dict[str, str] = Field(default_factory=dict)  # that every test finds in its environment
 
 
+NO_RECIPE = Recipe()
+
+
 class Hints(Record):
     """What the workflows of CI do before their tests."""
 

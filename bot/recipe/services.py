@@ -20,7 +20,6 @@ _WORDS: dict[str, ServiceKind] = {
     "memcached": "memcached",
 }
 _EXTENSIONS = {"postgis": "postgis-3", "pgvector": "pgvector", "pgrouting": "pgrouting"}  # postgresql-VERSION-...
-_ADMINISTRATORS: dict[ServiceKind, str] = {"postgres": "postgres", "mysql": "root"}
 _PROGRAMS: dict[ServiceKind, str] = {
     "postgres": "ls -d /usr/lib/postgresql/*/bin/initdb || command -v initdb",
     "mysql": "command -v mariadbd || command -v mysqld",

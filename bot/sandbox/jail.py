@@ -40,7 +40,6 @@ MS_RDONLY, MS_NOSUID, MS_NODEV, MS_REMOUNT = 1, 2, 4, 32
 MS_BIND, MS_MOVE, MS_REC, MS_PRIVATE = 1 << 12, 1 << 13, 1 << 14, 1 << 18
 PR_SET_PDEATHSIG, PR_CAPBSET_DROP, PR_SET_SECUREBITS, PR_SET_CHILD_SUBREAPER, PR_SET_NO_NEW_PRIVS = 1, 24, 28, 36, 38
 SYS_MOUNT_SETATTR, AT_RECURSIVE = 442, 0x8000  # the number is the same on every architecture
-_NOBODY = 65_534
 _KILLING = 30.0  # seconds in which all that a job left must be gone
 SYS_CAPSET = {"x86_64": 126, "aarch64": 91, "riscv64": 91, "ppc64le": 184, "s390x": 185}
 
@@ -280,7 +279,7 @@ def _isolated(job: dict[str, Any], report: int, leash: int) -> None:
 
 def _serve_beside(job: dict[str, Any]) -> None:
     """Start the servers that the test needs and wait until they answer. PostgreSQL refuses to be root's."""
-    here, user = f"{job['root']}/services", _NOBODY if os.geteuid() == 0 else os.geteuid()
+    here, user = f"{job['root']}/services", os.geteuid() or job["nobody"]
     for folder in (here, "/run/postgresql", "/run/mysqld"):
         os.mkdir(folder)
         os.chown(folder, user, -1)
@@ -293,7 +292,7 @@ def _serve_beside(job: dict[str, Any]) -> None:
             os.setsid()
             for descriptor in (0, 1, 2):
                 os.dup2(os.open("/dev/null", os.O_RDWR), descriptor)
-            if user == _NOBODY:
+            if os.geteuid() == 0:
                 os.setgroups([])
                 os.setresgid(user, user, user)
                 os.setresuid(user, user, user)

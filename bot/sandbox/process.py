@@ -16,7 +16,7 @@ from pathlib import Path
 
 from bot.contracts import Follow
 from bot.errors import SandboxError
-from bot.recipe import Recipe
+from bot.recipe import NO_RECIPE, Recipe
 from bot.records import Ending, Environment, Execution, SandboxJob
 from bot.sandbox import inside, output, script_command, tree
 from bot.sandbox import services as servers
@@ -28,7 +28,6 @@ from bot.sandbox.pythons import WATCHED, Python, find_python
 from bot.scratch import ScratchFolder, remove_tree
 from bot.settings import SandboxSettings
 
-NO_RECIPE = Recipe()
 _TOLD = "/tmp/troop/services/told"  # noqa: S108 - inside
 _DISK = 1 << 30  # bytes that a job may write into its tree, into /tmp, or into one file
 
@@ -237,6 +236,7 @@ class ProcessSandbox:
             "control_groups": slot.group.join_files if slot.group else [],
             "services": servers.command(self._beside, f"{root}/services") if self._beside.services else (),
             "hosts": servers.hosts(self._beside.services),
+            "nobody": servers.USER,
         }
 
     async def _run(

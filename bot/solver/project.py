@@ -10,7 +10,7 @@ from bot.patch.policy import judge
 from bot.patch.protected_files import touched_judges
 from bot.patch.reader import text_of
 from bot.patch.test_programs import programs
-from bot.recipe import Recipe
+from bot.recipe import NO_RECIPE, Recipe
 from bot.recipe.declared import Declared, declared
 from bot.recipe.services import with_services
 from bot.records import Checkout, FileChange, Patch, TestConfig
@@ -18,7 +18,6 @@ from bot.repo_config import FILE_NAME, ConfigProblem, RepoConfig, parse
 from bot.settings import Settings
 from bot.solver.test_runners import detect
 
-NO_RECIPE = Recipe()
 _MOST = 1_000_000  # bytes of a file that are read
 
 

@@ -36,14 +36,8 @@ if TYPE_CHECKING:
 
 _HANDED, _TEST = "a function that was handed over", "a test of the script"
 _CHOOSING = (b"skip", b"load_tests", b"::", b"deselect", b"collect", b"__test__", b"importorskip", b"argv")
-_FINDING = (
-    b".main(",
-    b" main(",
-    b"\tmain(",
-    b"\nmain(",
-    b"Loader",
-    b"Runner",
-)  # by which classes are found without their names
+# By which classes are found without their names.
+_FINDING = (*(mark + b"main(" for mark in (b".", b" ", b"\t", b"\n")), b"Loader", b"Runner")
 _UNSEEN = b"assert=plain"  # by which pytest does not make anything of assertions
 _NOT_CHOOSING = ("verbosity", "exit", "failfast", "buffer", "warnings", "catchbreak", "tb_locals", "durations")
 _HARMLESS = frozenset((
