@@ -7,6 +7,7 @@ from typing import Protocol
 
 from bot.lifecycle import RunState
 from bot.records import (
+    Bounds,
     BranchRule,
     Check,
     Checkout,
@@ -21,6 +22,7 @@ from bot.records import (
     Reply,
     Review,
     SandboxJob,
+    Submodule,
 )
 
 
@@ -120,6 +122,16 @@ class RepositoryHost(Protocol):
 
         A `bot.git.workspace.Workspace`: files in `target/tree`, git's own in `target/git`. What was in `target` is
         removed. No hooks, no submodules; size and time capped. Raises `CheckoutError` too.
+        """
+
+    @property
+    def bounds(self) -> Bounds:
+        """What a checkout may take; all its submodules together may take as much again."""
+
+    async def module(self, module: Submodule, target: Path, bounds: Bounds) -> str:
+        """Check out a submodule's recorded commit below `target`, as `clone` does; owner/name, or "" on a local disk.
+
+        Raises `CheckoutError` and `ForgeError` with the reason why it can't be fetched, without what its address holds.
         """
 
     async def commit(self, checkout: Checkout, patch: Patch, message: str, moment: datetime | None) -> str:

@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 
-from bot.errors import EvaluationError, GitFailed, Refused
+from bot.errors import CheckoutError, EvaluationError, GitFailed, Refused
 from bot.evaluation.tasks import RepositoryTask
+from bot.forge.local import LocalCheckout
 from bot.git.command import Limits, Remote, git
 from bot.git.workspace import Workspace
-from bot.records import Checkout, Patch
+from bot.records import Bounds, Checkout, Patch, Submodule
 
 _MAX_BYTES = 4 << 30
 _SECONDS = 1800.0
@@ -36,6 +37,17 @@ class TaskHost:
         found = await (self._from_disk(path, workspace, wanted) if path else self._from_web(workspace, wanted))
         await workspace.materialise(found, seconds=_SECONDS, max_bytes=_MAX_BYTES)
         return found
+
+    @property
+    def bounds(self) -> Bounds:
+        return Bounds(seconds=_SECONDS, max_bytes=_MAX_BYTES)
+
+    async def module(self, module: Submodule, target: Path, bounds: Bounds) -> str:
+        """From the checkout on this machine. Raises `CheckoutError` where it has none."""
+        path = await asyncio.to_thread(self.folder)
+        if path is None:
+            raise CheckoutError("an evaluation takes submodules from checkouts on this machine")
+        return await LocalCheckout(path).module(module, target, bounds)
 
     def folder(self) -> Path | None:
         """The checkout on this machine; None where there is none."""

@@ -23,6 +23,7 @@ from bot.forge.answers import headers_of, is_rate_limit, may_pass, refusal, unre
 from bot.forge.app_key import CLOCK_TOLERANCE, app_auth
 from bot.forge.pace import Pace
 from bot.forge.permissions import lacking, ungranted
+from bot.forge.request import ask, path_of
 from bot.forge.retrying import Trouble, enough, give_up, wait
 from bot.settings import Settings
 
@@ -40,19 +41,6 @@ logging.getLogger("github").setLevel(logging.WARNING)  # PyGithub logs every ret
 
 
 _pace = Pace()
-
-
-def ask(client: Github, method: str, path: str, *, unless: int = 0, **more: Any) -> Any:
-    """GitHub's answer, from JSON; None where it answers with the status `unless`. Raises `GithubException`.
-
-    `more`: `parameters` of the query, or the `input` that is sent.
-    """
-    try:
-        return client.requester.requestJsonAndCheck(method, path, **more)[1]
-    except GithubException as error:
-        if error.status != unless:
-            raise
-        return None
 
 
 class GitHubApi:
@@ -215,13 +203,30 @@ class GitHubApi:
                 self._tokens[key] = known
             return known[0]
 
-    def _mint(self, repository: str, permissions: Permissions) -> tuple[str, float]:
+    async def token_beside(self, repository: str, main: str, permissions: Permissions) -> str:
+        """A token for another repository of `main`'s owner, of the installation that has `main` and of no other.
+
+        Raises `Refused` where that does not cover it. Use it within `act`.
+        """
+        if self._installation_id is None:
+            return self._settings.token.get_secret_value()
+        installation = self._moved.get(main, self._installation_id)
+        try:
+            return _kept(await asyncio.to_thread(self._mint_of, installation, repository, permissions))[0]
+        except GithubException as error:
+            if error.status not in (404, 422):
+                raise
+            raise Refused(f"{repository} is neither public nor covered by the App's installation") from error
+
+    def _mint_of(self, installation: int | None, repository: str, permissions: Permissions) -> dict[str, Any]:
         """https://docs.github.com/rest/apps/apps#create-an-installation-access-token-for-an-app"""
         narrowed = {"repositories": [repository.split("/")[1]], "permissions": dict(permissions)}
+        url = f"/app/installations/{installation}/access_tokens"
+        return dict(self._with_app(lambda client: ask(client, "POST", url, input=narrowed)))
 
+    def _mint(self, repository: str, permissions: Permissions) -> tuple[str, float]:
         def mint(installation: int | None) -> dict[str, Any]:
-            url = f"/app/installations/{installation}/access_tokens"
-            return dict(self._with_app(lambda client: ask(client, "POST", url, input=narrowed)))
+            return self._mint_of(installation, repository, permissions)
 
         installation = self._moved.get(repository, self._installation_id)
         try:
@@ -385,9 +390,3 @@ def _kept(answer: Mapping[str, Any]) -> tuple[str, float]:
     """A new token, and when it ends in seconds since 1970."""
     end = datetime.fromisoformat(answer["expires_at"])
     return str(answer["token"]), end.timestamp()
-
-
-def path_of(repository: str, *parts: str | int) -> str:
-    """`/repos/OWNER/NAME/...`, each part quoted."""
-    owner, _, name = repository.partition("/")
-    return "/".join(["/repos", *(quote(str(part), safe="") for part in (owner, name, *parts))])

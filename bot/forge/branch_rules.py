@@ -7,7 +7,8 @@ import re
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
-from bot.forge.api import GitHubApi, path_of
+from bot.forge.api import GitHubApi
+from bot.forge.request import path_of
 from bot.git.commit import Author
 from bot.records import BranchRule, Record
 

@@ -7,7 +7,8 @@ from typing import Any
 from github import Github
 
 from bot.errors import Refused
-from bot.forge.api import GitHubApi, ask, path_of
+from bot.forge.api import GitHubApi
+from bot.forge.request import ask, path_of
 from bot.git.command import check_commit
 from bot.records import CheckRun
 from bot.sanitize import outgoing, redact

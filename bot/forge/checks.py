@@ -14,7 +14,8 @@ from urllib.parse import urlsplit
 import requests
 
 from bot.errors import Refused
-from bot.forge.api import GitHubApi, path_of
+from bot.forge.api import GitHubApi
+from bot.forge.request import path_of
 from bot.records import Check, CheckState
 from bot.settings import Settings
 

@@ -11,7 +11,8 @@ from urllib.parse import parse_qs, urlsplit
 import requests
 from github import Github
 
-from bot.forge.api import GitHubApi, Sleep, ask
+from bot.forge.api import GitHubApi, Sleep
+from bot.forge.request import ask
 from bot.git.waiting import now_of
 from bot.records import Record
 from bot.settings import Settings

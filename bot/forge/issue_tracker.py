@@ -11,8 +11,9 @@ from github.PullRequest import PullRequest
 from bot.contracts import MAY_WRITE
 from bot.errors import ForgeError, Refused
 from bot.forge.answers import message_of
-from bot.forge.api import GitHubApi, ask, path_of
+from bot.forge.api import GitHubApi
 from bot.forge.markers import ANY_MARKER, issue_of
+from bot.forge.request import ask, path_of
 from bot.git.command import check_branch
 from bot.records import IssueComment, IssueState
 from bot.sanitize import clean, outgoing, redact

@@ -22,7 +22,7 @@ from bot.git.import_diff import changes_between
 from bot.git.snapshot import snapshot
 from bot.git.users_config import trusted_folders
 from bot.git.workspace import Workspace
-from bot.records import Checkout, FileChange, Patch
+from bot.records import Bounds, Checkout, FileChange, Patch, Submodule
 
 AUTHOR = Author(name="troop", email="troop@localhost")
 MAX_BYTES = 2_000_000_000
@@ -78,6 +78,20 @@ class LocalCheckout:
             self._say("uncommitted changes are included, as a commit below the fix")
         self._say_absent(await workspace.materialise(found, seconds=SECONDS, max_bytes=MAX_BYTES))
         return found
+
+    @property
+    def bounds(self) -> Bounds:
+        return Bounds(seconds=SECONDS, max_bytes=MAX_BYTES)
+
+    async def module(self, module: Submodule, target: Path, bounds: Bounds) -> str:
+        """Its recorded commit, from where it is checked out in this checkout."""
+        place = self._path / module.path
+        inner = LocalCommit(place)
+        there = await asyncio.to_thread(os.path.realpath, place) == str(place) and await asyncio.to_thread(place.is_dir)
+        if not there or await inner._top_level() != place:  # an empty folder is this repository's
+            raise CheckoutError(f"it is not checked out here; `git submodule update --init {module.path}` does that")
+        await inner.clone("", target, module.commit)
+        return ""
 
     async def origin(self) -> str:
         """The address that the checkout was cloned from; "" where none is known."""

@@ -6,8 +6,9 @@ from github import Github
 
 from bot.errors import Refused
 from bot.forge.answers import unreachable
-from bot.forge.api import GitHubApi, ask, path_of
+from bot.forge.api import GitHubApi
 from bot.forge.permissions import PERMISSIONS, lacking, ungranted
+from bot.forge.request import ask, path_of
 
 _READ = {"metadata": "read"}
 

@@ -11,17 +11,19 @@ from github import Github
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_after_attempt, wait_exponential
 
 from bot.errors import BranchTaken, CheckoutError, ForgeError, GitFailed, RateLimited, Refused
-from bot.forge.api import GitHubApi, ask, path_of
+from bot.forge.api import GitHubApi
 from bot.forge.branches import PREFIX
+from bot.forge.request import ask, path_of
 from bot.forge.retrying import PATIENCE
 from bot.forge.signed_commits import Content, SignedCommit, content_of, signed_by_us, signed_commit
 from bot.git.command import Limits, Remote, check_branch, check_commit
 from bot.git.commit import Author, commit_file, commit_patch
 from bot.git.import_diff import changes_between
+from bot.git.module_address import NAME, repository_at
 from bot.git.workspace import Workspace
 from bot.patch.diff import file_diff
 from bot.patch.policy import check_patch
-from bot.records import Checkout, FileChange, Patch, Record
+from bot.records import Bounds, Checkout, FileChange, Patch, Record, Submodule
 from bot.repo_config import FILE_NAME
 from bot.sanitize import redact
 from bot.sanitize.neutralize import run_checks
@@ -68,7 +70,17 @@ class GitHubHost:
         self._secrets = tuple(secrets)
 
     async def _git(self, repository: str, permissions: dict[str, str], use: Callable[[Remote], Awaitable[T]]) -> T:
-        """Use git over HTTP with a token for this step; again where GitHub fails or refuses the token.
+        """Use git over HTTP with a token for this step; as `_git_with`."""
+
+        async def token() -> str:
+            return await self._api.token(repository, permissions)
+
+        return await self._git_with(token, repository, use)
+
+    async def _git_with(
+        self, mint: Callable[[], Awaitable[str]] | None, repository: str, use: Callable[[Remote], Awaitable[T]]
+    ) -> T:
+        """Use git over HTTP, again where GitHub fails or refuses the token. `mint`: makes that; None: as anybody.
 
         Raises `Refused` where GitHub refuses for good.
         """
@@ -78,10 +90,12 @@ class GitHubHost:
         url = f"{web}/{_checked_name(repository)}.git"
 
         async def attempt() -> T:
-            token = await self._api.act("token", lambda: self._api.token(repository, permissions))
+            token = await self._api.act("token", mint) if mint else ""
             try:
                 return await use(Remote(url, token))
             except GitFailed as error:
+                if mint is None and (_REFUSED.search(error.words) or _UNAUTHORISED.search(error.words)):
+                    raise Refused(f"not everybody may read {repository}, or it is gone") from error
                 if error.retry_after is not None:
                     if error.retry_after > PATIENCE:
                         raise RateLimited(f"GitHub limits the rate ({repository})", error.retry_after) from error
@@ -135,6 +149,48 @@ class GitHubHost:
         found = await self._git(repository, _READ, fetch)
         await workspace.materialise(found, seconds=seconds, max_bytes=limit)
         return found
+
+    @property
+    def bounds(self) -> Bounds:
+        return Bounds(seconds=self._settings.checkout_timeout, max_bytes=self._settings.checkout_max_bytes)
+
+    async def module(self, module: Submodule, target: Path, bounds: Bounds) -> str:
+        """As anybody may read it; with a token only where the operator lets us, and of the same owner.
+
+        Whoever may write to a repository names its submodules, and sees what tests print: by a token for others they
+        would read what they may not.
+        """
+        setting = self._settings.checkout_submodules
+        if setting == "none":
+            raise Refused("TROOP_CHECKOUT_SUBMODULES is none")
+        name = repository_at(module.address, module.within, self._settings.github_web_url)
+        workspace = Workspace(target)
+
+        async def fetch(remote: Remote) -> None:
+            await workspace.create()
+            # Git follows the host from an earlier name, but never with a token.
+            config = () if remote.token else ("http.followRedirects=initial",)
+            seconds, most = bounds.seconds, bounds.max_bytes
+            try:
+                await workspace.fetch(remote, module.commit, seconds=seconds, max_bytes=most, config=config)
+            except GitFailed as error:
+                if _GONE in error.words:
+                    raise Refused(f"{name} does not have its commit {module.commit[:12]}") from error
+                raise
+
+        async def token() -> str:
+            return await self._api.token_beside(name, module.within, _READ)
+
+        try:
+            await self._git_with(None, name, fetch)
+        except Refused as refused:
+            if name.split("/")[0].lower() != module.within.split("/")[0].lower():
+                raise
+            if setting != "installation":
+                raise Refused(f"{refused}; TROOP_CHECKOUT_SUBMODULES=installation uses a token for it") from refused
+            await self._git_with(token, name, fetch)
+        await workspace.materialise(module.commit, seconds=bounds.seconds, max_bytes=bounds.max_bytes)
+        return name
 
     async def commit(self, checkout: Checkout, patch: Patch, message: str, moment: datetime | None) -> str:
         """By the App's or the token's user. Raises `Refused` for what the policy forbids, secrets included."""
@@ -326,8 +382,6 @@ def _may_pass(error: BaseException) -> bool:
 
 
 def _checked_name(repository: str) -> str:
-    if not re.fullmatch(r"[A-Za-z0-9_-]{1,100}/[A-Za-z0-9_.-]{1,100}", repository) or repository.endswith(
-        ("/.", "/..")
-    ):
+    if not NAME.fullmatch(repository):
         raise ForgeError(f"{repository[:200]!r} is not a repository's name; names look like owner/name")
     return repository

@@ -7,8 +7,9 @@ from typing import Any
 from github import Github
 
 from bot.contracts import OUR_BRANCHES
-from bot.forge.api import GitHubApi, ask, path_of
+from bot.forge.api import GitHubApi
 from bot.forge.markers import issue_of
+from bot.forge.request import ask, path_of
 from bot.records import PullState, Review, ReviewComment
 from bot.sanitize import outgoing
 

@@ -12,7 +12,8 @@ from typing import Any
 
 from github import Github
 
-from bot.forge.api import GitHubApi, ask, path_of
+from bot.forge.api import GitHubApi
+from bot.forge.request import ask, path_of
 from bot.git.workspace import Workspace
 from bot.records import Record
 

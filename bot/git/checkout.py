@@ -7,12 +7,14 @@ it, since they are built on the commit's own tree.
 import asyncio
 import os
 import stat
+from collections.abc import Sequence
 from pathlib import Path
 
 from bot.contracts import RepositoryHost
 from bot.errors import CheckoutError, GitFailed
 from bot.git.commit import LFS_POINTER
 from bot.git.link_loops import endless
+from bot.git.modules import Modules, fetch_modules
 from bot.git.workspace import Workspace
 from bot.patch.paths import link_stays_within
 from bot.records import Checkout
@@ -20,11 +22,13 @@ from bot.records import Checkout
 _POINTER_SIZE = 1024  # bytes; a Git LFS pointer is smaller
 
 
-async def check_out(host: RepositoryHost, repository: str, target: Path, commit: str = "") -> Checkout:
+async def check_out(
+    host: RepositoryHost, repository: str, target: Path, commit: str = "", *, whole: bool = True
+) -> Checkout:
     """Clone the default branch's newest commit, or the given one, into `target`, and look for what is unsafe.
 
-    Changes only `target`, which is emptied first. Raises `CheckoutError` where the repository is empty, too large, or
-    can't be written to disk, and `ForgeError` where the host refuses.
+    Changes only `target`, which is emptied first. `whole`: with its submodules. Raises `CheckoutError` where the
+    repository is empty, too large, or can't be written to disk, and `ForgeError` where the host refuses.
     """
     try:
         found = await host.clone(repository, target, commit)
@@ -35,10 +39,10 @@ async def check_out(host: RepositoryHost, repository: str, target: Path, commit:
             ) from error
         raise
     workspace = Workspace(target)
-    modules = await _submodules(workspace, found)
-    links, files, pointers = await asyncio.to_thread(_look_through, workspace.tree)
+    modules = await fetch_modules(host, repository, workspace, found) if whole else Modules()
+    links, files, pointers = await asyncio.to_thread(_look_through, workspace.tree, modules.paths)
     loops = await asyncio.to_thread(_cut_loops, workspace.tree)
-    left_out = [f"{path} is a submodule, which is not fetched" for path in modules]
+    left_out = list(modules.notes)
     left_out += [f"{path} is a symbolic link that leads out of the repository" for path in links]
     left_out += [f"{path} is a symbolic link to a folder, which leads round in a circle" for path in loops]
     return Checkout(
@@ -49,13 +53,9 @@ async def check_out(host: RepositoryHost, repository: str, target: Path, commit:
         files=tuple(files),
         left_out=tuple(left_out),
         pointers=tuple(pointers),
+        modules=tuple(modules.paths),
+        empty=tuple(sorted(modules.empty)),
     )
-
-
-async def _submodules(workspace: Workspace, commit: str) -> list[str]:
-    listing = await workspace.git("ls-tree", "-r", "-z", commit)
-    entries = (entry.partition(b"\t") for entry in listing.split(b"\0") if entry.startswith(b"160000"))
-    return sorted(name.decode("utf-8", "replace") for _, _, name in entries)
 
 
 def _cut_loops(root: Path) -> list[str]:
@@ -76,9 +76,13 @@ def _cut_loops(root: Path) -> list[str]:
     return cut
 
 
-def _look_through(root: Path) -> tuple[list[str], list[str], list[str]]:
-    """Links that led out (they are removed), regular files, and those that are Git LFS pointers."""
+def _look_through(root: Path, modules: Sequence[str]) -> tuple[list[str], list[str], list[str]]:
+    """Links that led out (they are removed), regular files, and those that are Git LFS pointers.
+
+    Of submodules' files only the links are looked at.
+    """
     links, files, pointers = [], [], []
+    within = tuple(f"{module}/" for module in modules)
     for folder, folders, names in os.walk(root):
         for name in [*folders, *names]:
             path = os.path.join(folder, name)
@@ -88,7 +92,7 @@ def _look_through(root: Path) -> tuple[list[str], list[str], list[str]]:
                 if not link_stays_within(path, str(root)):
                     os.unlink(path)
                     links.append(relative)
-            elif stat.S_ISREG(status.st_mode) and relative.isprintable():
+            elif stat.S_ISREG(status.st_mode) and relative.isprintable() and not relative.startswith(within):
                 files.append(relative)
                 if status.st_size < _POINTER_SIZE and Path(path).read_bytes().startswith(LFS_POINTER):
                     pointers.append(relative)

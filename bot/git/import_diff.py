@@ -63,10 +63,10 @@ def _entries(listing: bytes) -> Iterator[tuple[list[str], str]]:
 
 
 async def _change(workspace: Workspace, entry: list[str], path: str, name: str) -> FileChange:
-    _, mode, _, blob, _ = entry
+    was, mode, _, blob, _ = entry
     if problem := path_problem(path):
         raise CheckoutError(f"{name}: {path!r} {problem}")
-    if mode in ("120000", "160000"):
+    if mode in ("120000", "160000") or was == "160000":
         raise CheckoutError(f"{name}: {path!r} is a link or a submodule; a candidate may only have plain files")
     if mode == "000000" or blob == _ABSENT:
         return FileChange(path=path, text=None)

@@ -68,12 +68,14 @@ class Workspace:
             "init", "--quiet", "--bare", f"--object-format={object_format}", "--", str(self.git_dir), cwd=self.folder
         )
 
-    async def fetch(self, remote: Remote, commit: str, *, seconds: float, max_bytes: int) -> str:
+    async def fetch(
+        self, remote: Remote, commit: str, *, seconds: float, max_bytes: int, config: Sequence[str] = ()
+    ) -> str:
         """One commit without its history: `commit`, or (empty) the remote's HEAD; its full name."""
         wanted = check_commit(commit) if commit else "HEAD"
         limits = Limits(seconds, self.folder, max_bytes)
         arguments = ("--quiet", "--depth", "1", "--no-tags", "--no-recurse-submodules", "--", remote.url, wanted)
-        await self.git("fetch", *arguments, remote=remote, limits=limits)
+        await self.git("fetch", *arguments, remote=remote, limits=limits, config=config)
         try:
             found = await self.git("rev-parse", "--verify", "--end-of-options", "FETCH_HEAD^{commit}")
         except GitFailed as error:

@@ -16,7 +16,17 @@ from bot.records.judgement import Act, Judgement
 from bot.records.price import Price, Speed, money
 from bot.records.queue import NOT_WRITTEN, Again, ClaimedCommand, ClaimedRun, Command, CommandName, Option, Trigger
 from bot.records.record import Record
-from bot.records.repository import Checkout, Context, FileChange, Patch, SourceFile, Summary, by_path
+from bot.records.repository import (
+    Bounds,
+    Checkout,
+    Context,
+    FileChange,
+    Patch,
+    SourceFile,
+    Submodule,
+    Summary,
+    by_path,
+)
 from bot.records.revision import BranchRule, Cause, PullState, Remark, Review, ReviewComment, Revision
 from bot.records.stopping import StopName, Stopped, StopRule
 from bot.records.survey import Fault, Obstacle
@@ -51,6 +61,7 @@ __all__ = [
     "Again",
     "Answered",
     "Ballot",
+    "Bounds",
     "BranchRule",
     "Build",
     "Bundle",
@@ -114,6 +125,7 @@ __all__ = [
     "StopRule",
     "Stopped",
     "Struck",
+    "Submodule",
     "Summary",
     "Test",
     "TestConfig",

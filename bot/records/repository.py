@@ -35,6 +35,22 @@ class Context(Record):
     customs: tuple[SourceFile, ...] = ()  # what it asks of its contributors
 
 
+class Bounds(Record):
+    """What a checkout may take."""
+
+    seconds: float
+    max_bytes: int  # on disk
+
+
+class Submodule(Record):
+    """Another repository's commit within a repository."""
+
+    path: str  # POSIX, relative to the root of the whole tree
+    commit: str  # full name
+    within: str  # owner/name of the repository that has it; "" for a local checkout
+    address: str  # as `.gitmodules` has it, hostile; "" where it has none
+
+
 class Checkout(Record):
     """A repository on our disk. `root` holds its files and nothing else: git's own folder lies beside it."""
 
@@ -46,8 +62,17 @@ class Checkout(Record):
     apart: str = ""
     repository: str = ""  # owner/name, or where the local checkout is; images built for it serve no other
     files: tuple[str, ...]  # regular files, POSIX, relative to the root, sorted
-    left_out: tuple[str, ...] = ()  # in words: links that lead out, submodules
+    left_out: tuple[str, ...] = ()  # in words: links that lead out, submodules that were not fetched
     pointers: tuple[str, ...] = ()  # files that are Git LFS pointers: their content is elsewhere
+    modules: tuple[str, ...] = ()  # folders of submodules, sorted; their files are not among `files`
+    empty: tuple[str, ...] = ()  # folders of submodules that were not fetched, also within others
+
+    def elsewhere(self, path: str) -> str:
+        """Why no commit of this repository can change the file, in words that follow its path; "" where one can."""
+        for module in self.modules:
+            if path == module or path.startswith(f"{module}/"):
+                return f"is in the submodule {module}, which is another repository"
+        return "is kept in Git LFS" if path in self.pointers else ""
 
 
 class FileChange(Record):

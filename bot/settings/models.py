@@ -340,9 +340,13 @@ class Settings(BaseSettings):
     engine_arguments: Words = ()
     """Options of `troop engine`, beside the model, e.g. `--dtype bfloat16`."""
     checkout_max_bytes: int = Field(2_000_000_000, gt=0)
-    """Bytes that a repository may take on disk."""
+    """Bytes that a repository may take on disk; its submodules as many again."""
     checkout_timeout: float = Field(600.0, gt=0)
-    """Seconds that a checkout may take."""
+    """Seconds that a checkout may take; its submodules as long again."""
+    checkout_submodules: Literal["none", "public", "installation"] = "public"
+    """Submodules that are fetched, of the same host: none, those that anybody can read, or of the same owner also
+    private ones that the App's installation (or the token) covers. Then who may write to a repository can have Troop
+    read those, and tests print what is in them."""
 
     pages: PagesSettings = PagesSettings()
     """Where people watch runs, each those of the repositories that they can read."""

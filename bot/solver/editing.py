@@ -51,7 +51,7 @@ def editing(
                 patch, onto = together, True
         if isinstance(patch, Problem):
             return patch
-        return _forbidden(patch, known, base, judged) or Applied(patch, left_out, onto)
+        return _foreign(checkout, patch) or _forbidden(patch, known, base, judged) or Applied(patch, left_out, onto)
 
     def applied(edits: tuple[FileEdit, ...], earlier: Patch | None) -> Applied | Problem:
         edits = tuple(rehomed(edit, shown, known) for edit in edits)
@@ -66,6 +66,16 @@ def editing(
         return made(kept or edits, left_out, earlier)
 
     return applied
+
+
+def _foreign(checkout: Checkout, patch: Patch) -> Problem | None:
+    """Says that a commit of this repository can't hold the patch, in words for the model."""
+    for path in patch.paths:
+        if why := checkout.elsewhere(path):
+            return Problem(
+                text=f"the edit can't be made: {path} {why}\nMake the change in this repository's own files instead."
+            )
+    return None
 
 
 def _forbidden(

@@ -57,7 +57,7 @@ from bot.solver.stages.own_tests import on_base, run_own_tests
 from bot.solver.stages.probing import probe
 from bot.solver.stages.regression_test import RegressionTests
 from bot.solver.stages.selection import select
-from bot.solver.stages.survey import Survey, for_models, obstacles, survey
+from bot.solver.stages.survey import Survey, for_models, obstacles, other_contents, survey
 from bot.solver.stages.trajectories import Sampler
 from bot.solver.stages.watched import Watched
 from bot.solver.stopping import Seen, seen, stopping
@@ -284,6 +284,7 @@ class _Run:
         """The context stored under the key, or chosen now."""
 
         async def make() -> ReadContext:
+            said = for_models(there, self._declared, servers=self._bench.servers, asks=self._solver.looks > 0)
             context = await build_context(
                 self._issue,
                 self._bench.checkout,
@@ -291,7 +292,7 @@ class _Run:
                 self._solver,
                 self._progress,
                 exclude=self._bench.config.exclude,
-                environment=for_models(there, self._declared, servers=self._bench.servers, asks=self._solver.looks > 0),
+                environment="\n".join(filter(None, [said, other_contents(self._bench.checkout)])),
             )
             return ReadContext(context=context, usage=self._budget.usage, by_stage=self._budget.by_stage)
 

@@ -82,8 +82,10 @@ def disqualifying(checkout: Checkout, commands: Sequence[Sequence[str]]) -> Call
     judged = programs(commands, read)
 
     def why(changes: Sequence[FileChange]) -> str:
-        touched = touched_judges(changes, known.__contains__, read, judged)
-        return touched or "; ".join(judge(Patch(changes=tuple(changes), diff="")).refused)
+        if touched := touched_judges(changes, known.__contains__, read, judged):
+            return touched
+        elsewhere = [f"{one.path} {found}" for one in changes if (found := checkout.elsewhere(one.path))]
+        return "; ".join(elsewhere or judge(Patch(changes=tuple(changes), diff="")).refused)
 
     return why
 

@@ -49,7 +49,7 @@ async def check_out_run(
 
 async def take_default_config(run: ClaimedRun, forge: Forge, checkout: Checkout) -> None:
     """Put the default branch's `.troop.toml` in the checkout."""
-    default = await check_out(forge, run.repository, Path(checkout.workspace) / "default")
+    default = await check_out(forge, run.repository, Path(checkout.workspace) / "default", whole=False)
     await _take(checkout, await asyncio.to_thread(config_text, default))
 
 

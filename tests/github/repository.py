@@ -51,7 +51,7 @@ class GitRepository:
 
     def commit_files(self, files: Mapping[str, bytes | str | None], message: str, branch: str = "") -> str:
         """Commit the files (None deletes; a `str` value that starts with `-> ` is a symlink; `!x ` makes it
-        executable) on top of the branch; a new branch begins at the default one."""
+        executable; `@ COMMIT` is a submodule) on top of the branch; a new branch begins at the default one."""
         branch = branch or self.branch
         parent = self.commit_of(branch) or self.commit_of(self.branch)
         with tempfile.TemporaryDirectory() as scratch:
@@ -69,6 +69,9 @@ class GitRepository:
                         mode, content = "120000", content[3:]
                     elif content.startswith("!x "):
                         mode, content = "100755", content[3:]
+                    elif content.startswith("@ "):
+                        lines.append(f"160000 {content[2:]}\t{path}")
+                        continue
                     content = content.encode()
                 blob = self.git("hash-object", "-w", "--stdin", stdin=content).strip()
                 lines.append(f"{mode} {blob}\t{path}")

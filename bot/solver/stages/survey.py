@@ -19,11 +19,14 @@ from bot.recipe.asked import MARK, TOOLS, image_of, telling, told, too_old, word
 from bot.recipe.declared import Declared
 from bot.recipe.groups import normal
 from bot.recipe.recipe import Asked
-from bot.records import Ending, Execution, Fault, Obstacle, Record, SandboxJob
+from bot.records import Checkout, Ending, Execution, Fault, Obstacle, Record, SandboxJob
+from bot.sanitize import clean
+from bot.sanitize.delimiters import escaped
 from bot.solver.harness import attempt
 
 TIMEOUT = 60.0  # seconds; packages with many dependencies take long to import
 _PACKAGES = 3  # of the repository's own that are imported
+_NAMED = 10  # submodules, and files of Git LFS
 _LISTED = 40  # installed packages that are named; more if the manifests require them
 _LEAST = 10  # of those that the repository does not mention
 _ELSEWHERE = "elsewhere: "  # what the script says of an installed copy
@@ -260,6 +263,24 @@ def for_models(found: Survey, declared: Declared, *, servers: str = "", asks: bo
     if absent:
         said.append(f"Not there: {', '.join(absent)}.")
     said += filter(None, [_typescript(dict(found.tools)), servers])
+    return "\n".join(said)
+
+
+def other_contents(checkout: Checkout) -> str:
+    """What of the repository's files is not its own, or not here, for the prompts; "" where all is."""
+
+    def named(paths: Sequence[str]) -> str:
+        more = f" and {len(paths) - _NAMED:,} more" if len(paths) > _NAMED else ""
+        return ", ".join(escaped(clean(path).text) for path in paths[:_NAMED]) + more
+
+    said = []
+    fetched = [path for path in checkout.modules if path not in checkout.empty]
+    if fetched:
+        said.append(f"Submodules, other repositories that can be used but not changed: {named(fetched)}.")
+    if checkout.empty:
+        said.append(f"Submodules that were not fetched, so that their folders are empty here: {named(checkout.empty)}.")
+    if checkout.pointers:
+        said.append(f"Pointers of Git LFS, without their content here: {named(checkout.pointers)}.")
     return "\n".join(said)
 
 

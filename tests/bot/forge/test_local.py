@@ -205,13 +205,30 @@ def test_variables_of_another_work_tree_say_nothing(
         assert elsewhere(top) == {}
 
 
-async def test_repositories_within_and_submodules_are_left_out(home: Path, tmp_path: Path) -> None:
-    run_git("init", "--quiet", "inner", cwd=home)
-    (home / "inner" / "b.py").write_text("")
-    run_git("update-index", "--add", "--cacheinfo", f"160000,{'1' * 40},module", cwd=home)
-    (home / "module").mkdir()
+async def test_submodules_are_as_recorded_and_repositories_within_are_left_out(home: Path, tmp_path: Path) -> None:
+    for name in ("inner", "module"):
+        run_git("init", "--quiet", name, cwd=home)
+        (home / name / "b.py").write_text("y = 1\n")
+    run_git("add", "b.py", cwd=home / "module")
+    run_git("commit", "--quiet", "--message", "Begin", cwd=home / "module")
+    recorded = {"module": run_git("rev-parse", "HEAD", cwd=home / "module").strip(), "absent": "1" * 40}
+    (home / "module" / "b.py").write_text("y = 2\n")
+    (home / "absent").mkdir()
+    for name, commit in recorded.items():
+        run_git("update-index", "--add", "--cacheinfo", f"160000,{commit},{name}", cwd=home)
+        run_git("config", "--file", ".gitmodules", f"submodule.{name}.path", name, cwd=home)
+    run_git("add", ".gitmodules", cwd=home)
+    run_git("commit", "--quiet", "--message", "Record", cwd=home)
+    before = state(home)
     checkout = await check_out(LocalCheckout(home), "", tmp_path / "w")
-    assert checkout.files == (".gitignore", "a.py", "gone.py", "run.sh")
+    assert checkout.files == (".gitignore", ".gitmodules", "a.py", "gone.py", "run.sh")
+    assert (Path(checkout.root) / "module" / "b.py").read_text() == "y = 1\n"
+    assert (checkout.modules, checkout.empty) == (("absent", "module"), ("absent",))
+    assert checkout.left_out == (
+        "absent is a submodule, which is not fetched: it is not checked out here; "
+        "`git submodule update --init absent` does that",
+    )
+    assert state(home) == before
 
 
 async def test_a_repository_that_would_run_a_program(home: Path, tmp_path: Path) -> None:

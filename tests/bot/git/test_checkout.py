@@ -61,18 +61,6 @@ async def test_twice_is_once_and_a_run_keeps_its_commit(
     assert await check_out(forge, REPO, tmp_path / "w", first.commit) == first
 
 
-async def test_submodules_are_named_and_not_fetched(github: GitHubServer, forge: GitHubForge, tmp_path: Path) -> None:
-    git = github.world.repository(REPO).git
-    modules = '[submodule "m"]\n\tpath = m\n\turl = https://example.com/evil.git\n\tupdate = !touch /tmp/owned\n'
-    github.commit(REPO, {".gitmodules": modules})
-    tree = git.git("ls-tree", "main")
-    tree = git.git("mktree", "--missing", stdin=f"{tree}160000 commit {'1' * 40}\tm\n".encode()).strip()
-    git.commit_tree(tree, "Add a submodule", "main", git.commit_of("main"))
-    checkout = await check_out(forge, REPO, tmp_path / "w")
-    assert "m is a submodule, which is not fetched" in checkout.left_out
-    assert not [path for path in checkout.files if path.startswith("m/")]
-
-
 async def test_git_s_own_folder_in_the_tree_is_refused(
     github: GitHubServer, forge: GitHubForge, tmp_path: Path
 ) -> None:
