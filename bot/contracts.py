@@ -22,6 +22,7 @@ from bot.records import (
     Reply,
     Review,
     SandboxJob,
+    StoredFile,
     Submodule,
 )
 
@@ -132,6 +133,12 @@ class RepositoryHost(Protocol):
         """Check out a submodule's recorded commit below `target`, as `clone` does; owner/name, or "" on a local disk.
 
         Raises `CheckoutError` and `ForgeError` with the reason why it can't be fetched, without what its address holds.
+        """
+
+    async def stored(self, repository: str, wanted: Sequence[StoredFile], folder: Path) -> str:
+        """Put the content of files of Git LFS into `folder`, named by their hashes, which the caller checks.
+
+        Why some are not there, in words for people; "" where all are.
         """
 
     async def commit(self, checkout: Checkout, patch: Patch, message: str, moment: datetime | None) -> str:

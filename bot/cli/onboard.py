@@ -11,7 +11,7 @@ import click
 from bot.cli.solve import SolveOptions, settings_of
 from bot.errors import TroopError
 from bot.forge.local import LocalCheckout
-from bot.git.build_artifacts import copy_built, copy_stored
+from bot.git.build_artifacts import copy_built
 from bot.git.checkout import check_out
 from bot.publish.messages.onboarding import config_text, how_tests_went
 from bot.repo_config import FILE_NAME
@@ -45,7 +45,6 @@ async def onboard_checkout(
         checkout = await check_out(LocalCheckout(path, say), "", scratch.path / "checkout")
         place, root = await asyncio.to_thread(path.resolve), Path(checkout.root)
         await copy_built(place, root)
-        await asyncio.to_thread(copy_stored, place, root, checkout.pointers)
         proposal = await propose(checkout, settings, venv_of=place, audience=Audience(notice=say, tell=say))
     finally:
         scratch.close()

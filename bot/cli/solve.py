@@ -28,7 +28,7 @@ from bot.errors import BuildFailed, BundleError, Refused, TroopError
 from bot.forge.branches import local_branch_of
 from bot.forge.issue_url import issue_at, of_origin
 from bot.forge.local import LocalCheckout
-from bot.git.build_artifacts import copy_built, copy_stored, put_back, remove_built
+from bot.git.build_artifacts import copy_built, remove_built
 from bot.git.checkout import check_out
 from bot.git.import_diff import read_patch
 from bot.journal import FileJournal
@@ -270,7 +270,6 @@ async def _bench(
     place = await asyncio.to_thread(path.resolve)
     root = Path(checkout.root)
     built, left_out = await copy_built(place, root)
-    stored = await asyncio.to_thread(copy_stored, place, root, checkout.pointers)
     heard: list[str] = []
 
     def notice(words: str) -> None:
@@ -290,7 +289,6 @@ async def _bench(
             )
         finally:
             await asyncio.to_thread(remove_built, root, built)
-            await asyncio.to_thread(put_back, root, stored)
         say(f"model {bench.models.main.name}, window {bench.models.main.context_window:,} tokens")
         for note in bench.notes:
             if note not in heard:
@@ -298,9 +296,6 @@ async def _bench(
         if built:
             more = f" and {len(built) - 1:,} more" if len(built) > 1 else ""
             say(f"tests also see what git ignores and a build wrote: {built[0]}{more}")
-        if stored:
-            more = f" and {len(stored) - 1:,} more" if len(stored) > 1 else ""
-            say(f"tests also see the content that Git LFS keeps: {next(iter(stored))}{more}")
         if left_out:
             say(left_out)
         yield bench

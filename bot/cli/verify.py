@@ -56,7 +56,7 @@ def verify(bundle: str, repo: Path, sandbox: str | None, image: str | None, as_j
 async def _verify(name: str, repo: Path, sandbox: str | None, image: str | None) -> "Recount":
     from bot.cli.progress import ConsoleProgress
     from bot.forge.local import LocalCommit
-    from bot.git.build_artifacts import copy_built, copy_stored
+    from bot.git.build_artifacts import copy_built
     from bot.git.checkout import check_out
     from bot.publish.bundle import read
     from bot.scratch import ScratchFolder
@@ -78,7 +78,6 @@ async def _verify(name: str, repo: Path, sandbox: str | None, image: str | None)
         checkout = await check_out(host, str(place), scratch.path / "checkout", bundle.parent)
         to_base = await host.changes_to(checkout, bundle.base_commit) if bundle.reviewed_commit else None
         await copy_built(place, Path(checkout.root))
-        await asyncio.to_thread(copy_stored, place, Path(checkout.root), checkout.pointers)
         audience = Audience(notice=progress.say, tell=progress.say)
         return await run_again(bundle, checkout, to_base, settings, progress, audience, place)
 

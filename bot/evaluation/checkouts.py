@@ -11,7 +11,7 @@ from bot.evaluation.tasks import RepositoryTask
 from bot.forge.local import LocalCheckout
 from bot.git.command import Limits, Remote, git
 from bot.git.workspace import Workspace
-from bot.records import Bounds, Checkout, Patch, Submodule
+from bot.records import Bounds, Checkout, Patch, StoredFile, Submodule
 
 _MAX_BYTES = 4 << 30
 _SECONDS = 1800.0
@@ -48,6 +48,13 @@ class TaskHost:
         if path is None:
             raise CheckoutError("an evaluation takes submodules from checkouts on this machine")
         return await LocalCheckout(path).module(module, target, bounds)
+
+    async def stored(self, repository: str, wanted: Sequence[StoredFile], folder: Path) -> str:
+        """From the checkout on this machine."""
+        path = await asyncio.to_thread(self.folder)
+        if path is None:
+            return "an evaluation takes them from checkouts on this machine"
+        return await LocalCheckout(path).stored(repository, wanted, folder)
 
     def folder(self) -> Path | None:
         """The checkout on this machine; None where there is none."""

@@ -10,6 +10,7 @@ copied as it is, and gets no branch.
 import asyncio
 import contextlib
 import os
+import shutil
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -22,7 +23,7 @@ from bot.git.import_diff import changes_between
 from bot.git.snapshot import snapshot
 from bot.git.users_config import trusted_folders
 from bot.git.workspace import Workspace
-from bot.records import Bounds, Checkout, FileChange, Patch, Submodule
+from bot.records import Bounds, Checkout, FileChange, Patch, StoredFile, Submodule
 
 AUTHOR = Author(name="troop", email="troop@localhost")
 MAX_BYTES = 2_000_000_000
@@ -92,6 +93,26 @@ class LocalCheckout:
             raise CheckoutError(f"it is not checked out here; `git submodule update --init {module.path}` does that")
         await inner.clone("", target, module.commit)
         return ""
+
+    async def stored(self, repository: str, wanted: Sequence[StoredFile], folder: Path) -> str:
+        """From the files on disk, and from where git-lfs keeps them."""
+        place = await self.git_folder()
+        common = (await self._git("rev-parse", "--git-common-dir")).strip() if place else b""
+        kept = (self._path / os.fsdecode(common)).resolve() / "lfs" / "objects"
+
+        def copy() -> str:
+            room, missing = MAX_BYTES, 0
+            for one in wanted:
+                places = (self._path / one.path, kept / one.oid[:2] / one.oid[2:4] / one.oid)
+                there = next((at for at in places if _is_plain(at, one.size)), None)
+                room -= one.size
+                if there is None or room < 0:
+                    missing += 1
+                else:
+                    shutil.copyfile(there, folder / one.oid)
+            return "they are not in this checkout; `git lfs pull` fetches them" if missing else ""
+
+        return await asyncio.to_thread(copy)
 
     async def origin(self) -> str:
         """The address that the checkout was cloned from; "" where none is known."""
@@ -265,6 +286,11 @@ def elsewhere(top: Path) -> dict[str, str]:
     if not folder or tree != top or (top / ".git").exists():
         return {}
     return {"GIT_DIR": str(Path(folder).resolve()), "GIT_WORK_TREE": str(top)}
+
+
+def _is_plain(path: Path, size: int) -> bool:
+    """Whether it is a file of that size, and behind no link."""
+    return os.path.realpath(path) == str(path) and path.is_file() and path.stat().st_size == size
 
 
 def _quoted(path: bytes) -> bytes:

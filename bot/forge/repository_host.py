@@ -13,6 +13,7 @@ from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_aft
 from bot.errors import BranchTaken, CheckoutError, ForgeError, GitFailed, RateLimited, Refused
 from bot.forge.api import GitHubApi
 from bot.forge.branches import PREFIX
+from bot.forge.large_files import download
 from bot.forge.request import ask, path_of
 from bot.forge.retrying import PATIENCE
 from bot.forge.signed_commits import Content, SignedCommit, content_of, signed_by_us, signed_commit
@@ -23,7 +24,7 @@ from bot.git.module_address import NAME, repository_at
 from bot.git.workspace import Workspace
 from bot.patch.diff import file_diff
 from bot.patch.policy import check_patch
-from bot.records import Bounds, Checkout, FileChange, Patch, Record, Submodule
+from bot.records import Bounds, Checkout, FileChange, Patch, Record, StoredFile, Submodule
 from bot.repo_config import FILE_NAME
 from bot.sanitize import redact
 from bot.sanitize.neutralize import run_checks
@@ -191,6 +192,17 @@ class GitHubHost:
             await self._git_with(token, name, fetch)
         await workspace.materialise(module.commit, seconds=bounds.seconds, max_bytes=bounds.max_bytes)
         return name
+
+    async def stored(self, repository: str, wanted: Sequence[StoredFile], folder: Path) -> str:
+        """With a read-only token, which the host alone gets."""
+        most, seconds = self._settings.checkout_lfs_bytes, self._settings.checkout_timeout
+        if not most:
+            return "TROOP_CHECKOUT_LFS_BYTES is 0"
+
+        async def fetch(remote: Remote) -> str:
+            return await download(remote, wanted, folder, seconds=seconds, max_bytes=most)
+
+        return await self._git(repository, _READ, fetch)
 
     async def commit(self, checkout: Checkout, patch: Patch, message: str, moment: datetime | None) -> str:
         """By the App's or the token's user. Raises `Refused` for what the policy forbids, secrets included."""

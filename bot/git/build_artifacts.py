@@ -1,17 +1,13 @@
-"""Files on disk that imports and tests need and the commit lacks: for `troop solve` on a local checkout.
-
-What a build wrote and git ignores, and what Git LFS keeps elsewhere.
+"""What a build wrote and git ignores, and imports and tests need: for `troop solve` on a local checkout.
 
 A version file that a build backend writes (`_version.py`), the metadata of an editable install, extension modules,
 `node_modules`. No other ignored file is taken: people keep their secrets there.
 """
 
 import asyncio
-import hashlib
 import os
 import re
 import shutil
-from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePosixPath
 
 from bot.errors import CheckoutError, GitFailed
@@ -74,37 +70,6 @@ def _copy(source: Path, target: Path, names: list[str]) -> tuple[tuple[str, ...]
         shutil.copy2(path, target / name, follow_symlinks=False)
         copied.append(name)
     return tuple(copied), ""
-
-
-def copy_stored(source: Path, target: Path, pointers: Iterable[str]) -> dict[str, bytes]:
-    """Replace Git LFS pointers in `target` by their content, where the checkout `source` has it on disk.
-
-    Returns the pointers by path, for `put_back`. What other filters keep from a commit stays out: it may be secret.
-    """
-    replaced: dict[str, bytes] = {}
-    total = 0
-    root = os.path.realpath(source)
-    for name in pointers:
-        path = source / name
-        if os.path.realpath(path) != os.path.join(root, name) or not path.is_file():
-            continue
-        total += path.stat().st_size
-        if total > MAX_BYTES:
-            break
-        pointer = (target / name).read_bytes()
-        with path.open("rb") as file:
-            found = hashlib.file_digest(file, "sha256").hexdigest()
-        if f"oid sha256:{found}".encode() not in pointer.splitlines():  # not fetched, or of another commit
-            continue
-        shutil.copyfile(path, target / name)
-        replaced[name] = pointer
-    return replaced
-
-
-def put_back(target: Path, pointers: Mapping[str, bytes]) -> None:
-    """Undo `copy_stored`."""
-    for name, pointer in pointers.items():
-        (target / name).write_bytes(pointer)
 
 
 def remove_built(target: Path, copied: tuple[str, ...]) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 from bot.contracts import RepositoryHost
 from bot.errors import CheckoutError, GitFailed
 from bot.git.commit import LFS_POINTER
+from bot.git.large_files import fill_pointers
 from bot.git.link_loops import endless
 from bot.git.modules import Modules, fetch_modules
 from bot.git.workspace import Workspace
@@ -41,8 +42,13 @@ async def check_out(
     workspace = Workspace(target)
     modules = await fetch_modules(host, repository, workspace, found) if whole else Modules()
     links, files, pointers = await asyncio.to_thread(_look_through, workspace.tree, modules.paths)
+    stored, why = await _content(host, repository, workspace, files, pointers) if whole else ((), "")
+    pointers = [path for path in pointers if path not in stored]
     loops = await asyncio.to_thread(_cut_loops, workspace.tree)
     left_out = list(modules.notes)
+    if pointers:
+        more = f" and {len(pointers) - 1:,} more files are pointers" if len(pointers) > 1 else " is a pointer"
+        left_out.append(f"{pointers[0]}{more} of Git LFS without their content: {why}")
     left_out += [f"{path} is a symbolic link that leads out of the repository" for path in links]
     left_out += [f"{path} is a symbolic link to a folder, which leads round in a circle" for path in loops]
     return Checkout(
@@ -53,9 +59,19 @@ async def check_out(
         files=tuple(files),
         left_out=tuple(left_out),
         pointers=tuple(pointers),
+        stored=stored,
         modules=tuple(modules.paths),
         empty=tuple(sorted(modules.empty)),
     )
+
+
+async def _content(
+    host: RepositoryHost, repository: str, workspace: Workspace, files: Sequence[str], pointers: Sequence[str]
+) -> tuple[tuple[str, ...], str]:
+    """The pointers whose content is in their place now, and why not that of others. Submodules' are left alone."""
+    own = set(files).intersection(pointers)
+    filled, why = await fill_pointers(host, repository, workspace.tree, sorted(own), workspace.folder / "stored")
+    return filled, why or "those of submodules are not fetched"
 
 
 def _cut_loops(root: Path) -> list[str]:
@@ -79,7 +95,7 @@ def _cut_loops(root: Path) -> list[str]:
 def _look_through(root: Path, modules: Sequence[str]) -> tuple[list[str], list[str], list[str]]:
     """Links that led out (they are removed), regular files, and those that are Git LFS pointers.
 
-    Of submodules' files only the links are looked at.
+    Submodules' files are not among these files.
     """
     links, files, pointers = [], [], []
     within = tuple(f"{module}/" for module in modules)
@@ -92,8 +108,9 @@ def _look_through(root: Path, modules: Sequence[str]) -> tuple[list[str], list[s
                 if not link_stays_within(path, str(root)):
                     os.unlink(path)
                     links.append(relative)
-            elif stat.S_ISREG(status.st_mode) and relative.isprintable() and not relative.startswith(within):
-                files.append(relative)
+            elif stat.S_ISREG(status.st_mode) and relative.isprintable():
+                if not relative.startswith(within):
+                    files.append(relative)
                 if status.st_size < _POINTER_SIZE and Path(path).read_bytes().startswith(LFS_POINTER):
                     pointers.append(relative)
     return sorted(links), sorted(files), sorted(pointers)

@@ -86,12 +86,17 @@ class Remote:
         return {
             "GIT_CONFIG_COUNT": "1",
             "GIT_CONFIG_KEY_0": f"http.{parts.scheme}://{parts.netloc}/.extraHeader",
-            "GIT_CONFIG_VALUE_0": f"Authorization: Basic {self._basic}",
+            "GIT_CONFIG_VALUE_0": f"Authorization: {self.authorization}",
         }
 
     @property
     def secrets(self) -> tuple[str, ...]:
         return (self.token, self._basic) if self.token else ()
+
+    @property
+    def authorization(self) -> str:
+        """The value of that header."""
+        return f"Basic {self._basic}"
 
     @property
     def _basic(self) -> str:

@@ -43,8 +43,8 @@ async def commit_patch(checkout: Checkout, patch: Patch, message: str, author: A
         if mode in ("120000", "160000"):
             kind = "a symbolic link" if mode == "120000" else "a submodule"
             raise CheckoutError(f"{change.path!r} is {kind} in the repository; the patch is refused")
-        if change.path in checkout.pointers:
-            raise CheckoutError(f"{change.path!r} is kept in Git LFS; the patch is refused")
+        if why := checkout.elsewhere(change.path):
+            raise CheckoutError(f"{change.path!r} {why}; the patch is refused")
         content = change.content
         if content is None:
             lines.append(f"0 {'0' * len(base)}\t{change.path}")

@@ -51,6 +51,14 @@ class Submodule(Record):
     address: str  # as `.gitmodules` has it, hostile; "" where it has none
 
 
+class StoredFile(Record):
+    """A file that Git LFS keeps."""
+
+    path: str  # POSIX, relative to the root
+    oid: str  # SHA-256 of its content, hexadecimal
+    size: int  # bytes
+
+
 class Checkout(Record):
     """A repository on our disk. `root` holds its files and nothing else: git's own folder lies beside it."""
 
@@ -64,6 +72,7 @@ class Checkout(Record):
     files: tuple[str, ...]  # regular files, POSIX, relative to the root, sorted
     left_out: tuple[str, ...] = ()  # in words: links that lead out, submodules that were not fetched
     pointers: tuple[str, ...] = ()  # files that are Git LFS pointers: their content is elsewhere
+    stored: tuple[str, ...] = ()  # files that Git LFS keeps, with their content
     modules: tuple[str, ...] = ()  # folders of submodules, sorted; their files are not among `files`
     empty: tuple[str, ...] = ()  # folders of submodules that were not fetched, also within others
 
@@ -72,7 +81,7 @@ class Checkout(Record):
         for module in self.modules:
             if path == module or path.startswith(f"{module}/"):
                 return f"is in the submodule {module}, which is another repository"
-        return "is kept in Git LFS" if path in self.pointers else ""
+        return "is kept in Git LFS" if path in self.pointers or path in self.stored else ""
 
 
 class FileChange(Record):

@@ -343,6 +343,8 @@ class Settings(BaseSettings):
     """Bytes that a repository may take on disk; its submodules as many again."""
     checkout_timeout: float = Field(600.0, gt=0)
     """Seconds that a checkout may take; its submodules as long again."""
+    checkout_lfs_bytes: int = Field(100_000_000, ge=0)
+    """Bytes of Git LFS's files that a checkout fetches, the smallest first, on the owner's quota; 0: none."""
     checkout_submodules: Literal["none", "public", "installation"] = "public"
     """Submodules that are fetched, of the same host: none, those that anybody can read, or of the same owner also
     private ones that the App's installation (or the token) covers. Then who may write to a repository can have Troop

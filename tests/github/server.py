@@ -21,6 +21,7 @@ from tests.github.checks import CheckRoutes, Checks
 from tests.github.control import Control
 from tests.github.faults import FaultsAndLog, LoggedRequest
 from tests.github.git_data import GitData
+from tests.github.large_files import LargeFiles
 from tests.github.oauth import OAuth
 from tests.github.pages import Pages
 from tests.github.payloads import Payloads
@@ -164,6 +165,8 @@ def _application(
             return JSONResponse(control.call(method, arguments))
         except (LookupError, TypeError) as error:
             raise ApiError(400, str(error)) from error
+
+    app.include_router(LargeFiles(world, payloads.web).router)
 
     @app.api_route("/{owner}/{name}.git/{rest:path}", methods=["GET", "POST"])
     async def git(request: Request, owner: str, name: str, rest: str) -> Response:

@@ -100,6 +100,7 @@ class Repository:
     rules: list[dict[str, Any]] = field(default_factory=list)  # of all branches but the default one
     may_bypass: str = "never"  # what the App may do about them
     check_runs: list[dict[str, Any]] = field(default_factory=list)  # that the App made, as the API gives them
+    large_files: dict[str, bytes] = field(default_factory=dict)  # that Git LFS keeps, by hash
 
     @property
     def owner(self) -> str:

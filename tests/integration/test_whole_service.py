@@ -17,6 +17,7 @@ from bot.lifecycle import RunState
 from bot.records import Message, Report
 from bot.settings import ModelSettings, SandboxSettings, SolverSettings, SpendingSettings
 from tests.github.fixtures import github, github_server
+from tests.github.large_files import pointer_to
 from tests.github.server import GitHubServer
 from tests.integration.scenario import FILES, REPOSITORY, plant, script
 from tests.integration.service import SECRET, Running, endpoint, running_service, service
@@ -50,6 +51,28 @@ async def test_a_label_becomes_a_draft_pull_request(service: Running, caplog: py
     assert sum(ALTERNATIVES in body for body in service.github.comments(REPOSITORY, pull["number"])) == 1
     quiet = [r.getMessage() for r in caplog.records if r.name.startswith("bot") and "namespaces" not in r.getMessage()]
     assert quiet == [], "a normal run warns of nothing"
+
+
+async def test_tests_find_submodules_and_what_git_lfs_keeps(service: Running, endpoint: ScriptedEndpoint) -> None:
+    number, content = plant(service.github), b"\0" * 5000
+    service.github.create_repository("octo/parts", {"parts.py": "SIZE = 5000\n"})
+    commit = service.github.world.repository("octo/parts").git.commit_of("main")
+    pointer = pointer_to(content)
+    service.github.world.repository(REPOSITORY).large_files = {pointer.split("sha256:")[1][:64]: content}
+    uses = "from vendor.parts import SIZE\nassert open('data.bin', 'rb').read() == bytes(SIZE)\n"
+    modules = "".join(
+        f'[submodule "{name}"]\n\tpath = {name}\n\turl = {url}\n'
+        for name, url in (("vendor", "../parts.git"), ("far", "https://example.com/a/b.git"))
+    )
+    files = {"mill/__init__.py": uses, "data.bin": pointer, ".gitmodules": modules}
+    service.github.commit(REPOSITORY, {**files, "vendor": f"@ {commit}", "far": f"@ {commit}"})
+    assert await service.label_and_wait(REPOSITORY, number) == ["troop: done"]
+    (pull,) = service.github.pull_requests(REPOSITORY)
+    assert re.findall(r"^\+\+\+ .*", pull["diff"], re.MULTILINE) == ["+++ b/mill/num.py"]
+    assert "far is a submodule, which is not fetched: its repository is not on 127.0.0.1" in pull["body"]
+    shown = prompts(endpoint)
+    assert "can be used but not changed: vendor." in shown
+    assert "their folders are empty here: far." in shown
 
 
 async def test_fifty_equal_deliveries_are_one_run(service: Running) -> None:

@@ -1,4 +1,3 @@
-import hashlib
 import os
 import subprocess
 from pathlib import Path
@@ -6,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from bot.git import build_artifacts
-from bot.git.build_artifacts import copy_built, copy_stored, is_built, put_back, remove_built
+from bot.git.build_artifacts import copy_built, is_built, remove_built
 
 
 @pytest.mark.parametrize(
@@ -80,24 +79,3 @@ async def test_nothing_is_overwritten_and_size_is_capped(
 
 async def test_no_repository_has_nothing(tmp_path: Path) -> None:
     assert await copy_built(tmp_path, tmp_path / "tree") == ((), "")
-
-
-def test_what_git_lfs_keeps_is_there_where_the_checkout_has_it(tmp_path: Path) -> None:
-    source, target = tmp_path / "checkout", tmp_path / "tree"
-    for folder in (source, target):
-        (folder / "data").mkdir(parents=True)
-    names = ["data/a.bin", "data/b.bin", "data/link.bin", "data/gone.bin", "data/other.bin"]
-    oid = hashlib.sha256(b"\0" * 5_000).hexdigest()
-    pointer = f"version https://git-lfs.github.com/spec/v1\noid sha256:{oid}\nsize 5000\n"
-    pointers = dict.fromkeys(names, pointer.encode())
-    for name in names:
-        (target / name).write_bytes(pointers[name])
-    (source / "data/a.bin").write_bytes(b"\0" * 5_000)
-    (source / "data/b.bin").write_bytes(pointers["data/b.bin"])  # not fetched
-    (source / "data/other.bin").write_bytes(b"\1" * 5_000)  # of another commit
-    (source / "data/link.bin").symlink_to("/etc/hosts")
-    stored = copy_stored(source, target, names)
-    assert list(stored) == ["data/a.bin"]
-    assert (target / "data/a.bin").read_bytes() == b"\0" * 5_000
-    put_back(target, stored)
-    assert {name: (target / name).read_bytes() for name in names} == pointers
