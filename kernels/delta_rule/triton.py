@@ -55,7 +55,8 @@ def _delta_rule(
     wide, narrow = feature < WIDTH, column < VALUES
     slot = tl.load(slots + text)
     place = (slot * HEADS + head) * (WIDTH * VALUES) + feature[:, None] * VALUES + column[None, :]
-    mask = wide[:, None] & narrow[None, :] & (slot >= 0)
+    known = feature < tl.where(slot >= 0, WIDTH, 0)  # Triton's interpreter widens a mask of one element wrongly
+    mask = known[:, None] & narrow[None, :]
     state = tl.load(states + place, mask=mask, other=0.0)
 
     source = text * query_text_stride + head // SHARE * query_head_stride

@@ -34,7 +34,7 @@ def _short_conv(
     feature = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
     mask = feature < FEATURES
     slot = tl.load(slots + text)
-    owned = mask & (slot >= 0)
+    owned = feature < tl.where(slot >= 0, FEATURES, 0)  # Triton's interpreter widens a mask of one element wrongly
     place = states + slot * (FEATURES * WIDTH) + feature * WIDTH
     total = tl.zeros([BLOCK], tl.float32)
     for at in tl.static_range(WIDTH + 1):  # the last one is new; a feature's inputs move on by one place

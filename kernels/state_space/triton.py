@@ -73,7 +73,8 @@ def _state_space(
     wide, narrow = feature < WIDTH, row < VALUES
     slot = tl.load(slots + text)
     place = (slot * HEADS + head) * (VALUES * WIDTH) + row[:, None] * WIDTH + feature[None, :]
-    mask = narrow[:, None] & wide[None, :] & (slot >= 0)
+    known = row < tl.where(slot >= 0, VALUES, 0)  # Triton's interpreter widens a mask of one element wrongly
+    mask = known[:, None] & wide[None, :]
     state = tl.load(states + place, mask=mask, other=0.0)
 
     source = text * key_text_stride + head // SHARE * key_head_stride
