@@ -32,6 +32,8 @@ def honour(config: RepoConfig, settings: Settings) -> tuple[RepoConfig, tuple[st
             drop("test_timeout", None, forbidden("test.timeout", "test"))
         if config.environment:
             drop("environment", {}, forbidden("test.environment", "test"))
+        if config.prepare:
+            drop("prepare", None, forbidden("test.prepare", "test"))
         if config.services:
             drop("services", None, forbidden("services", "test"))
     elif config.test_timeout is not None and config.test_timeout > settings.solver.own_tests_timeout:

@@ -6,6 +6,7 @@ base = "develop"                # the branch that runs work on and pull requests
 [test]
 command = "pytest -q"           # the repository's own tests, run on the best-voted candidates; NAME=value may precede
 timeout = 600                   # seconds
+prepare = "bin/migrate"         # shell lines that run before all tests, once, without network
 
 [test.environment]              # of every test
 DATABASE_URL = "postgres://app@localhost/app_test"
@@ -103,6 +104,7 @@ class RepoConfig(Record):
     services: tuple[Service, ...] | None = None  # beside every test; None: as the workflows of CI name them
     image: str = ""
     setup: str = ""  # a shell command line, run in the image while it is prepared
+    prepare: str | None = None  # shell lines that run before all tests; None: as its workflows have them; "": none
     exclude: tuple[str, ...] = ()  # glob patterns
     read: Literal["", "listed", "all"] = ""  # how files are chosen; empty: as the server does
     trajectories: int | None = None  # `AUTO`: as the rule says
@@ -219,6 +221,7 @@ class _Table(BaseModel):
 class _Test(_Table):
     command: _CommandLine | None = None
     timeout: Annotated[Seconds, Field(strict=False)] | None = None
+    prepare: SetupLines | None = None
     environment: Annotated[dict[Variable, Line], Field(max_length=100)] = {}
 
 
@@ -306,6 +309,7 @@ def parse(text: str) -> RepoConfig | ConfigProblem:
         services=None if file.services is None else tuple(_services(file.services)),
         image=file.sandbox.image,
         setup=file.sandbox.setup,
+        prepare=file.test.prepare,
         exclude=tuple(file.context.exclude),
         read=file.context.read,
         trajectories=file.run.trajectories,

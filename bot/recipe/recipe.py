@@ -43,6 +43,9 @@ class Recipe(Record):
     asked: tuple[Asked, ...] = ()  # versions of toolchains
     services: tuple[Service, ...] = ()  # servers that run beside each test
     variables: dict[str, str] = Field(default_factory=dict)  # that every test finds in its environment
+    prepare: str = ""  # shell lines that run before all tests, on the servers' data
+    prepare_from: str = ""  # the file that has them
+    prepare_optional: bool = False  # tests run without it where it fails
 
 
 NO_RECIPE = Recipe()

@@ -7,6 +7,7 @@ from typing import Any
 from pydantic import Field, ValidationError
 
 from bot.recipe.ci import jobs_of, runs_tests, steps_of, workflows
+from bot.recipe.prepare import preparing
 from bot.recipe.recipe import Layer, Read, Recipe
 from bot.records import Record, Service
 from bot.records.environment import PORTS, ServiceKind
@@ -59,6 +60,7 @@ class Found(Record):
     source: str = ""  # the workflow
     services: tuple[Service, ...] = ()
     variables: dict[str, str] = Field(default_factory=dict)
+    prepare: str = ""  # what its steps before the tests do to the servers' data
     notes: tuple[str, ...] = ()
 
 
@@ -77,6 +79,11 @@ def with_services(found: Recipe, files: Sequence[str], read: Read, config: RepoC
         if installs and found.setup.strip() != "true":
             layer = _layer(told.services, told.source, optional=config.services is None)
             update["layers"] = (layer, *found.layers)
+    if prepare := told.prepare if config.prepare is None else config.prepare.strip():
+        update |= {"prepare": prepare, "prepare_from": told.source if config.prepare is None else FILE_NAME}
+        update["prepare_optional"] = config.prepare is None
+        words = f"`{' && '.join(prepare.splitlines())[:200]}` before all tests ({update['prepare_from']})"
+        update["found"] = "; ".join(filter(None, (str(update.get("found", found.found)), words)))
     notes = told.notes if told.services else _of_compose(files, read) if config.services is None else ()
     return found.model_copy(update={**update, "notes": (*found.notes, *notes)})
 
@@ -99,12 +106,12 @@ def of_workflows(files: Sequence[str], read: Read) -> Found:
             services = tuple(_with_databases(services, variables))
             found = Found(source=path, services=services, variables=variables, notes=notes)
             if tests is not None:
-                return found
+                return found.model_copy(update={"prepare": preparing(steps[: steps.index(tests)])})
             second = found
     return second or Found()
 
 
-def _tests_of(steps: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
+def _tests_of(steps: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
     """The step that runs tests, by a command that is known, else by a word that speaks of them."""
     known = (step for step in steps if runs_tests(step))
     likely = (step for step in steps if _TESTS.search(str(step.get("run", ""))))

@@ -89,6 +89,7 @@ class TestConfig(Record):
     image: Annotated[str, AfterValidator(lambda text: text and _image(text))] = ""
     setup: SetupLines = ""  # a shell command line, run in the image while it is prepared
     services: tuple[Service, ...] | None = None  # beside each test; None: as its workflows name them
+    prepare: SetupLines | None = None  # shell lines that run before all tests; None: as its workflows have them
     environment: dict[Variable, Line] = Field(default_factory=dict)  # of every test
 
 

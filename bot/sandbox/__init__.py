@@ -59,6 +59,8 @@ async def open_sandbox(
     process = await ProcessSandbox.open(settings, tree, scripts=config.scripts, recipe=plan.recipe, venv_of=venv_of)
     if config.setup:
         notice("the repository's `setup` command is not run without Docker; install its dependencies yourself")
+    if plan.recipe.prepare and not plan.recipe.prepare_optional:
+        notice("the repository's `prepare` command is not run without Docker; put it before its tests' command")
     for note in (describe(process), *process.notes):
         notice(note)
     if process.early:

@@ -73,6 +73,7 @@ class Prepared(Record):
     files: tuple[tuple[str, str], ...]  # name and text, below /repo/test
     timeout: float
     most: int  # bytes of its output that are kept
+    image: str = ""  # whose container it runs in; "": the sandbox's own
 
 
 class Container:
@@ -115,11 +116,11 @@ class Container:
 
     def _serve(self) -> None:
         """Start the servers; what came of it is in their folder. Raises what the SDK raises, and `Broken`."""
-        argv = servers.command(self._beside, servers.PLACE, servers.MADE)
+        argv = servers.command(self._beside, servers.PLACE, self._beside.made)
         execution = self._client.exec_create(self.id, argv, user=f"{servers.USER}:{servers.USER}")["Id"]
         stream = Stream(self._client.exec_start(execution, socket=True), _COUNTED_BYTES)
         try:
-            started = stream.read(time.monotonic() + servers.STARTING) and self._exit_code(execution) == 0
+            started = stream.read(time.monotonic() + servers.STARTING) and self.exit_code(execution) == 0
         finally:
             stream.close()
         if self._beside.surely and not started:
@@ -176,7 +177,7 @@ class Container:
         if not ended:
             return result, False
         try:
-            status = self._exit_code(execution)
+            status = self.exit_code(execution)
             if status == _KILLED and not self._answers():
                 raise Broken("the container ended with the job", result.model_copy(update={"ending": Ending.KILLED}))
             judged, clean = self._judge(job, result, status, proof, began(lines, secret.key))
@@ -205,7 +206,7 @@ class Container:
         execution = result.model_copy(update={"ending": ending, "exit_code": exit_code})
         return execution, alone and ending not in (Ending.OUT_OF_MEMORY, Ending.KILLED)
 
-    def _exit_code(self, execution: str) -> int:
+    def exit_code(self, execution: str) -> int:
         """As the daemon has it. Raises what the SDK raises."""
         deadline = time.monotonic() + _SETTLE
         while True:
@@ -220,7 +221,7 @@ class Container:
         """Whether a command still runs in it. Raises what the SDK raises."""
         execution = self._client.exec_create(self.id, ["true"], user=self.user)["Id"]
         self._client.exec_start(execution)
-        return self._exit_code(execution) == 0
+        return self.exit_code(execution) == 0
 
     def _look(self) -> "Seen":
         """What the control group counts, read by a user whom no job can touch. Raises what the SDK raises.

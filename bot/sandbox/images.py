@@ -24,7 +24,7 @@ import docker.errors
 
 from bot.records import Service
 from bot.sandbox import docker_engine, inside
-from bot.sandbox.services import MADE, PLACE, SOCKETS, STARTING, USER, making
+from bot.sandbox.services import MADE, PLACE, PREPARED, SOCKETS, STARTING, USER, making
 from bot.settings import SandboxSettings
 
 ROOT = "/opt/troop"
@@ -95,6 +95,15 @@ def tree_image(client: docker.APIClient, image_id: str, base: Path) -> str:
         docker_engine.destroy(client, container)
 
 
+def another(wanted: str, allowed: Sequence[str]) -> str:
+    """The allowed image that is a version of the wanted one, or "". `golang:1.23` is one of `golang:1`."""
+
+    def bare(image: str) -> str:
+        return image.rpartition("/")[2].split("@")[0].split(":")[0]
+
+    return next((one for one in allowed if wanted and bare(one) == bare(wanted)), "")
+
+
 def with_data(client: docker.APIClient, image_id: str, services: Sequence[Service], settings: SandboxSettings) -> str:
     """The name of an image with the servers' data, made by the user that they run as, as far as that is done in time;
     and with the folders that their tmpfs take their mode from. The caller removes it."""
@@ -122,6 +131,38 @@ def with_data(client: docker.APIClient, image_id: str, services: Sequence[Servic
         name = f"troop-tree:{os.urandom(8).hex()}"
         commit(client, container, name, docker_engine.labels("tree", _TREE_LIFETIME))
         return name
+    finally:
+        docker_engine.destroy(client, container)
+
+
+def with_prepared(
+    client: docker.APIClient, image_id: str, data: Path | None, files: Mapping[str, tuple[bytes, bool]]
+) -> str:
+    """The id of an image with servers' data, an archive, in `PREPARED`, and with these files in the tree. The caller
+    removes it."""
+    container = client.create_container(
+        image_id,
+        entrypoint=["true"],
+        user="0:0",
+        network_disabled=True,
+        labels=docker_engine.labels("tree", 600),
+        host_config=client.create_host_config(**_CLOSED),
+    )["Id"]
+    try:
+        if files:
+            members = [(path, content, 0o755 if may else 0o644) for path, (content, may) in files.items()]
+            client.put_archive(container, f"{ROOT}/base", docker_engine.archive(members))
+        if data is not None:
+            packed = io.BytesIO()
+            with tarfile.open(fileobj=packed, mode="w") as tar:
+                folder = tarfile.TarInfo(PREPARED[1:])
+                folder.type, folder.mode, folder.uid, folder.gid = tarfile.DIRTYPE, 0o700, USER, USER
+                tar.addfile(folder)
+            client.put_archive(container, "/", packed.getvalue())
+            with data.open("rb") as file:
+                client.put_archive(container, PREPARED, file)
+        tag = f"troop-tree:{os.urandom(8).hex()}"
+        return commit(client, container, tag, docker_engine.labels("tree", _TREE_LIFETIME))
     finally:
         docker_engine.destroy(client, container)
 

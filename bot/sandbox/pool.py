@@ -20,13 +20,15 @@ from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_attempt,
 from bot.contracts import Follow
 from bot.errors import BuildFailed, SandboxError, SandboxUnavailable
 from bot.recipe import Recipe
-from bot.records import Ending, Environment, Execution, SandboxJob, Service
+from bot.records import Ending, Environment, Execution, FileChange, SandboxJob, Service
 from bot.sandbox import docker_engine, docker_trouble, images, script_command, tree
 from bot.sandbox import services as servers
 from bot.sandbox.build import NOTHING, Builder, Plan
 from bot.sandbox.containers import LIFETIME, Broken, Container, Dirty, Prepared
 from bot.sandbox.doubted import believed, doubted
 from bot.sandbox.output import OF_COMMAND
+from bot.sandbox.preparation import Preparation, Ready
+from bot.sandbox.prepared import PreparedTrees
 from bot.scratch import ScratchFolder
 from bot.settings import SandboxSettings
 
@@ -42,13 +44,14 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
-def _another(wanted: str, allowed: Sequence[str]) -> str:
-    """The allowed image that is a version of the wanted one, or "". `golang:1.23` is one of `golang:1`."""
-
-    def bare(image: str) -> str:
-        return image.rpartition("/")[2].split("@")[0].split(":")[0]
-
-    return next((one for one in allowed if wanted and bare(one) == bare(wanted)), "")
+def _retrying(attempts: int) -> AsyncRetrying:
+    """Where a container, or the daemon, failed."""
+    return AsyncRetrying(
+        retry=retry_if_exception_type(Broken),
+        wait=wait_exponential(_PAUSE, exp_base=4),
+        stop=stop_after_attempt(attempts),
+        reraise=True,
+    )
 
 
 class DockerSandbox:
@@ -67,13 +70,15 @@ class DockerSandbox:
         self._client = client
         self._scripts = scripts
         self._builder: Builder | None = None
-        self._image = ""
+        self._image = ""  # that jobs begin with
+        self._tree = ""  # with the tree as it is
         self.environment = Environment(sandbox="docker")
         self._roots: tuple[str, ...] = ("",)
         self.early = False  # whether its Python is older than 3.8
         self.notes: tuple[str, ...] = ()  # what of the build failed that the tests may do without
         self.servers = ""  # that tests find beside them, in words
         self._beside = servers.NONE
+        self._prepared: PreparedTrees | None = None
         self._variables: dict[str, str] = {}
         self._run = secrets.token_hex(6)
         self._concurrency = settings.concurrency or os.cpu_count() or 1
@@ -107,12 +112,15 @@ class DockerSandbox:
             digest = await self._in_thread(docker_engine.digest_of, client, image)
             built = tuple(line for layer in plan.recipe.layers for line in layer.commands)
             self.environment = Environment(sandbox="docker", image=image, digest=digest, steps=built)
-            self._image = await self._in_thread(self._tree_image, image_id, plan.recipe.services)
+            self._image = self._tree = await self._in_thread(self._tree_image, image_id, plan.recipe.services)
             if self._builder is not None and self._builder.layers_built:
                 await self._in_thread(docker_engine.sweep_cache, client, int(settings.images_kept))
             client.timeout = docker_engine.SERVING
             await self._probe(image)
-            await self._serve(plan.recipe)
+            told = await self._serve(plan.recipe)
+            prepared = await self._prepare_base(plan)
+            variables = tuple(plan.recipe.variables)
+            self.servers = servers.in_words(told.running, told.versions, variables, prepared=prepared)
         except docker_engine.TROUBLE as error:
             await self.close()
             raise SandboxError(f"the Docker sandbox can't be set up: {docker_trouble.said(error)}") from error
@@ -158,7 +166,8 @@ class DockerSandbox:
                 return image, built
             except BuildFailed as failure:
                 tried.append(image)
-                other = _another(failure.image, [one for one in self._settings.images_allowed if one not in tried])
+                left = [one for one in self._settings.images_allowed if one not in tried]
+                other = images.another(failure.image, left)
                 if not failure.missing or plan.recipe.image or not other:
                     raise
                 plan.tell(f"{failure.why}: taking {other}")
@@ -184,12 +193,12 @@ class DockerSandbox:
             raise SandboxUnavailable(f"the image {image} can't run jobs: {ended}")
         self.early = result.output.strip() == _EARLY
 
-    async def _serve(self, recipe: Recipe) -> None:
+    async def _serve(self, recipe: Recipe) -> servers.Told:
         """Find out which of the servers that tests need can be started; the others are not tried again."""
         self._variables = recipe.variables
         self._beside = servers.Beside(recipe.services)
         if not recipe.services:
-            return
+            return servers.Told((), (), ())
         while self._idle:  # they have none
             self._destroy(self._idle.pop())
         first = self._prepare(SandboxJob(command=("cat", f"{servers.PLACE}/told"), timeout=60))
@@ -198,7 +207,42 @@ class DockerSandbox:
         self._beside = servers.Beside(told.running, surely=True)
         self.notes += told.notes
         self.environment = self.environment.model_copy(update={"services": told.versions})
-        self.servers = servers.in_words(told.running, told.versions, tuple(recipe.variables))
+        return told
+
+    async def _prepare_base(self, plan: Plan) -> bool:
+        """Run what must happen before tests; whether it did. Raises as `PreparedTrees.on_base`."""
+        if not plan.recipe.prepare:
+            return False
+        plan.tell(f"preparing the tests ({plan.recipe.prepare_from})")
+        while self._idle:  # of the image that is not prepared
+            self._destroy(self._idle.pop())
+
+        def job(argv: tuple[str, ...], changes: Sequence[FileChange], seconds: float) -> Prepared:
+            found = self._prepare(SandboxJob(command=argv, changes=tuple(changes), timeout=seconds))
+            assert found is not None, "it has a command"
+            return found
+
+        made = Preparation(self._client, self._settings, self._base, self._scratch.path, self._image, self._run)
+        self._prepared = PreparedTrees(made, plan.recipe, self._beside, job, self._steadily)
+        image, note = await self._prepared.on_base(self._settings.setup_timeout)
+        if note:
+            self.notes += (note,)
+            return False
+        self._image, self._beside = image, self._beside._replace(made=servers.PREPARED)
+        return True
+
+    async def _steadily(self, call: Callable[[], T]) -> T:
+        """In a thread, again where a container or the daemon failed. Raises `SandboxError`."""
+        try:
+            async for attempt in _retrying(_ATTEMPTS):
+                with attempt:
+                    try:
+                        return await self._in_thread(call)
+                    except docker_engine.TROUBLE as error:
+                        raise Broken(f"the Docker daemon failed: {docker_trouble.said(error)}") from error
+        except Broken as trouble:
+            raise SandboxError(f"Docker failed {_ATTEMPTS} times in a row: {trouble}") from trouble
+        raise AssertionError("unreachable")
 
     async def run(self, job: SandboxJob, follow: Follow | None = None) -> Execution:
         """One job on a fresh copy of the tree. Raises `SandboxError` where Docker failed for good."""
@@ -210,10 +254,13 @@ class DockerSandbox:
             said = f"no command is known for {job.test.path if job.test else '(nothing)'}: give it a shebang, or name "
             return Execution(ending=Ending.UNAVAILABLE, output=said + "one under `scripts`")
         async with self._slots:
-            found = await self._run_prepared(prepared, follow=follow)
+            ready = await self._prepared.ready(prepared.changes) if self._prepared else Ready()
+            if isinstance(ready, Execution):
+                return ready
+            found = await self._run_prepared(ready.onto(prepared), follow=follow)
             for doubt, code in doubted(job, self._scripts) if found.passed else ():
                 if found.passed and (again := self._prepare(doubt)) is not None:
-                    found = believed(found, await self._run_prepared(again), code)
+                    found = believed(found, await self._run_prepared(ready.onto(again)), code)
             return found
 
     def _prepare(self, job: SandboxJob) -> Prepared | None:
@@ -256,15 +303,9 @@ class DockerSandbox:
 
     async def _run_prepared(self, job: Prepared, attempts: int = _ATTEMPTS, follow: Follow | None = None) -> Execution:
         """The job's execution, on another container where one, or the daemon, failed. Raises `SandboxError`."""
-        retrying = AsyncRetrying(
-            retry=retry_if_exception_type(Broken),
-            wait=wait_exponential(_PAUSE, exp_base=4),
-            stop=stop_after_attempt(attempts),
-            reraise=True,
-        )
         suspected = False
         try:
-            async for attempt in retrying:
+            async for attempt in _retrying(attempts):
                 with attempt:
                     try:
                         while (execution := await self._attempt(job, suspected, follow)) is None:
@@ -291,7 +332,7 @@ class DockerSandbox:
         try:
             if suspected:
                 witness = await self._take(job.timeout)
-            container = await self._take(job.timeout)
+            container = await self._take(job.timeout, job.image)
             execution, reusable = await self._in_thread(container.run, job, follow)
             return execution
         except Dirty:
@@ -311,15 +352,16 @@ class DockerSandbox:
             if container is not None:
                 self._give(container, reusable)
 
-    async def _take(self, seconds: float) -> Container:
-        """A container for a job of that many seconds: an idle one, or a new one."""
-        while self._idle:
+    async def _take(self, seconds: float, image: str = "") -> Container:
+        """A container for a job of that many seconds: an idle one, or a new one; a new one of another image."""
+        while self._idle and not image:
             container = self._idle.pop()
             if time.monotonic() - container.started + seconds < LIFETIME:
                 self._busy.add(container)
                 return container
             self._destroy(container)
-        started = await self._in_thread(Container, self._client, self._image, self._settings, self._run, self._beside)
+        image = image or self._image
+        started = await self._in_thread(Container, self._client, image, self._settings, self._run, self._beside)
         self._busy.add(started)
         return started
 
@@ -349,7 +391,9 @@ class DockerSandbox:
             self._destroy(container)
         self._idle.clear()
         await asyncio.gather(*list(self._destroying), return_exceptions=True)
-        await self._in_thread(docker_engine.destroy_run, self._client, self._run, self._image)
+        if self._prepared is not None:
+            await self._prepared.close()
+        await self._in_thread(docker_engine.destroy_run, self._client, self._run, self._tree)
         await asyncio.to_thread(self._scratch.close)
         await asyncio.to_thread(self._threads.shutdown, wait=True)
         self._client.close()

@@ -9,6 +9,7 @@ from bot.records import Service
 USER = 65_534  # nobody's, who is neither root nor a job's user
 PLACE = "/services"  # of their data, in a container
 MADE = "/opt/troop/services"  # of data that are copied
+PREPARED = "/opt/troop/prepared"  # of data that `prepare` has filled
 SOCKETS = ("/run/postgresql", "/run/mysqld")
 STARTING = 90.0  # seconds that they may take until they answer; the script itself waits for 60 at most
 _SCRIPT = Path(__file__).with_name("services.sh").read_text()
@@ -22,6 +23,7 @@ class Beside(NamedTuple):
 
     services: tuple[Service, ...] = ()
     surely: bool = False  # they have run here: where one does not start, the sandbox failed and not the test
+    made: str = MADE  # where the image may have their data
 
 
 NONE = Beside()
@@ -47,6 +49,11 @@ def command(beside: Beside, place: str, made: str = "") -> tuple[str, ...]:
 def making(services: Sequence[Service], place: str) -> tuple[str, ...]:
     """The argv that makes their data below `place` and starts nothing. What can't be made is left to `command`."""
     return ("sh", "-c", _SCRIPT, "services.sh", place, "-", "never", *map(_line, services))
+
+
+def stopping(services: Sequence[Service], place: str) -> tuple[str, ...]:
+    """The argv that ends them, so that `place` can be copied from as what `making` made."""
+    return ("sh", "-c", _SCRIPT, "services.sh", place, "-", "stop", *map(_line, services))
 
 
 def _line(one: Service) -> str:
@@ -80,7 +87,9 @@ def _major(version: str) -> str:
     return first if first.isdigit() else ""
 
 
-def in_words(running: Sequence[Service], versions: Sequence[str], variables: Sequence[str]) -> str:
+def in_words(
+    running: Sequence[Service], versions: Sequence[str], variables: Sequence[str], *, prepared: bool = False
+) -> str:
     """What tests find, for the models that write them; "" where there are no servers."""
     found = []
     for one, version in zip(running, versions, strict=True):
@@ -91,7 +100,8 @@ def in_words(running: Sequence[Service], versions: Sequence[str], variables: Seq
         found.append(f"{words} ({', '.join(known)})" if known else words)
     if not found:
         return ""
-    told = f"Beside each test runs, with no data in it: {'; '.join(found)}."
+    data = "as `prepare` leaves it" if prepared else "with no data in it"
+    told = f"Beside each test runs, {data}: {'; '.join(found)}."
     return f"{told} In its environment: {', '.join(variables)}." if variables else told
 
 

@@ -2,11 +2,12 @@
 # Starts servers that tests need, on the loopback interface of their sandbox, with new data. Run as a user who is neither
 # root nor, in a container, the job's.
 #
-#     sh services.sh HERE MADE surely|maybe|never 'KIND PORT USER PASSWORD ROOTS DATABASES'...
+#     sh services.sh HERE MADE surely|maybe|never|stop 'KIND PORT USER PASSWORD ROOTS DATABASES'...
 #
 # `-` stands for an empty word, commas between databases; ROOTS is the password of MySQL's root. The data are copied from
 # MADE, where an earlier call made them that started nothing (`never`), else made. HERE/told: for each a line KIND and
-# its version, or KIND, `failed:` and why; fails where one failed that surely starts. Sockets are where clients look for
+# its version, or KIND, `failed:` and why; fails where one failed that surely starts. `stop`: ends those that run in HERE,
+# whose folder is then one that MADE can name; fails where one does not end. Sockets are where clients look for
 # them, in /run/postgresql and /run/mysqld, which must be there. Nothing is flushed to disk: no test outlives its data.
 # Needs no more than sh and what busybox has.
 here=$1 made=$2 how=$3
@@ -75,6 +76,10 @@ grant() { # all to this user of $host, with this password
     echo "GRANT ALL ON *.* TO '$1'@'$host' WITH GRANT OPTION;"
 }
 
+stop_postgres() {
+    pg_ctl -D "$1" -m fast -w -t 60 stop
+}
+
 make_mysql() {
     mkdir -p "$1" || return 1
     if install=$(first_of mariadb-install-db mysql_install_db); then
@@ -103,6 +108,14 @@ start_mysql() {
     "$server" --version | sed 's/.*Ver \([0-9.]*\)-MariaDB.*/MariaDB \1/; s/.*Ver \([0-9.]*\).*/MySQL \1/'
 }
 
+stop_mysql() {
+    ended=$(cat "$1/mysqld.pid") && kill "$ended" && until_it gone "$ended"
+}
+
+gone() {
+    ! kill -0 "$1"
+}
+
 make_redis() {
     first_of redis-server valkey-server >/dev/null && mkdir -p "$1"
 }
@@ -115,12 +128,26 @@ start_redis() {
     "$server" --version | sed 's/.*v=\([0-9.]*\).*/\1/; s/^/Redis /'
 }
 
+stop_redis() { # writes its data, which the next one reads
+    client=$(first_of redis-cli valkey-cli) || return 1
+    REDISCLI_AUTH=$password "$client" -p "$port" shutdown save
+    until_it lacks "$client" -p "$port" ping
+}
+
+lacks() {
+    ! "$@"
+}
+
 make_memcached() {
     has memcached && mkdir -p "$1"
 }
 
 start_memcached() {
     memcached -d -l 127.0.0.1 -p "$port" -m 64 >"$1.log" 2>&1 && memcached -V | sed 's/^m/M/'
+}
+
+stop_memcached() { # which keeps nothing
+    :
 }
 
 said_of() { # KIND: what it came to
@@ -147,7 +174,16 @@ printf '%s\n' "$@" | while read -r kind port user password roots databases; do
     [ "$password" != - ] || password=
     [ "$roots" != - ] || roots=
     [ "$databases" != - ] || databases=
-    echo "$kind $(said_of "$kind" </dev/null)"
-done >"$here/told"
+    if [ "$how" = stop ]; then
+        "stop_$kind" "$here/$kind" >/dev/null 2>&1 </dev/null || exit 1
+    else
+        echo "$kind $(said_of "$kind" </dev/null)"
+    fi
+done >"$here/told" || exit 1
+if [ "$how" = stop ]; then
+    rm -f "$here"/*.log "$here/told"
+    : >"$here/whole"
+    exit
+fi
 [ "$how" != never ] || : >"$here/whole"
 [ "$how" != surely ] || ! grep -q '^[a-z]* failed: ' "$here/told"

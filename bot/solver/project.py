@@ -42,6 +42,7 @@ def config_of_tests(config: RepoConfig) -> TestConfig:
         image=config.image,
         setup=config.setup,
         services=config.services,
+        prepare=config.prepare,
         environment=config.environment,
     )
 
@@ -56,6 +57,7 @@ def with_tests(config: RepoConfig, tests: TestConfig) -> RepoConfig:
             "image": tests.image,
             "setup": tests.setup,
             "services": tests.services,
+            "prepare": tests.prepare,
             "environment": tests.environment,
         }
     )

@@ -3,7 +3,7 @@
     python -m tests.bench.bench_sandbox [--quick] [--json FILE]
 
 The Docker sandbox is measured where an Engine answers and the test image can be had; PostgreSQL beside the test where
-it is installed.
+it is installed. Migrations (200 tables) run before each test, or once, as `prepare`.
 """
 
 import argparse
@@ -33,6 +33,8 @@ from tests import services_docker
 
 SCRIPT = "from pkg import double\nassert double(21) == 42\n"
 CANDIDATE = (FileChange(path="pkg.py", text="def double(x):\n    return 2 * x\n"),)
+MIGRATE = "psql -q -h localhost -U app app_test -f tables.sql"
+TABLES = "".join(f"create table t{number} (a int primary key, b text);\n" for number in range(200))
 FILES = 300  # of the tree, besides one of 5 MB
 
 
@@ -41,6 +43,7 @@ def make_tree(root: Path) -> Path:
     (root / "pkg.py").write_text("def double(x):\n    return x\n")
     for number in range(FILES):
         (root / f"module_{number}.py").write_text(f"VALUE = {number}\n" * 50)
+    (root / "tables.sql").write_text(TABLES)
     (root / "data.bin").write_bytes(os.urandom(5 << 20))
     return root
 
@@ -65,10 +68,11 @@ async def measure(run: Callable[[int], Awaitable[None]], *, repeats: int, concur
     return {"median_ms": 1000 * statistics.median(alone), "worst_ms": 1000 * max(alone), "jobs_per_second": rate}
 
 
-def in_sandbox(sandbox: Sandbox) -> Callable[[int], Awaitable[None]]:
+def in_sandbox(sandbox: Sandbox, before: str = "") -> Callable[[int], Awaitable[None]]:
     async def run(number: int) -> None:
         # Each script differs, as in a vote matrix.
-        result = await sandbox.run(SandboxJob(test=Test(path="t.py", text=f"{SCRIPT}# {number}\n"), changes=CANDIDATE))
+        text = f"{before}{SCRIPT}# {number}\n"
+        result = await sandbox.run(SandboxJob(test=Test(path="t.py", text=text), changes=CANDIDATE))
         assert result.passed, result
 
     return run
@@ -88,8 +92,9 @@ def bare(tree: Path, python: str) -> Callable[[int], Awaitable[None]]:
     return run
 
 
-def _postgres() -> Recipe:
-    config = RepoConfig(services=(Service(kind="postgres", port=5432, user="app", databases=("app_test",)),))
+def _postgres(prepare: str = "") -> Recipe:
+    services = (Service(kind="postgres", port=5432, user="app", databases=("app_test",)),)
+    config = RepoConfig(services=services, prepare=prepare)
     return with_services(Recipe(), (), lambda path: None, config, installs=True)
 
 
@@ -110,6 +115,13 @@ async def bench(*, quick: bool) -> dict[str, Any]:
                 docker = await DockerSandbox.open(settings, tree, plan=Plan(recipe, "troop/bench"))
                 name = f"docker sandbox{beside}"
                 found[name] = await measure(in_sandbox(docker), repeats=repeats, concurrency=concurrency)
+                await docker.close()
+        if has_docker:
+            itself = f"import subprocess\nassert subprocess.run({MIGRATE.split()!r}).returncode == 0\n"
+            for name, prepare, before in (("in each test", "", itself), ("prepared", MIGRATE, "")):
+                docker = await DockerSandbox.open(settings, tree, plan=Plan(_postgres(prepare), "troop/bench"))
+                run = in_sandbox(docker, before)
+                found[f"..., 200 tables {name}"] = await measure(run, repeats=repeats, concurrency=concurrency)
                 await docker.close()
         (tree / "pkg.py").write_text(CANDIDATE[0].text or "")
         python, _ = find_python(tree)

@@ -16,6 +16,7 @@ base = "release/1.x"
 [test]
 command = "pytest -q 'a b'"
 timeout = 60
+prepare = "bin/migrate\\nbin/seed"
 
 [test.environment]
 DATABASE_URL = "postgres://app@db/shop"
@@ -85,6 +86,7 @@ def test_every_key() -> None:
         scripts={".rb": ("ruby", "-W0", SCRIPT), ".spec.js": ("node", "--test", SCRIPT)},
         image="ruby:3.3",
         setup="apt-get install -y ruby\nbundle install\n",
+        prepare="bin/migrate\nbin/seed",
         exclude=("docs/**", "*.lock"),
         read="all",
         trajectories=5,
@@ -299,6 +301,7 @@ def test_attack_29_what_repositories_may_not_set_is_ignored_in_words() -> None:
         "test.command",
         "test.timeout",
         "test.environment",
+        "test.prepare",
         "services",
         "scripts",
         "context.exclude",
@@ -319,7 +322,7 @@ def test_attack_29_each_permission_is_its_own(kept: str) -> None:
         left
         == {
             "base": {"base"},
-            "test": {"test_command", "test_timeout", "environment", "services"},
+            "test": {"test_command", "test_timeout", "environment", "prepare", "services"},
             "scripts": {"scripts"},
             "context": {"exclude", "read"},
             "trajectories": {"trajectories", "stop"},

@@ -139,9 +139,35 @@ jobs:
       cache: {image: redis}
       memory: {image: memcached}
     steps:
+      - run: python3 prepare/manage.py migrate
       - run: pytest
         env: {DATABASE_URL: "postgres://app@db:5433/app_test", TOLD: here}
 """
+
+
+MIGRATES = """
+import os
+open("made.txt", "w").write("made ")
+for name in sorted(os.listdir("migrations")):
+    assert os.system(f"psql -q -v ON_ERROR_STOP=1 $DATABASE_URL -f migrations/{name}") == 0
+os.system("mysql -u me -ppw shop -e 'create table prepared (a int)'; redis-cli set prepared yes; sleep 1000 &")
+"""
+_TABLES = "mysql -u me -ppw shop -e 'show tables'"
+LOOKS = f"psql -tA $DATABASE_URL -c '\\dt' && cat made.txt && {_TABLES} && redis-cli get prepared"
+
+
+async def is_prepared(sandbox: DockerSandbox) -> None:
+    """Once, on the base commit; anew for a candidate that changes what the preparation read."""
+    other = FileChange(path="pkg/core.py", text="def add(a, b):\n    return 0\n")
+    second = FileChange(path="migrations/2.sql", text="create table second (a int);")
+    for changes in (), (other,), (second,):
+        said = await sandbox.run(shell(LOOKS, *changes))
+        found = said.output.split()
+        assert {"public|first|table|app", "made", "prepared", "yes"} <= set(found), said
+        assert ("public|second|table|app" in found) is (second in changes)
+    broken = await sandbox.run(shell(LOOKS, FileChange(path="migrations/1.sql", text="create nonsense")))
+    assert not broken.passed
+    assert "`prepare` command does not pass here" in broken.output
 
 
 @pytest.mark.service
@@ -149,6 +175,9 @@ async def test_in_containers_they_are_installed_by_a_layer_and_each_job_has_new_
     sandbox_image: str, tmp_path: Path, client: docker.APIClient
 ) -> None:
     source = make_tree(tmp_path / "tree")
+    for path, text in {"prepare/manage.py": MIGRATES, "migrations/1.sql": "create table first (a int);"}.items():
+        (source / path).parent.mkdir()
+        (source / path).write_text(text)
     files = {".github/workflows/test.yml": WORKFLOW}
     recipe = with_services(Recipe(), list(files), files.get, RepoConfig(), installs=True)
     settings = SandboxSettings(kind="docker", image=sandbox_image, concurrency=2, setup_timeout=5 * PATIENCE)
@@ -163,6 +192,7 @@ async def test_in_containers_they_are_installed_by_a_layer_and_each_job_has_new_
         assert sandbox.notes == ()
         await finds_them(sandbox, password="")
         await starts_anew(sandbox)
+        await is_prepared(sandbox)
         mysql = "mysql -h shop -u me -ppw shop -e 'create table kept (a int)' && mysql -u me -ppw shop -e 'show tables'"
         for _ in range(2):
             assert "kept" in (await sandbox.run(shell(mysql))).output
