@@ -25,13 +25,30 @@ def pinned(path: str, text: str) -> tuple[str, ...]:
     return tuple(f"{name}=={min(found)}" for name, found in sorted(versions.items()) if len(found) == 1)
 
 
+def locked(text: str) -> tuple[str, ...]:
+    """The packages of a pylock.toml (PEP 751) as requirements for pip, with their markers; of other places as of
+    `pinned`. () where it can't be read."""
+    found = []
+    try:
+        data = of_toml(text)
+        for package in data.get("packages") or []:
+            marker = package.get("marker")
+            # Of extras and groups pip knows nothing: what is locked for them is installed.
+            given = isinstance(marker, str) and not re.search(r"\b(extras|dependency_groups)\b|[^ -~]", marker)
+            for name, version in _of_toml({"packages": [package]}):
+                found.append(f"{name}=={version}; {marker}" if given else f"{name}=={version}")
+    except (ValueError, TypeError, AttributeError):
+        return ()
+    return tuple(found)
+
+
 def _of_toml(data: dict[str, Any]) -> list[tuple[str, str]]:
     found = []
     for package in data.get("package") or data.get("packages") or []:
         source = package.get("source") or {}
         kind = source.get("type")  # Poetry's; uv names the place by a key
         elsewhere = _ELSEWHERE & set(source) if kind is None else kind != "legacy"
-        if not elsewhere and not {"path", "git", "vcs", "url"} & set(package):
+        if not elsewhere and not {"path", "git", "vcs", "url", "directory", "archive"} & set(package):
             name, version = package.get("name"), package.get("version")
             if isinstance(name, str) and isinstance(version, str) and re.fullmatch(r"[\w.!+-]+", version):
                 found.append((name, version))

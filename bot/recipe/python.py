@@ -7,13 +7,14 @@ from collections.abc import Sequence
 from typing import Any
 
 from bot.patch.formats import of_toml, read_ini
+from bot.recipe.conda import environments, of_channels, pixi_tables
 from bot.recipe.groups import for_tests, normal, poetry_requirements, strings, table_at
 from bot.recipe.import_roots import joined, projects
-from bot.recipe.pylocks import pinned
+from bot.recipe.pylocks import locked, pinned
 from bot.recipe.recipe import Hints, Layer, Part, Read, folders_with, sources_of
 from bot.recipe.workspace import members, own_names
 
-_MANIFESTS = ("pyproject.toml", "setup.py", "setup.cfg", "Pipfile", "tox.ini")
+_MANIFESTS = ("pyproject.toml", "setup.py", "setup.cfg", "Pipfile", "tox.ini", "pylock.toml", "pixi.toml")
 _LOCKS = ("uv.lock", "poetry.lock", "pdm.lock", "Pipfile.lock", "pylock.toml")
 _PLAIN = re.compile(r"[A-Za-z0-9]")  # begins a requirement
 _TEST_FILE = re.compile(r"(^|/)(test_[^/]*|[^/]*_test|tests)\.py$")
@@ -47,8 +48,11 @@ def python(files: Sequence[str], read: Read, hints: Hints) -> Part | None:
         layers.append(Layer(name="pytest", source="the test files", commands=(command,), programs=("python3", "pip"),
                             optional=True))  # fmt: skip
     setup = " && ".join(filter(None, (project.setup() for project in projects)))
+    notes = [note for project in projects for note in project.notes]
+    if not any(project.requirements or project.requirement_files for project in projects):
+        notes += environments(files)
     return Part(language="Python", sources=sources_of(layers), layers=tuple(layers), setup=setup or f"{_PIP} pytest",
-                notes=tuple(note for project in projects for note in project.notes))  # fmt: skip
+                notes=tuple(notes))  # fmt: skip
 
 
 def requirements_of(files: Sequence[str], read: Read) -> tuple[str, ...]:
@@ -174,6 +178,9 @@ class _Project:
         if self.cfg.has_section("options.extras_require"):
             for extra in self.extras:
                 found += _lines(self.cfg.get("options.extras_require", extra, fallback="") or "")
+        found += self._pixi()
+        if not found and not self.requirement_files and self._folder + "pylock.toml" in self._known:
+            found += locked(self._read(self._folder + "pylock.toml") or "")
         pipfile = self._toml("Pipfile")
         for section in ("packages", "dev-packages"):
             found += [_pipfile(key, value) for key, value in table_at(pipfile, section).items()]
@@ -211,6 +218,14 @@ class _Project:
                 elif isinstance(one, dict) and isinstance(one.get("include-group"), str):
                     left.append(one["include-group"])
         return found
+
+    def _pixi(self) -> list[str]:
+        """What pixi takes from PyPI; what it takes from elsewhere is told."""
+        path = "pixi.toml" if self._folder + "pixi.toml" in self._known else "pyproject.toml"
+        manifest = self._toml(path) if path == "pixi.toml" else table_at(self.pyproject, "tool", "pixi")
+        if told := of_channels(manifest, f"{self._folder}{path}"):
+            self.notes.append(told)
+        return [_pipfile(name, value) for name, value in pixi_tables(manifest, "pypi-dependencies")]
 
     def _tox(self) -> list[str]:
         tox = self._ini("tox.ini")

@@ -721,3 +721,47 @@ def test_djangos_tests_in_a_workflow(line: str, expected: str | None) -> None:
     workflow = f"jobs:\n  test:\n    steps:\n      - run: {line}\n"
     found = of({".github/workflows/ci.yml": workflow, "setup.py": ""}).tests
     assert found == ((tuple(expected.split()),) if expected else ())
+
+
+def test_a_pylock_alone_is_installed_as_its_markers_say() -> None:
+    lock = "".join(
+        f'[[packages]]\nname = "{name}"\nversion = "1.0"\n{more}\n'
+        for name, more in (
+            ("attrs", ""),
+            ("pywin32", "marker = \"sys_platform == 'win32'\""),
+            ("pytest", "marker = \"'dev' in dependency_groups\""),
+            ("mine", 'directory = { path = "." }'),
+            ("forked", 'vcs = { type = "git", url = "https://x" }'),
+        )
+    )
+    found = of({"pylock.toml": lock, "mill/num.py": "", "tests/test_num.py": ""})
+    assert found.found == "Python (pylock.toml)"
+    written = layers(found)["dependencies"].commands[0]
+    assert "attrs==1.0 'pywin32==1.0; sys_platform == '\"'\"'win32'\"'\"'' pytest==1.0 >" in written
+    assert "mine" not in written
+    assert "forked" not in written
+    assert "dependencies" not in layers(of({"pylock.toml": "[[packages", "a.py": "", "test_a.py": ""}))
+
+
+@pytest.mark.parametrize("name", ["pixi.toml", "pyproject.toml"])
+def test_of_pixi_what_pypi_has_is_installed_and_the_rest_is_told(name: str) -> None:
+    table = "" if name == "pixi.toml" else "tool.pixi."
+    text = (
+        f'[{table}dependencies]\npython = ">=3.11"\nnumpy = "*"\ngdal = ">=3"\n'
+        f'[{table}pypi-dependencies]\nattrs = ">=23"\nmill = {{ path = ".", editable = true }}\n'
+        f'[{table}feature.test.pypi-dependencies]\npytest = "*"\n'
+        f'[{table}feature.docs.pypi-dependencies]\nsphinx = "*"\n'
+    )
+    found = of({name: text, "mill/num.py": "", "tests/test_num.py": ""})
+    assert "'attrs>=23' pytest >" in commands(found)
+    assert found.notes == (
+        f"{name} takes numpy, gdal from conda's channels: they are not installed here; an image that has them, or "
+        "`setup`, can be named in .troop.toml",
+    )
+
+
+def test_files_of_conda_alone_are_told_of() -> None:
+    files = {"environment.yml": "dependencies:\n  - numpy\n", "mill/num.py": "", "tests/test_num.py": ""}
+    (note,) = of(files).notes
+    assert note.startswith("environment.yml lists packages of conda's channels")
+    assert of({**files, "requirements.txt": "numpy\n"}).notes == ()
