@@ -98,7 +98,7 @@ class SandboxJob(Record):
     """One command on one fresh copy of the tree. Built by the stages, run by a `Sandbox`."""
 
     changes: tuple[FileChange, ...] = ()  # the candidate; empty for the base commit
-    test: Test | None = None  # written to `../test`, beside the tree, from a trusted copy, and run ...
+    test: Test | None = None  # from a trusted copy, written to where `bot.sandbox.placing` says, and run ...
     command: tuple[str, ...] = ()  # ... unless there is this argv, which is run in the tree
     timeout: float = 100.0  # seconds
     again: int = 0  # how often the same ran before, where one run may have been bad luck

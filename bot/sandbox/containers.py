@@ -70,7 +70,7 @@ class Prepared(Record):
     environment: dict[str, str]
     changes: tuple[FileChange, ...]
     marks: dict[str, str]  # by paths of changes, see `tree.marks_of`
-    files: tuple[tuple[str, str], ...]  # name and text, below /repo/test
+    files: tuple[tuple[str, str], ...]  # name and text, below /repo
     timeout: float
     most: int  # bytes of its output that are kept
     image: str = ""  # whose container it runs in; "": the sandbox's own
@@ -325,7 +325,7 @@ def _payload(job: Prepared, word: str, nonce: str) -> bytes:
     changed = "".join(f"/repo/tree/{path}\t{job.marks.get(path, '')}\n" for path in paths)
     members = [
         ("test/.changed", changed.encode("utf-8", "surrogateescape"), 0o444),
-        *((f"test/{name}", text.encode("utf-8", "surrogateescape"), 0o555) for name, text in job.files),
+        *((name, text.encode("utf-8", "surrogateescape"), 0o555) for name, text in job.files),
         *(
             (
                 f"tree/{change.path}",

@@ -138,7 +138,7 @@ def _devices(stage: str) -> None:
 
 
 def _fill(job: dict[str, Any], tree: str, test: str) -> None:
-    """Make the changes in the new tree and write the script beside it. The sandbox has checked every path."""
+    """Make the changes in the new tree and write the script to its place. The sandbox has checked every path."""
     for change in sorted(job["changes"], key=lambda change: change["text"] is not None):  # deletions first
         path = f"{tree}/{change['path']}"
         if os.path.lexists(path):
@@ -150,10 +150,12 @@ def _fill(job: dict[str, Any], tree: str, test: str) -> None:
                 file.write(change["text"].encode(change["encoding"], "surrogateescape"))
             os.chmod(path, 0o755 if change["executable"] else 0o644)
     if job["script"]:
-        name, text = job["script"]
-        with open(f"{test}/{name}", "wb") as file:
+        name, text = job["script"]  # beside the tree or in it
+        path = f"{os.path.dirname(test)}/{name}"
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        with open(path, "xb") as file:
             file.write(text.encode("utf-8", "surrogateescape"))
-        os.chmod(f"{test}/{name}", 0o555)
+        os.chmod(path, 0o555)
     for name, text in job["inside"].items():
         with open(f"{test}/.{name}", "w") as file:
             file.write(text)

@@ -27,6 +27,7 @@ from bot.sandbox.build import NOTHING, Builder, Plan
 from bot.sandbox.containers import LIFETIME, Broken, Container, Dirty, Prepared
 from bot.sandbox.doubted import believed, doubted
 from bot.sandbox.output import OF_COMMAND
+from bot.sandbox.placing import Placed, placed
 from bot.sandbox.preparation import Preparation, Ready
 from bot.sandbox.prepared import PreparedTrees
 from bot.scratch import ScratchFolder
@@ -179,7 +180,7 @@ class DockerSandbox:
         needed = "it needs sh, cp, rm, tar, sleep and timeout (coreutils and tar, or busybox)"
         left = "what the repository's build leaves can't be tested"
         try:
-            first = self._prepare(SandboxJob(command=("sh", "-c", _FIRST), timeout=60))
+            first = self._prepare(Placed(SandboxJob(command=("sh", "-c", _FIRST), timeout=60)))
             assert first is not None
             result = await self._run_prepared(first, attempts=1)
         except SandboxError as error:
@@ -201,7 +202,7 @@ class DockerSandbox:
             return servers.Told((), (), ())
         while self._idle:  # they have none
             self._destroy(self._idle.pop())
-        first = self._prepare(SandboxJob(command=("cat", f"{servers.PLACE}/told"), timeout=60))
+        first = self._prepare(Placed(SandboxJob(command=("cat", f"{servers.PLACE}/told"), timeout=60)))
         assert first is not None
         told = servers.told(recipe.services, (await self._run_prepared(first, attempts=1)).output)
         self._beside = servers.Beside(told.running, surely=True)
@@ -218,7 +219,7 @@ class DockerSandbox:
             self._destroy(self._idle.pop())
 
         def job(argv: tuple[str, ...], changes: Sequence[FileChange], seconds: float) -> Prepared:
-            found = self._prepare(SandboxJob(command=argv, changes=tuple(changes), timeout=seconds))
+            found = self._prepare(Placed(SandboxJob(command=argv, changes=tuple(changes), timeout=seconds)))
             assert found is not None, "it has a command"
             return found
 
@@ -249,7 +250,7 @@ class DockerSandbox:
         reason = tree.refused(self._base, job.changes)
         if reason:
             return Execution(ending=Ending.UNAVAILABLE, output=f"refused: {reason}")
-        prepared = self._prepare(job)
+        prepared = self._prepare(place := placed(job, self._scripts, self._base))
         if prepared is None:
             said = f"no command is known for {job.test.path if job.test else '(nothing)'}: give it a shebang, or name "
             return Execution(ending=Ending.UNAVAILABLE, output=said + "one under `scripts`")
@@ -258,12 +259,13 @@ class DockerSandbox:
             if isinstance(ready, Execution):
                 return ready
             found = await self._run_prepared(ready.onto(prepared), follow=follow)
-            for doubt, code in doubted(job, self._scripts) if found.passed else ():
-                if found.passed and (again := self._prepare(doubt)) is not None:
+            for doubt, code in doubted(place.job, place.scripts) if found.passed else ():
+                if found.passed and (again := self._prepare(place._replace(job=doubt))) is not None:
                     found = believed(found, await self._run_prepared(ready.onto(again)), code)
             return found
 
-    def _prepare(self, job: SandboxJob) -> Prepared | None:
+    def _prepare(self, placed: Placed) -> Prepared | None:
+        job = placed.job
         changes = tree.trusted(self._base, job.changes)
         import_path = tree.python_path(self._roots, "/repo/tree")
         environment = script_command.ENVIRONMENT | {
@@ -275,11 +277,10 @@ class DockerSandbox:
         argv, script = job.command, ""
         files: tuple[tuple[str, str], ...] = ()
         if job.test is not None:
-            files = ((script_command.script_name(job.test), job.test.text),)
+            files = ((name := placed.script("tree", "test"), job.test.text),)
             if not argv:
-                script = f"/repo/test/{files[0][0]}"
-                files = ((files[0][0], script_command.placed(files[0][1], script, f"{images.ROOT}/")),)
-                argv = script_command.script_command(job.test, script, self._scripts)
+                files = ((name, script_command.placed(job.test.text, script := f"/repo/{name}", f"{images.ROOT}/")),)
+                argv = script_command.script_command(job.test, script, placed.scripts)
         named, argv = script_command.split_environment(argv)
         import_path = script_command.joined_path(named.pop("PYTHONPATH", ""), import_path, "/repo/tree")
         environment |= self._variables | named

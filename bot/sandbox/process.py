@@ -24,6 +24,7 @@ from bot.sandbox.doubted import believed, doubted
 from bot.sandbox.helper import Helper, Running
 from bot.sandbox.limits import ControlGroup
 from bot.sandbox.outcome import Words, judge_exit, proof_of, results_of, withdrawn, words
+from bot.sandbox.placing import Placed, placed
 from bot.sandbox.pythons import WATCHED, Python, find_python
 from bot.scratch import ScratchFolder, remove_tree
 from bot.settings import SandboxSettings
@@ -175,16 +176,18 @@ class ProcessSandbox:
             return Execution(ending=Ending.UNAVAILABLE, output=f"refused: {reason}")
         slot = await self._slots.get()
         try:
-            found = await self._run(job, slot, follow)
-            for again, code in doubted(job, self._scripts) if found.passed else ():
+            place = placed(job, self._scripts, self._base)
+            found = await self._run(place, slot, follow)
+            for again, code in doubted(place.job, place.scripts) if found.passed else ():
                 if found.passed:
-                    found = believed(found, await self._run(again, slot, again=True), code)
+                    found = believed(found, await self._run(place._replace(job=again), slot, again=True), code)
             return found
         finally:
             self._slots.put_nowait(slot)
 
-    def _describe(self, job: SandboxJob, slot: _Slot, again: bool) -> dict[str, object] | None:
+    def _describe(self, placed: Placed, slot: _Slot, again: bool) -> dict[str, object] | None:
         """The job as `bot.sandbox.jail` reads it, or None where no command for its script is known."""
+        job = placed.job
         plain = self.isolation is Isolation.PLAIN
         root = str(slot.folder / f"job-{secrets.token_hex(4)}") if plain else "/tmp/troop"  # noqa: S108
         changes = tree.trusted(self._base, job.changes)
@@ -193,11 +196,11 @@ class ProcessSandbox:
         environment = script_command.ENVIRONMENT | {"PATH": self._path, "HOME": temporary, "TMPDIR": temporary}
         argv, secret, script, place = job.command, Words("", ""), None, ""
         if job.test is not None:
-            script = (script_command.script_name(job.test), job.test.text)
+            script = (placed.script("repo", "test"), job.test.text)
             if not argv:
-                place = f"{root}/test/{script[0]}"
+                place = f"{root}/{script[0]}"
                 script = (script[0], script_command.placed(script[1], place, f"{root}/test/."))
-                argv = script_command.script_command(job.test, place, self._scripts)
+                argv = script_command.script_command(job.test, place, placed.scripts)
         named, argv = script_command.split_environment(argv)
         import_path = script_command.joined_path(named.pop("PYTHONPATH", ""), import_path, f"{root}/repo")
         environment |= self._variables | named
@@ -240,10 +243,10 @@ class ProcessSandbox:
         }
 
     async def _run(
-        self, job: SandboxJob, slot: _Slot, follow: Follow | None = None, *, again: bool = False
+        self, placed: Placed, slot: _Slot, follow: Follow | None = None, *, again: bool = False
     ) -> Execution:
         """`again`: the script is doubted, and removes itself so that nobody reads it."""
-        described = self._describe(job, slot, again)
+        job, described = placed.job, self._describe(placed, slot, again)
         if described is None:
             ending = job.test.path if job.test else "(nothing)"
             said = f"no command is known for {ending}: give it a shebang, or name one under `scripts`"

@@ -241,8 +241,17 @@
   watched(quietly(() => require("node:sqlite").DatabaseSync.prototype), ["loadExtension"]);
   const Loader = require("module");
   watched(Loader, ["register", "registerHooks"]);
-  if (/["'`]node:test["'`]/.test(source)) {
-    const tests = require("node:test");
+  // Declared as for jest or mocha, where neither is there: Node's own runner has functions of these names.
+  const declares = /^[ \t]*(?:describe|it|test|suite)(?:\.\w+)*\(/m.test(source)
+    && !/["'`](?:@jest\/globals|vitest|mocha|bun:test|tape?|ava)["'`]|\b(?:function|const|let|var)\s+(?:describe|it|test|suite)\b/.test(source);
+  const ofNode = /["'`]node:test["'`]/.test(source);
+  const tests = ofNode || declares ? quietly(() => require("node:test")) : undefined;
+  if (tests) {
+    if (!ofNode) {
+      for (const name of ["describe", "it", "test", "suite", "before", "after", "beforeEach", "afterEach"]) {
+        if (!(name in globalThis)) globalThis[name] = tests[name];
+      }
+    }
     // A candidate may skip the script's tests by a hook or by the one that runs, and take the place of its assertions.
     watched(tests, ["before", "beforeEach", "after", "afterEach", "getTestContext"]);
     const { assert } = tests;

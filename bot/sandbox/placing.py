@@ -1,0 +1,217 @@
+"""Where a test script lies, under which name, and what runs it: by its own words, and by what the tree has.
+
+Models write a script as if it were one of the repository's own tests: it names files relative to itself, is a module
+where the package is none, or declares tests for the repository's runner. A script in JavaScript, TypeScript, Ruby or
+PHP that names files relative to itself lies in the folder of the tree from which it finds most of them; all others lie
+beside the tree, where no name of a candidate's is near them.
+"""
+
+import itertools
+import os
+import posixpath
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path, PurePosixPath
+from types import MappingProxyType
+from typing import NamedTuple
+
+from bot.patch.formats import of_json
+from bot.records import SandboxJob, Test
+from bot.sandbox.script_command import script_name
+
+Scripts = Mapping[str, tuple[str, ...]]  # commands by endings, as of `script_command`
+
+_NODE = (".js", ".mjs", ".cjs", ".jsx", ".ts", ".mts", ".cts", ".tsx")
+_LONGEST = 200_000  # characters of a script that are looked at
+_MOST = 300  # folders of the tree that are tried
+_USUAL = ("test", "test/unit")  # for `../` and `../../`, whether there is such a folder or not
+
+# What is imported, by its name; and what is joined to the script's own folder.
+_IMPORTED = re.compile(
+    r"(?:\bfrom|\bimport|\b(?:require|import)(?:\.resolve)?\s*\(|\b(?:jest|vi)\.\w+\(|\bnew URL\()\s*"
+    r"[\"'`]([^\"'`\n$]+)[\"'`]"
+)
+_JOINED = re.compile(r"\b__dirname\b((?:\s*[,+]\s*[\"'`][^\"'`\n]*[\"'`])+)|\$\{__dirname\}([^`\"'\n]*)`")
+_RELATIVE = {
+    ".rb": re.compile(
+        r"\brequire_relative[\s(]+[\"']([^\"'\n#]+)[\"']"
+        r"|\b(?:expand_path|join)\(\s*(?:__dir__\s*,\s*)?[\"'](\.\.?/[^\"'\n]+|\.\.)[\"']"
+    ),
+    ".php": re.compile(r"\b__DIR__\s*\.\s*[\"']/?([^\"'\n$]+)[\"']"),
+}
+_ENDINGS = ("", ".js", ".cjs", ".mjs", ".ts", ".tsx", ".jsx", ".mts", ".json", ".rb", ".php")
+_INDEX = ("package.json", "index.js", "index.ts", "index.cjs", "index.mjs", "index.tsx")
+
+_MODULE = re.compile(
+    r"^(?:import\s*(?:[\w${*\"'])|export\s+(?:default|const|function|async|class|let|\{))", re.MULTILINE
+)
+_AWAITS = re.compile(r"^(?:(?:const|let|var)\s[^\n=]*=\s*|[\w.]+\(\s*)?await\b|^for await\b", re.MULTILINE)
+_COMMON = re.compile(r"\brequire\s*\(|\bmodule\.exports\b|\b__(?:dirname|filename)\b")
+_CALLS = re.compile(r"^[ \t]*(?:describe|it|test|suite)(?:\.\w+)*\(", re.MULTILINE)
+_NODES_OWN = re.compile(r"[\"']node:test[\"']")
+_JEST = re.compile(r"\bjest\.\w|@jest/globals")
+
+
+class Placed(NamedTuple):
+    """A job whose script has its name and its place."""
+
+    job: SandboxJob
+    scripts: Scripts = MappingProxyType({})
+    folder: str | None = None  # of the tree, "" for its root; None where the script lies beside the tree
+
+    def script(self, tree: str, beside: str) -> str:
+        """The script's path, where the tree and what lies beside it are in these folders."""
+        assert self.job.test is not None
+        above = [beside] if self.folder is None else [tree, self.folder] if self.folder else [tree]
+        return "/".join([*above, script_name(self.job.test)])
+
+
+def placed(job: SandboxJob, scripts: Scripts, base: Path) -> Placed:
+    """The job as it is run on copies of the tree at `base`."""
+    test = job.test
+    if test is None or job.command or len(test.text) > _LONGEST:
+        return Placed(job, scripts)
+    ending = PurePosixPath(test.path.lower()).suffix
+    configured = any(test.path.lower().endswith(one) for one in scripts)
+    of_node = ending in _NODE
+    named = [*_named(ending, test.text)]
+    folder = _folder(test, named, base) if named else None
+    if of_node and not configured:
+        runner = _runner(test, base)
+        scripts = {**scripts, ending: runner} if runner else scripts
+        if runner and folder is None:
+            folder = _real(base, posixpath.dirname(test.path)) or ""
+        if not runner and ending == ".js":
+            test = test.model_copy(update={"path": _as_module(test, base, folder)})
+    if folder is not None:
+        taken = {change.path for change in job.changes}
+        test = test.model_copy(update={"path": _free(test, folder, base, taken)})
+    return Placed(job.model_copy(update={"test": test}), scripts, folder)
+
+
+# -- the folder ----------------------------------------------------------------------------------------------------
+
+
+def _named(ending: str, text: str) -> Iterator[str]:
+    """The files that the script names relative to itself, and packages of node_modules as `name`."""
+    if ending in _NODE:
+        for name in _IMPORTED.findall(text):
+            if name.startswith(".") or not (name.startswith(("node:", "/", "data:")) or name in _BUILTIN):
+                yield name
+        for joined, written in _JOINED.findall(text):
+            parts = re.findall(r"[\"'`]([^\"'`\n]*)[\"'`]", joined)
+            yield "./" + (written or "/".join(parts)).lstrip("/")
+    elif ending in _RELATIVE:
+        for found in _RELATIVE[ending].findall(text):
+            name = found if isinstance(found, str) else next(filter(None, found))
+            yield name if name.startswith(".") else f"./{name}"
+
+
+_BUILTIN = frozenset((
+    *("assert", "assert/strict", "buffer", "child_process", "cluster", "console", "crypto", "dns", "events", "fs"),
+    *("fs/promises", "http", "http2", "https", "module", "net", "os", "path", "perf_hooks", "process", "punycode"),
+    *("querystring", "readline", "stream", "string_decoder", "test", "timers", "timers/promises", "tls", "tty", "url"),
+    *("util", "v8", "vm", "worker_threads", "zlib"),
+))  # fmt: skip
+
+
+def _folder(test: Test, named: Sequence[str], base: Path) -> str:
+    """The folder of the tree from which most of the names lead to files: of several the one that its path says."""
+    own = _real(base, posixpath.dirname(test.path))
+    candidates = dict.fromkeys([*([own] if own is not None else []), "", *_USUAL, *_folders(base)])
+    relative = [name for name in dict.fromkeys(named) if name.startswith(".")]
+    best, most = own or "", 0
+    for folder in candidates:
+        found = sum(_leads(base, folder, name) for name in relative)
+        if found > most and _real(base, folder) is not None:
+            best, most = folder, found
+    return best
+
+
+def _folders(base: Path) -> Iterator[str]:
+    """Folders of the tree, those of packages that it uses left out; three deep."""
+    for folder, folders, _ in itertools.islice(os.walk(base), _MOST):
+        above = os.path.relpath(folder, base)
+        depth = 0 if above == "." else above.count("/") + 1
+        folders[:] = sorted(one for one in folders if one[:1] != "." and one not in ("node_modules", "vendor"))
+        folders[:] = folders if depth < 3 else []
+        if above != ".":
+            yield above
+
+
+def _real(base: Path, folder: str) -> str | None:
+    """The folder, where no link and no file is on the way to it."""
+    folder = posixpath.normpath(folder) if folder else ""
+    if folder in ("", "."):
+        return ""
+    if folder.startswith(("/", "..")) or ".git" in folder.split("/"):
+        return None
+    at = base
+    for part in folder.split("/"):
+        at = at / part
+        if at.is_symlink() or (at.exists() and not at.is_dir()):
+            return None
+    return folder
+
+
+def _leads(base: Path, folder: str, name: str) -> bool:
+    """Whether that name, relative to the folder, is a file of the tree, or a folder that can be imported."""
+    path = posixpath.normpath(f"{folder}/{name}" if folder else name)
+    if path.startswith(".."):
+        return False
+    if any((base / f"{path}{ending}").is_file() for ending in _ENDINGS):
+        return True
+    return any((base / path / index).is_file() for index in _INDEX)
+
+
+def _free(test: Test, folder: str, base: Path, taken: set[str]) -> str:
+    """The script's path in the folder; under another name where there is such a file."""
+    name = script_name(test)
+    while os.path.lexists(base / folder / name) or posixpath.join(folder, name) in taken:
+        name = f"troop_{name}"
+    return posixpath.join(folder, name)
+
+
+# -- the name and the runner ------------------------------------------------------------------------------------------
+
+
+def _as_module(test: Test, base: Path, folder: str | None) -> str:
+    """The path, with the ending by which Node takes the script for what it is."""
+    stem = test.path[: -len(".js")]
+    if _MODULE.search(test.text) or (_AWAITS.search(test.text) and not _COMMON.search(test.text)):
+        return f"{stem}.mjs"
+    return f"{stem}.cjs" if folder is not None and _is_module(base, folder) else test.path
+
+
+def _is_module(base: Path, folder: str) -> bool:
+    """Whether what ends with `.js` in that folder is a module, by the nearest package.json."""
+    for above in (folder, *map(str, PurePosixPath(folder).parents)):
+        try:
+            with open(base / above / "package.json", "rb") as file:
+                package = of_json(file.read(100_000).decode("utf-8-sig", "replace"))
+        except (OSError, ValueError):
+            continue
+        return isinstance(package, dict) and package.get("type") == "module"
+    return False
+
+
+def _runner(test: Test, base: Path) -> tuple[str, ...]:
+    """The command of the repository's runner of tests, where the script declares tests for it; () for none."""
+    text = test.text
+    if not _CALLS.search(text) or _NODES_OWN.search(text) or _declares(text):
+        return ()
+    has = {name for name in ("jest", "vitest", "mocha") if (base / "node_modules/.bin" / name).exists()}
+    wanted = [name for name in ("vitest", "mocha") if re.search(rf"[\"']{name}[\"']", text)]
+    wanted += ["jest"] if _JEST.search(text) else []
+    name = next((one for one in (wanted or ("vitest", "jest", "mocha")) if one in has), "")
+    if name == "jest":
+        # Patterns of the configuration's are for the repository's own files.
+        return ("npx", "--no-install", "jest", "--testMatch", "**/*", "--runTestsByPath", "{script}")
+    if name == "vitest":
+        return ("npx", "--no-install", "vitest", "run", "{script}")
+    return ("npx", "--no-install", "mocha", "{script}") if name else ()
+
+
+def _declares(text: str) -> bool:
+    """Whether the script has such functions of its own."""
+    return bool(re.search(r"\b(?:function|const|let|var)\s+(?:describe|it|test)\b", text))
