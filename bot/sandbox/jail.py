@@ -151,8 +151,7 @@ def _fill(job: dict[str, Any], tree: str, test: str) -> None:
             os.chmod(path, 0o755 if change["executable"] else 0o644)
     if job["script"]:
         name, text = job["script"]  # beside the tree or in it
-        path = f"{os.path.dirname(test)}/{name}"
-        os.makedirs(os.path.dirname(path), exist_ok=True)
+        os.makedirs(os.path.dirname(path := f"{os.path.dirname(test)}/{name}"), exist_ok=True)
         with open(path, "xb") as file:
             file.write(text.encode("utf-8", "surrogateescape"))
         os.chmod(path, 0o555)

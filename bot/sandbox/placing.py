@@ -81,6 +81,8 @@ def placed(job: SandboxJob, scripts: Scripts, base: Path) -> Placed:
         scripts = {**scripts, ending: runner} if runner else scripts
         if runner and folder is None:
             folder = _real(base, posixpath.dirname(test.path)) or ""
+        if runner and not re.search(r"[._-](?:test|spec)\.\w+$", test.path):  # vitest runs no others
+            test = test.model_copy(update={"path": f"{test.path[: -len(ending)]}.test{ending}"})
         if not runner and ending == ".js":
             test = test.model_copy(update={"path": _as_module(test, base, folder)})
     if folder is not None:
@@ -208,7 +210,7 @@ def _runner(test: Test, base: Path) -> tuple[str, ...]:
         # Patterns of the configuration's are for the repository's own files.
         return ("npx", "--no-install", "jest", "--testMatch", "**/*", "--runTestsByPath", "{script}")
     if name == "vitest":
-        return ("npx", "--no-install", "vitest", "run", "{script}")
+        return ("npx", "--no-install", "vitest", "run", "--globals", "{script}")
     return ("npx", "--no-install", "mocha", "{script}") if name else ()
 
 

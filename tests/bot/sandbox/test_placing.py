@@ -79,7 +79,9 @@ def test_tests_are_run_by_the_runner_that_they_are_written_for(
     tmp_path: Path, text: str, has: tuple[str, ...], runner: str
 ) -> None:
     base = tree(tmp_path, '{"name": "it"}', *(f"node_modules/.bin/{name}" for name in has))
-    found = placed(SandboxJob(test=Test(path="x.test.js", text=text)), {}, base)
+    found = placed(SandboxJob(test=Test(path="x.js", text=text)), {}, base)
+    assert found.job.test is not None
+    assert found.job.test.path == ("x.mjs" if "import" in text else "x.js") if runner == "node" else "x.test.js"
     assert (found.scripts.get(".js", ("", "", "node"))[2], found.folder is None) == (runner, runner == "node")
     kept = {".js": ("node", "{script}")}
     assert placed(SandboxJob(test=Test(path="x.test.js", text=text)), kept, base).scripts == kept
