@@ -41,6 +41,19 @@ class Candidate(Record):
         return 0 if self.parents else max(1, len(self.trajectories) + len(self.sources))
 
 
+class Differential(Record):
+    """Candidates that no test tells apart, run on the same calls: those that tests make, and others like them.
+
+    Nobody says what is right there, so it is no vote. But where they answer differently, most can't be right.
+    """
+
+    candidates: tuple[int, ...]  # indices in the ballot
+    asked: int  # calls that each of them answered
+    apart: int  # of these calls, how many they answer differently
+    calls: tuple[str, ...]  # the shortest that they answer differently
+    answers: tuple[tuple[str, ...], ...]  # to these calls, by candidate
+
+
 class Ballot(Record):
     """The vote matrix: every test on every candidate and on the base commit.
 
@@ -61,6 +74,7 @@ class Ballot(Record):
     executions: tuple[Execution, ...] = ()
     base_executions: tuple[int | None, ...] = ()  # by test
     cell_executions: tuple[tuple[int | None, ...], ...] = ()  # by candidate and test
+    differentials: tuple[Differential, ...] = ()  # of behaviours that several candidates have; each candidate in one
 
     @property
     def fails_on_base(self) -> tuple[bool, ...]:

@@ -86,18 +86,43 @@ def weighed(score: Array, distance: Array, behaviour: npt.NDArray[np.int64], len
     return np.asarray(np.round(score * np.exp(-length * nearest[behaviour]), 9))
 
 
-def order(score: Array, cluster: Array, sizes: Array, distance: Array, behaviour: npt.NDArray[np.int64]) -> list[int]:
+def agreement(answers: Sequence[Sequence[object]], samples: Array) -> Array:
+    """How far the others' samples answer as each candidate does, the share of them over all calls, `[candidates]`.
+
+    Args:
+        answers: `[candidates, calls]`, whatever can be compared.
+        samples: `[candidates]`, how many each stands for.
+    """
+    shares = np.zeros(len(samples))
+    for column in zip(*answers, strict=True):
+        backing: Counter[object] = Counter()
+        for answer, weight in zip(column, samples, strict=True):
+            backing[answer] += weight
+        shares += [backing[answer] for answer in column]
+    calls = len(answers[0]) if len(answers) else 0
+    return np.asarray(np.round(shares / max(1.0, samples.sum() * calls), 9))
+
+
+def order(
+    score: Array,
+    cluster: Array,
+    sizes: Array,
+    distance: Array,
+    behaviour: npt.NDArray[np.int64],
+    agreed: Array | None = None,
+) -> list[int]:
     """Candidate indices, best first: by score; then the larger cluster; then the shorter patch.
 
-    Behaviours compare by their most typical patch (`distance`: by `typical`), and within one behaviour the most typical
-    comes first.
+    Behaviours compare by their most typical patch (`distance`: by `typical`). Within one behaviour that comes first
+    with whose answers most agree (`agreed`: by `agreement`), then the most typical.
     """
+    alike = np.zeros(len(score)) if agreed is None else agreed
     face: dict[int, tuple[float, float, int]] = {}  # of each behaviour: its most typical patch
     for i, b in enumerate(behaviour.tolist()):
         face[b] = min(face.get(b, (np.inf, np.inf, 0)), (float(distance[i]), float(sizes[i]), i))
     return sorted(
         range(len(score)),
-        key=lambda i: (-score[i], -cluster[i], *face[int(behaviour[i])][1:], distance[i], sizes[i], i),
+        key=lambda i: (-score[i], -cluster[i], *face[int(behaviour[i])][1:], -alike[i], distance[i], sizes[i], i),
     )
 
 
@@ -132,7 +157,7 @@ def count(ballot: Ballot, own: OwnTestsReport | None = None) -> tuple[Standing, 
     distance = typical(sizes, samples, votes)
     score = weighed(scores(passes * fair[:, None], samples * fair, votes), distance, behaviour)
     standings = []
-    for i in order(score, cluster, sizes, distance, behaviour):
+    for i in order(score, cluster, sizes, distance, behaviour, _agreed(ballot, samples)):
         candidate = ballot.candidates[i]
         standings.append(
             Standing(
@@ -148,6 +173,15 @@ def count(ballot: Ballot, own: OwnTestsReport | None = None) -> tuple[Standing, 
             )
         )
     return tuple(sorted(standings, key=lambda s: (bool(s.disqualified), bool(s.regressions), -s.score, -len(s.mended))))
+
+
+def _agreed(ballot: Ballot, samples: Array) -> Array:
+    """By `agreement`, `[candidates]`; 0 where nobody asked."""
+    found = np.zeros(len(samples))
+    for one in ballot.differentials:
+        which = list(one.candidates)
+        found[which] = agreement(one.answers, samples[which])
+    return found
 
 
 def doubt(standing: Standing, ballot: Ballot) -> Doubt | None:

@@ -52,6 +52,7 @@ from bot.solver.stages.answering import answer
 from bot.solver.stages.choice_machine import Question
 from bot.solver.stages.context import build_context
 from bot.solver.stages.description import describe
+from bot.solver.stages.differential import differentials, with_differentials
 from bot.solver.stages.matrix import fill_matrix
 from bot.solver.stages.own_tests import on_base, run_own_tests
 from bot.solver.stages.probing import probe
@@ -344,7 +345,8 @@ class _Run:
         await self._advance(RunState.SELECTION)
         tests = await asyncio.to_thread(find_tests, self._bench.checkout)
         own = await run_own_tests(ballot, count(ballot), base, replace(harness, sandbox=self._watched), tests)
-        return Count(ballot, count(ballot, own), own)
+        counted = Count(ballot, count(ballot, own), own)
+        return with_differentials(counted, await differentials(counted, harness))
 
 
 def setback(trajectories: Sequence[Trajectory]) -> Repeated | None:

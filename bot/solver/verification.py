@@ -29,6 +29,7 @@ from bot.solver.project import (
     with_tests,
 )
 from bot.solver.recount import Recount, recount
+from bot.solver.stages.differential import differentials, with_differentials
 from bot.solver.stages.matrix import fill
 from bot.solver.stages.own_tests import on_base, run_own_tests_on
 from bot.solver.workbench import Audience, solver_settings
@@ -130,6 +131,12 @@ class _Again:
     async def count(self, to_base: tuple[FileChange, ...] | None) -> Count:
         ballot = await asyncio.to_thread(self._unfilled)
         ballot = await fill(ballot, self._harness, to_base)
+        counted = await self._with_own_tests(ballot)
+        if not self._bundle.verdict.ballot.differentials:  # none, or a bundle of an earlier Troop
+            return counted
+        return with_differentials(counted, await differentials(counted, self._harness))
+
+    async def _with_own_tests(self, ballot: Ballot) -> Count:
         claimed = self._bundle.verdict.own_tests
         if claimed is None or not (claimed.candidates or claimed.documented):
             return Count(ballot, count(ballot, claimed), claimed)
@@ -158,7 +165,7 @@ class _Again:
                 )
                 patch = Patch(changes=patch.changes, diff="".join(made))
             candidates.append(_changed(candidate, patch, why(patch.changes)))
-        return claimed.model_copy(update={"candidates": tuple(candidates), "reviewed": ()})
+        return claimed.model_copy(update={"candidates": tuple(candidates), "reviewed": (), "differentials": ()})
 
 
 def _changed(candidate: Candidate, patch: Patch, disqualified: str) -> Candidate:

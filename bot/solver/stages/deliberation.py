@@ -46,6 +46,7 @@ from bot.solver.stages.evidence import (
     LAST,
     LEVELS,
     Detail,
+    apart_in_words,
     count_in_words,
     name_of,
     own_tests_in_short,
@@ -375,6 +376,7 @@ class Deliberation(ChoiceMachine):
             "choices": choices,
             "twins": twins,
             "cut": len(read) < len(twins),
+            "apart": apart_in_words(ballot, {c: number for number, c in enumerate(self._known, 1)}),
             **tests_shown(ballot, self._finalists, self._printed, detail),
         }
 

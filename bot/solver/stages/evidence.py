@@ -10,6 +10,7 @@ from bot.solver.comparison import mended
 _MOST = 10  # tests whose text is shown
 _LINES = 40  # of one test's output on one candidate
 _SHORT = 300  # characters of the changed lines of a patch in short form
+_CALLS = 12  # on which twins differ
 _WHOLE = 2_000  # characters of the diff of a twin that is shown whole at first
 
 
@@ -100,6 +101,21 @@ def twins_shown(patches: Sequence[Patch], room: int) -> list[tuple[str, bool]]:
         cut = len(text) > _SHORT
         shown.append((f"{text[:_SHORT].rstrip()}\n..." if cut else text, not cut))
     return shown
+
+
+def apart_in_words(ballot: Ballot, numbers: Mapping[int, int]) -> str:
+    """A line for each call that candidates with these numbers answer differently though they pass the same tests."""
+    said = []
+    for one in ballot.differentials:
+        for place, call in enumerate(one.calls):
+            by: dict[str, list[int]] = {}
+            for candidate, answers in zip(one.candidates, one.answers, strict=True):
+                if candidate in numbers:
+                    by.setdefault(answers[place], []).append(numbers[candidate])
+            if len(by) > 1:
+                found = (f"candidate {', '.join(map(str, sorted(who)))}: {answer}" for answer, who in by.items())
+                said.append(f"{call} -- {'; '.join(found)}")
+    return "\n".join(said[:_CALLS])
 
 
 def count_in_words(ballot: Ballot, standings: Sequence[Standing], numbers: Mapping[int, int]) -> str:

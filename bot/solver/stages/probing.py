@@ -1,9 +1,10 @@
-"""The smallest input on which two behaviours part, found by running tests with every call into the repository noted.
+"""Tests run with every call into the repository noted; and the smallest call on which two behaviours part.
 
-Python alone: of other languages people are shown the tests. What is found is shown to a person, and decides nothing.
+Python alone: of other languages people are shown the tests. The smallest call is shown to a person and decides nothing.
 """
 
 import asyncio
+from collections.abc import Sequence
 from importlib.resources import files
 
 from bot.contracts import Sandbox
@@ -42,11 +43,17 @@ async def _calls(sandbox: Sandbox, changes: tuple[FileChange, ...], test: Test, 
     return noted_calls(execution.output)
 
 
-def probing(test: Test) -> Test | None:
-    """The test with its calls into the repository noted; None for one that is no Python. Pure."""
+def probing(test: Test, asked: Sequence[str] = ()) -> Test | None:
+    """The test with its calls into the repository noted; None for one that is no Python. Pure.
+
+    `asked`: calls that are made when the test has ended, in its names, of functions, classes and modules alone.
+    """
     if not test.path.endswith(".py") or tree_of(test.text) is None:
         return None
-    return test.model_copy(update={"text": _PROBE.replace("__SOURCE__", repr(test.text)).replace("__MARK__", MARK)})
+    text = (
+        _PROBE.replace("__MARK__", MARK).replace("__ASKED__", repr(list(asked))).replace("__SOURCE__", repr(test.text))
+    )
+    return test.model_copy(update={"text": text})
 
 
 def noted_calls(output: str) -> dict[str, str]:

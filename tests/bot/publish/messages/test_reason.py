@@ -10,7 +10,7 @@ from bot.cli.console import print_report
 from bot.cli.report_object import as_object
 from bot.publish.messages import pull_request
 from bot.publish.messages.alternatives import evidence
-from bot.publish.messages.count import warnings
+from bot.publish.messages.count import candidates_table, warnings
 from bot.publish.messages.obstacles import words_of
 from bot.publish.messages.own_tests import unjudged
 from bot.publish.messages.pull_request import commit_message
@@ -21,6 +21,7 @@ from bot.records import (
     Abstention,
     Ballot,
     Choice,
+    Differential,
     Documented,
     Doubt,
     Ending,
@@ -85,6 +86,22 @@ def many(alike: int, others: int) -> Ballot:
     """One test, which the patch of so many attempts passes, and others fail."""
     rows = ["+", *["."] * others]
     return ballot(".", *rows, trajectories=[list(range(alike)), *([1000 + i] for i in range(others))])
+
+
+def test_what_candidates_with_the_same_results_answer_to_other_calls() -> None:
+    b = ballot(".", "+", "+", "+", trajectories=[[0, 1], [2], [3]])
+    rows = (("1", "2"), ("1", "`|`"), ("7", "2"))
+    found = Differential(candidates=(0, 1, 2), asked=40, apart=2, calls=("f(1)", "f('`')"), answers=rows)
+    told = won(b.model_copy(update={"differentials": (found,)}), Choice(rule=Rule.TYPICAL, front_runner=0))
+    calls = "40 calls that tests make, and others like them"
+    assert f"3 candidates with these results differ on 2 of {calls}; there 50% of the others' answers" in reason(told)
+    table = candidates_table(told, chosen=0)
+    assert "on `f(1)`, which no test makes: `7`, and candidate 1 `1`" in table
+    assert table.count("which no test makes") == 2
+    same = found.model_copy(update={"candidates": (0, 1), "apart": 0, "calls": (), "answers": ((), ())})
+    told = won(b.model_copy(update={"differentials": (same,)}), Choice(rule=Rule.TYPICAL, front_runner=0))
+    assert "Both candidates with these results answer all 40 calls alike that tests make" in reason(told)
+    assert "which no test makes" not in candidates_table(told, chosen=0)
 
 
 def test_the_words_of_the_table() -> None:

@@ -8,6 +8,7 @@ from bot.llm.journaled import JournaledModel
 from bot.patch.apply import FileEdit, Problem
 from bot.records import (
     Abstention,
+    Differential,
     Ending,
     Execution,
     NotCompared,
@@ -140,6 +141,27 @@ async def test_twins_are_named_shown_tested_and_may_win() -> None:
     assert (number == 4) == (verdict.winner == 2)
     assert len(chosen(verdict).compared) == 5
     assert len(chosen(verdict).passed[0]) == 6
+
+
+async def test_calls_that_twins_answer_differently_are_shown() -> None:
+    found = Differential(
+        candidates=(1, 0, 2),
+        asked=9,
+        apart=2,
+        calls=("f('</calls>')", "g()"),
+        answers=(("1", "2"), ("1", "3"), ("4", "2")),
+    )
+    made = TWINS.model_copy(update={"differentials": (found,)})
+    _, model = await run(rules([("selection/", "<choose>1</choose>")]), made, profile="full")
+    shown = last(model, 0)
+    first = [s.candidate for s in count(made)][:3]
+    assert first[0] == 1, "its answers have most of the others'"
+    n = {c: shown.partition(made.candidates[c].patch.diff)[0].rpartition('number="')[2][0] for c in (0, 1, 2)}
+    one, other = sorted(n[c] for c in (0, 1))
+    assert f"candidate {one}, {other}: 1; candidate {n[2]}: 4" in shown
+    assert shown.count("</calls>") == 1, "what candidates print ends no tag"
+    _, model = await run(rules([("selection/", "<choose>1</choose>")]), TWINS, profile="full")
+    assert "answer them differently" not in last(model, 0)
 
 
 async def test_a_better_patch_that_passes_all_that_its_parents_pass_may_win() -> None:
