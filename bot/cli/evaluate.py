@@ -303,7 +303,7 @@ class _Evaluation:
             file, lambda: (task for task in tasks if not file.has(task.id, last)), lambda task: (task.id, last)
         )
         total = len(tasks) * options.samples
-        clock = Clock(file.done, total)
+        clock = Clock(file.done, total, (options.at_once or 1) * options.samples)
 
         async def worker() -> None:
             while (task := await shared.take()) is not None:

@@ -101,7 +101,7 @@ async def draw_functions(
     Raises `EndpointError`, also where call after call fails, and `SandboxUnavailable`.
     """
     total = len(tasks) * drawing.samples
-    clock = Clock(file.done, total)
+    clock = Clock(file.done, total, drawing.at_once)
     judge = _Judge(sandbox)
     brief = _Brief(model)
     shared = Shared(file, lambda: missing(tasks, drawing.samples, file), lambda one: (one[0].id, one[1]))
@@ -203,12 +203,14 @@ async def fault(task: FunctionTask, sandbox: Sandbox) -> str:
 
 
 class Clock:
-    """How long the rest takes, by the pace since the start."""
+    """How long the rest takes, by the pace since the start. What is under way counts as half done."""
 
-    def __init__(self, before: int, total: int) -> None:
-        self._started, self._before, self._total = time.monotonic(), before, total
+    def __init__(self, before: int, total: int, at_once: int) -> None:
+        self._started, self._before, self._total, self._at_once = time.monotonic(), before, total, at_once
 
     def left(self, done: int) -> float:
         """Seconds; not a number before the first sample."""
-        drawn = done - self._before
-        return (time.monotonic() - self._started) / drawn * (self._total - done) if drawn else float("nan")
+        if done == self._before:
+            return float("nan")
+        half = min(self._at_once, self._total - done) / 2
+        return (time.monotonic() - self._started) / (done - self._before + half) * (self._total - done - half)

@@ -1,5 +1,6 @@
 import asyncio
 import contextlib
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,7 +10,7 @@ from bot.errors import EndpointError, SandboxError
 from bot.evaluation import sampling
 from bot.evaluation.functions import REACHED
 from bot.evaluation.samples import About, Sample, SampleFile
-from bot.evaluation.sampling import Drawing, draw_functions, missing
+from bot.evaluation.sampling import Clock, Drawing, draw_functions, missing
 from bot.evaluation.tasks import FunctionTask
 from bot.records import Execution, Message, ModelCall, Reply, SandboxJob
 from tests.fakes import FakeSandbox, exited
@@ -159,3 +160,14 @@ async def test_a_job_that_the_sandbox_fails_at_is_told(tmp_path: Path):
     assert await draw(tmp_path, ScriptedModel(script), FakeSandbox(broken)) == [(4, 0)] * 3
     first = Sample.model_validate_json((tmp_path / "samples.jsonl").read_text().splitlines()[0])
     assert first.status == "it broke"
+
+
+def test_what_is_under_way_counts_for_the_time_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 0.0
+    monkeypatch.setattr("bot.evaluation.sampling.time.monotonic", lambda: now)
+    clock = Clock(200, 1000, at_once=256)
+    assert math.isnan(clock.left(200))
+    now = 129.0
+    assert clock.left(201) == 799 - 128, "one is done and 256 are half done: not 799 times 129 seconds"
+    now = 800.0
+    assert clock.left(1000) == 0
