@@ -9,11 +9,15 @@ from collections.abc import Sequence
 
 from bot.evaluation.functions import code_of
 from bot.evaluation.tasks import FunctionTask
+from bot.patch.formats import of_json
 from bot.records import Execution, Message, ModelCall, SandboxJob, Test
+from bot.solver.variants import PLAIN, variants
 
 EACH = 1.0  # seconds for one assert statement
 TIMEOUT = 120.0  # seconds for all of one candidate
 MARK = "OUTCOMES "
+ANSWERS = "ANSWERS "
+VARIANTS = 100  # of the tests' calls
 LONGEST = 2000  # characters of one test
 
 _ASKED = """\
@@ -25,10 +29,14 @@ them into one Python code block, each on one line.
 ```
 """
 _RUN = """
+import hashlib
 import json
 import signal
 
-SOURCE, TESTS = {source!r}, {tests!r}
+SOURCE, TESTS, CALLS = {source!r}, {tests!r}, {calls!r}
+
+{plain}
+
 
 
 class TooLong(BaseException):
@@ -37,6 +45,22 @@ class TooLong(BaseException):
 
 def stop(*_):
     raise TooLong
+
+
+def answer(call, names):
+    if len(slow) > 2:
+        return ""
+    signal.setitimer(signal.ITIMER_PROF, {each})
+    try:
+        answered = _plain(eval(compile(call, "call", "eval"), dict(names)))
+        return hashlib.sha256(answered.encode()).hexdigest()[:12]
+    except TooLong:
+        slow.append(call)
+        return "takes too long"
+    except BaseException as error:
+        return "raises " + type(error).__name__
+    finally:
+        signal.setitimer(signal.ITIMER_PROF, 0)
 
 
 def passes(test, names):
@@ -59,6 +83,10 @@ except BaseException:
     names = {{}}
 signal.setitimer(signal.ITIMER_REAL, 0)
 outcomes = "".join("01"[passes(test, names)] for test in TESTS)
+slow = []
+signal.signal(signal.SIGPROF, stop)
+print()
+print({answers!r} + json.dumps([answer(call, names) for call in CALLS]))
 print()
 print({mark!r} + outcomes)
 """
@@ -145,12 +173,36 @@ def stub(task: FunctionTask) -> str:
     return f"{task.prompt.rstrip()}\n    pass\n"
 
 
+def calls(task: FunctionTask, tests: Sequence[str]) -> list[str]:
+    """The calls of the function that the tests make, and others like them."""
+    nodes = [node for test in tests for node in ast.walk(ast.parse(test)) if isinstance(node, ast.Call)]
+    made = list(dict.fromkeys(ast.unparse(node) for node in nodes if ast.unparse(node.func) == task.entry_point))
+    return [*made, *variants(made, VARIANTS)]
+
+
 def job(task: FunctionTask, code: str, tests: Sequence[str]) -> SandboxJob:
-    """All tests on one candidate, in one process."""
+    """All tests, and their `calls`, on one candidate, in one process."""
     imports = [line for line in task.prompt.splitlines() if re.match(r"(?:from\s+\S+\s+)?import\s", line)]
-    source = "\n".join([*imports, code])
-    text = _RUN.format(source=source, tests=list(tests), each=EACH, mark=MARK)
+    text = _RUN.format(
+        source="\n".join([*imports, code]),
+        tests=list(tests),
+        calls=calls(task, tests),
+        plain=PLAIN,
+        each=EACH,
+        answers=ANSWERS,
+        mark=MARK,
+    )
     return SandboxJob(test=Test(path="votes.py", text=text), timeout=TIMEOUT)
+
+
+def answers(execution: Execution) -> tuple[str, ...]:
+    """To the calls; none where the candidate kept the program from its end."""
+    _, mark, rest = execution.output.rpartition(f"\n{ANSWERS}")
+    try:
+        found = of_json(rest.split("\n", 1)[0]) if execution.passed and mark else []
+    except ValueError:
+        return ()
+    return tuple(map(str, found)) if isinstance(found, list) else ()
 
 
 def outcomes(execution: Execution, tests: int) -> str:

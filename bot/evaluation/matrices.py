@@ -4,7 +4,7 @@ import json
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-from bot.records import Ballot
+from bot.records import Ballot, Differential
 
 
 @dataclass(frozen=True)
@@ -15,6 +15,7 @@ class Row:
     passes: str  # a 0 or 1 for each test
     solves: bool
     breaks: bool | None = None  # tests or documented examples of the repository; None: nobody looked
+    answers: tuple[str, ...] = ()  # to calls like those of the tests; none where they were not made
 
 
 def line(
@@ -37,13 +38,32 @@ def line(
                 "passes": row.passes,
                 "solves": row.solves,
                 **({} if row.breaks is None else {"breaks": row.breaks}),
+                **({"answers": numbers} if numbers else {}),
             }
-            for row in candidates
+            for row, numbers in zip(candidates, _numbered([row.answers for row in candidates]), strict=True)
         ],
         "test_copies": list(copies),
         "passes_on_stub": on_stub,
     }
     return json.dumps(found)
+
+
+def _of(found: Differential, candidate: int) -> tuple[str, ...]:
+    """What the candidate answers; "" where it was not asked, since it behaves otherwise."""
+    if candidate in found.candidates:
+        return found.answers[found.candidates.index(candidate)]
+    return ("",) * len(found.calls)
+
+
+def _numbered(answers: Sequence[Sequence[str]]) -> list[list[int]]:
+    """For each candidate a number for each call that some answer differently: equal ones for equal answers.
+
+    Of one that answers nothing, numbers that no other has.
+    """
+    asked = max(map(len, answers), default=0)
+    columns = [[row[i] if row else f"\0{c}" for c, row in enumerate(answers)] for i in range(asked)]
+    apart = [[list(dict.fromkeys(column)).index(one) for one in column] for column in columns if len(set(column)) > 1]
+    return [list(row) for row in zip(*apart, strict=True)] or [[] for _ in answers]
 
 
 def line_of(task: str, ballot: Ballot, solves: Sequence[bool], broken: Collection[int] | None = None) -> str:
@@ -64,6 +84,7 @@ def line_of(task: str, ballot: Ballot, solves: Sequence[bool], broken: Collectio
             "".join("01"[cell is True] for cell in ballot.cells[i]),
             solves[i],
             None if broken is None else i in broken,
+            tuple(answer for one in ballot.differentials for answer in _of(one, i)),
         )
         for i in kept
     ]

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from bot.solver.ballot import ALIKE, LENGTH, SUPPORT, Array, order, scores, typical, weighed
+from bot.solver.ballot import ALIKE, LENGTH, SUPPORT, Array, agreement, order, scores, typical, weighed
 
 Integers = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
@@ -31,6 +31,7 @@ class Matrix:
     logprobs: Array | None = None  # [candidates], of the likeliest of its samples, mean of its tokens; None: not known
     rewards: Array | None = None  # [candidates], of a reward model; None: not asked
     breaks: Bools | None = None  # [candidates], tests or documented examples of the repository; None: nobody looked
+    answers: Integers | None = None  # [candidates, calls], equal numbers for equal answers; None: nobody asked
 
     @property
     def votes(self) -> Array:
@@ -64,14 +65,15 @@ class Recorded:
             solves=whole.solves[which],
             rewards=None if whole.rewards is None else whole.rewards[which],
             breaks=None if whole.breaks is None else whole.breaks[which],
+            answers=None if whole.answers is None else whole.answers[which],
         )
         return part, which
 
 
 def recorded(row: Mapping[str, Any]) -> Recorded:
     """From a row of a file: `samples`, `candidates` with `size`, `passes` and `solves`, `test_copies`,
-    `passes_on_stub`, and where they are known `logprobs` of the samples, `rewards` of the candidates and `breaks` of
-    each; outcomes are strings of 0 and 1, one a test.
+    `passes_on_stub`, and where they are known `logprobs` of the samples, `rewards` of the candidates, `breaks` and
+    `answers` of each; outcomes are strings of 0 and 1, one a test.
     """
     samples = np.array(row["samples"], dtype=np.int64)
     candidates = row["candidates"]
@@ -85,6 +87,7 @@ def recorded(row: Mapping[str, Any]) -> Recorded:
         solves=np.array([candidate["solves"] for candidate in candidates], dtype=np.bool_),
         rewards=_rewards(row.get("rewards")),
         breaks=np.array([c["breaks"] for c in candidates], dtype=np.bool_) if "breaks" in candidates[0] else None,
+        answers=np.array([c["answers"] for c in candidates], dtype=np.int64) if "answers" in candidates[0] else None,
         logprobs=_likeliest(samples, row.get("logprobs") or (), len(candidates)),
     )
     return Recorded(matrix, samples, np.repeat(np.arange(tests), row["test_copies"]))
@@ -190,7 +193,18 @@ def our_order(matrix: Matrix, alike: float = ALIKE, support: float = SUPPORT, le
     score = weighed(
         scores(voting, matrix.samples, matrix.votes, alike=alike, support=support), distance, behaviour, length
     )
-    return order(score, cluster, matrix.sizes, distance, behaviour)
+    return order(score, cluster, matrix.sizes, distance, behaviour, _agreed(matrix, behaviour))
+
+
+def _agreed(matrix: Matrix, behaviour: Integers) -> Array | None:
+    """How far the others of its behaviour answer as each candidate does; None where nobody asked."""
+    if matrix.answers is None:
+        return None
+    agreed = np.zeros(len(behaviour))
+    for one in range(int(behaviour.max()) + 1):
+        which = np.flatnonzero(behaviour == one)
+        agreed[which] = agreement(matrix.answers[which].tolist(), matrix.samples[which])
+    return agreed
 
 
 def our_choice(matrix: Matrix, alike: float = ALIKE, support: float = SUPPORT, length: float = LENGTH) -> int:

@@ -88,7 +88,7 @@ async def fill_matrices(
         nonlocal spent
         written = await once(journal, _KEY + task.id, Written, lambda: _write(task, model, drawing))
         samples = samples_of(task.id)
-        key = f"matrix/{task.id}/{len(samples)}"
+        key = f"matrix with answers/{task.id}/{len(samples)}"
         filled = await once(journal, key, Filled, lambda: fill(task, written.tests, samples, sandbox))
         spent += written.usage
         lines[task.id] = filled.line
@@ -126,14 +126,20 @@ async def fill(task: FunctionTask, written: Sequence[str], samples: Sequence[Sam
     codes = candidates_of(samples)
     place = {code: i for i, code in enumerate(codes)}
 
-    async def run(code: str) -> str:
-        return asserts.outcomes(await sandbox.run(asserts.job(task, code, tests)), len(tests)) if tests else ""
+    async def run(code: str) -> tuple[str, tuple[str, ...]]:
+        if not tests:
+            return "", ()
+        execution = await sandbox.run(asserts.job(task, code, tests))
+        return asserts.outcomes(execution, len(tests)), asserts.answers(execution)
 
-    stubbed, *passed = await asyncio.gather(*map(run, [asserts.stub(task), *codes]))
+    (stubbed, _), *ran = await asyncio.gather(*map(run, [asserts.stub(task), *codes]))
     found = line(
         task.id,
         [place[code_of(sample.text)] for sample in samples],
-        [Row(len(code), passes, solves) for (code, solves), passes in zip(codes.items(), passed, strict=True)],
+        [
+            Row(len(code), passes, solves, answers=answers)
+            for (code, solves), (passes, answers) in zip(codes.items(), ran, strict=True)
+        ],
         list(copies.values()),
         stubbed,
         [sample.logprob for sample in samples],

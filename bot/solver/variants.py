@@ -8,7 +8,11 @@ import ast
 import itertools
 import random
 from collections.abc import Iterable, Sequence
+from importlib.resources import files
 from typing import Any
+
+# What shows answers in a program that makes such calls: `_plain(value)`, equal texts for equal values in any process.
+PLAIN = files("bot.solver").joinpath("plain.txt").read_text(encoding="utf-8")
 
 LONGEST = 160  # characters of a call
 _TRIES = 10  # for each variant that is wanted

@@ -13,10 +13,11 @@ from bot.patch.syntax import tree_of
 from bot.records import Ballot, FileChange, Parting, Test
 from bot.solver.parting import tests_of
 from bot.solver.stages.choice_machine import run_test
+from bot.solver.variants import PLAIN
 
 MARK = "troop-probe "
 _LONGEST = 160  # characters of a call, or of a result, that people are shown
-_PROBE = files("bot.solver.stages").joinpath("probe.txt").read_text(encoding="utf-8")
+_PROBE = files("bot.solver.stages").joinpath("probe.txt").read_text(encoding="utf-8").replace("__PLAIN__", PLAIN)
 
 
 async def probe(parting: Parting, ballot: Ballot, sandbox: Sandbox, seconds: float) -> Parting:

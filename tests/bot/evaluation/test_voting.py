@@ -6,10 +6,11 @@ from collections.abc import Sequence
 import pytest
 
 from bot.errors import EndpointError
-from bot.evaluation.asserts import MARK, asserts_of, job, outcomes, stub
+from bot.evaluation.asserts import ANSWERS, MARK, answers, asserts_of, calls, job, outcomes, stub
+from bot.evaluation.matrices import Row, line
 from bot.evaluation.samples import Sample
 from bot.evaluation.sampling import Drawing
-from bot.evaluation.selectors import read_matrices
+from bot.evaluation.selectors import our_choice, read_matrices
 from bot.evaluation.tasks import FunctionTask
 from bot.evaluation.voting import fill_matrices
 from bot.journal import MemoryJournal
@@ -68,6 +69,26 @@ def test_each_test_runs_on_the_candidate_and_hangs_of_none_hold_the_others():
 def test_a_candidate_that_ends_the_program_passes_nothing(output: str):
     assert outcomes(Execution(ending=Ending.EXITED, exit_code=0, output=output), 3) == "000"
     assert outcomes(Execution(ending=Ending.EXITED, exit_code=1, output=f"\n{MARK}111"), 3) == "000"
+
+
+def test_what_candidates_answer_to_calls_is_told_apart():
+    codes = ["def double(x): return 2 * x", "def double(x): return x + x", "def double(x): return abs(x) * 2"]
+    codes += ["def double(x):\n while x > 9: pass\n return x * 2", "raise SystemExit(0)", "import os; os._exit(0)"]
+    tests = ["assert double(2) == 4", "assert double(3) == double(1) + 4"]
+    assert calls(TASK, tests)[:3] == ["double(2)", "double(3)", "double(1)"]
+    same, other, positive, endless, ended = [answers(run(job(TASK, code, tests))) for code in codes[:5]]
+    assert same == other != positive
+    assert len(same) == len(calls(TASK, tests)) > 20
+    assert "takes too long" in endless
+    assert set(ended) == {"raises NameError"}
+    assert answers(exited(0, "ended early")) == answers(exited(0, f"\n{ANSWERS}[")) == ()
+    rows = [Row(9, "11", True, answers=row) for row in (same, positive, (), endless)]
+    told = [row["answers"] for row in json.loads(line("t", [0], rows, [1, 1], "00"))["candidates"]]
+    assert len({len(row) for row in told}) == 1
+    assert all(len({one, of_none}) == 2 for one, _, of_none, _ in zip(*told, strict=True))
+    matrix = read_matrices([line("t", [0, 1, 2, 3, 3], rows, [1, 1], "00")])[0].matrix
+    assert matrix.answers is not None
+    assert our_choice(matrix) in (0, 3), "most samples answer so"
 
 
 def script(key: str, messages: Sequence[Message]) -> str:
