@@ -109,7 +109,7 @@ def _changed(value: Any, rng: random.Random, pool: Sequence[Any]) -> Any:
 
 
 def _number(value: float, rng: random.Random) -> float:
-    size = max(3, abs(int(value)))
+    size = int(min(max(3, abs(value)), 1e6))
     step = rng.choice([1, -1, 10, -10]) if isinstance(value, int) else rng.choice([1.0, -1.0, 0.5, 0.25])
     return rng.choice([value + step, value * 2, -value, type(value)(0), type(value)(rng.randint(0, 2 * size))])
 

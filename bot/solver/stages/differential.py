@@ -8,6 +8,7 @@ most samples agree. A call says nothing where the same candidate answers it diff
 import asyncio
 from collections import Counter
 
+from bot.lifecycle import RunState
 from bot.records import Ballot, Differential, Test
 from bot.solver.ballot import Count, count, credible
 from bot.solver.harness import Harness
@@ -16,8 +17,8 @@ from bot.solver.stages.probing import noted_calls, probing
 from bot.solver.variants import variants
 
 _BEHAVIOURS = 2  # the best in the count
-_MEMBERS = 12  # of each, those with most samples
-_TESTS = 4  # whose calls are made
+_MEMBERS = 8  # of each, those with most samples
+_TESTS = 3  # whose calls are made
 _VARIANTS = 100  # of each test's calls
 _KEPT = 40  # calls that are answered differently, the shortest
 
@@ -28,6 +29,8 @@ async def differentials(counted: Count, harness: Harness) -> tuple[Differential,
     for standing in credible(counted.standings, counted.ballot):
         groups.setdefault(counted.ballot.cells[standing.candidate], []).append(standing.candidate)
     asked = [members for members in list(groups.values())[:_BEHAVIOURS] if len(members) > 1]
+    if asked:
+        harness.progress.update(RunState.SELECTION, 0, 0, "patches that pass the same tests, on other calls")
     found = await asyncio.gather(*(_differential(members, counted.ballot, harness) for members in asked))
     return tuple(one for one in found if one is not None)
 

@@ -121,3 +121,4 @@ def test_variants_are_new_calls_of_the_same_with_literals(calls: list[str]) -> N
         for value in [*call.args, *(keyword.value for keyword in call.keywords)]:
             ast.literal_eval(value)
     assert variants(["f(x)", "f()", "1 +"], 60) == ()
+    assert variants(["f(1e999, 1e308, -1e999)", f"f({'9' * 150})", f"f({'(' * 90}{')' * 90}, b'', 1j, ...)"], 60)
