@@ -4,6 +4,7 @@ Every record validates at construction, so what is read back from the database, 
 well-formed record or a `pydantic.ValidationError`. Change one with `record.model_copy(update=...)`.
 """
 
+from bot.records.ballot import Ballot, Candidate, Differential, External
 from bot.records.build import Build
 from bot.records.bundle import Bundle, bundle_of
 from bot.records.check_run import CheckRun
@@ -35,13 +36,9 @@ from bot.records.trajectory import FinishReason, Message, ModelCall, Reply, Traj
 from bot.records.vote import (
     Abstention,
     Answered,
-    Ballot,
-    Candidate,
     Choice,
-    Differential,
     Documented,
     Doubt,
-    External,
     NotCompared,
     NoWinner,
     Outcome,

@@ -6,12 +6,13 @@ in `/troop use N`, on the console and on the pages.
 
 from collections.abc import Sequence
 
+from bot.publish.messages.differential import answers_otherwise
 from bot.publish.messages.obstacles import words_of
 from bot.publish.messages.own_tests import briefly, unjudged
 from bot.publish.messages.reason import before, by_answer, doubtful, share
 from bot.publish.messages.unproven import remark, unproven
 from bot.publish.messages.words import counted, cut, duration, listed, one_line, verb
-from bot.records import Ballot, Candidate, Report, Standing, TrajectoryEnd, Verdict, money
+from bot.records import Ballot, Candidate, Report, Standing, TrajectoryEnd, money
 from bot.sanitize import fence, inline
 
 PASS, FAIL, UNKNOWN = "✓", "✗", "·"
@@ -123,7 +124,7 @@ def remarks(report: Report, standing: Standing) -> str:
         said.append("fails a test of its own attempt")
     if unproved := remark(report.verdict.ballot, standing.candidate):
         said.append(unproved)
-    if words := _answers_otherwise(report.verdict, standing.candidate):
+    if words := answers_otherwise(report.verdict, standing.candidate):
         said.append(words)
     if candidate.parents:
         numbers = sorted(report.verdict.number(parent) for parent in candidate.parents)
@@ -133,20 +134,6 @@ def remarks(report: Report, standing: Standing) -> str:
     elif not candidate.trajectories:
         said.append("external patch")
     return "; ".join(said)
-
-
-def _answers_otherwise(verdict: Verdict, candidate: int) -> str:
-    """The smallest call that it answers otherwise than the best candidate that passes the same tests; "" where none."""
-    one = next((one for one in verdict.ballot.differentials if candidate in one.candidates), None)
-    if one is None:
-        return ""
-    best = min(one.candidates, key=verdict.number)
-    mine, theirs = (one.answers[one.candidates.index(c)] for c in (candidate, best))
-    for call, answer, other in zip(one.calls, mine, theirs, strict=True):
-        if answer != other:
-            call, answer, other = (inline(cut(text, 80)) for text in (call, answer, other))
-            return f"on {call}, which no test makes: {answer}, and candidate {verdict.number(best)} {other}"
-    return ""
 
 
 def matrix(report: Report, *, chosen: int | None) -> str:

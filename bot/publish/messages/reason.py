@@ -3,9 +3,9 @@
 Pull request, comments, console and pages show the same sentences. Neutralise them before they go to GitHub.
 """
 
-import operator
 from typing import assert_never
 
+from bot.publish.messages.differential import answers
 from bot.publish.messages.obstacles import words_of
 from bot.publish.messages.own_tests import of_winner
 from bot.publish.messages.words import counted, listed, verb
@@ -40,7 +40,7 @@ def reason(report: Report) -> str:
     said = [
         f"It {passes(verdict, winner)}.",
         _agreement(verdict, winner),
-        _answers(verdict, winner),
+        answers(verdict, winner),
         _overruled(verdict, verdict.choice, winner),
         _chosen(verdict, verdict.choice, winner),
         _selection_tests(verdict, verdict.choice, winner),
@@ -150,23 +150,6 @@ def _told_apart(verdict: Verdict, winner: Standing) -> str:
     if not broken:
         return ""
     return f" Of these {broken:,} {verb(broken, 'breaks', 'break')} tests or examples of the repository."
-
-
-def _answers(verdict: Verdict, winner: Standing) -> str:
-    """How those with the winner's results answer calls that tests make, and others like them."""
-    one = next((one for one in verdict.ballot.differentials if winner.candidate in one.candidates), None)
-    if one is None:
-        return ""
-    who = f"{'Both' if len(one.candidates) == 2 else f'{len(one.candidates):,}'} candidates with these results"
-    if not one.calls:
-        return f"{who} answer all {one.asked:,} calls alike that tests make, and others like them."
-    others = [c for c in one.candidates if c != winner.candidate]
-    mine = one.answers[one.candidates.index(winner.candidate)]
-    weights = {c: verdict.ballot.candidates[c].samples for c in others}
-    backed = sum(weights[c] * sum(map(operator.eq, mine, one.answers[one.candidates.index(c)])) for c in others)
-    of = sum(weights.values()) * len(one.calls)
-    calls = f"{one.apart:,} of {one.asked:,} calls that tests make, and others like them"
-    return f"{who} differ on {calls}; there {backed / max(1, of):.0%} of the others' answers are its own."
 
 
 def _overruled(verdict: Verdict, choice: Choice, winner: Standing) -> str:

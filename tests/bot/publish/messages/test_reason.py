@@ -96,12 +96,12 @@ def test_what_candidates_with_the_same_results_answer_to_other_calls() -> None:
     calls = "40 calls that tests make, and others like them"
     assert f"3 candidates with these results differ on 2 of {calls}; there 50% of the others' answers" in reason(told)
     table = candidates_table(told, chosen=0)
-    assert "on `f(1)`, which no test makes: `7`, and candidate 1 `1`" in table
-    assert table.count("which no test makes") == 2
+    assert "on `f(1)`, which no test checks: `7`, and candidate 1 `1`" in table
+    assert table.count("which no test checks") == 2
     same = found.model_copy(update={"candidates": (0, 1), "apart": 0, "calls": (), "answers": ((), ())})
     told = won(b.model_copy(update={"differentials": (same,)}), Choice(rule=Rule.TYPICAL, front_runner=0))
     assert "Both candidates with these results answer all 40 calls alike that tests make" in reason(told)
-    assert "which no test makes" not in candidates_table(told, chosen=0)
+    assert "which no test checks" not in candidates_table(told, chosen=0)
 
 
 def test_the_words_of_the_table() -> None:

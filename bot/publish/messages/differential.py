@@ -1,0 +1,38 @@
+"""What candidates that no test tells apart answer to other calls, in words."""
+
+import operator
+
+from bot.publish.messages.words import cut
+from bot.records import Standing, Verdict
+from bot.sanitize import inline
+
+
+def answers(verdict: Verdict, winner: Standing) -> str:
+    """How those with the winner's results answer calls that tests make, and others like them."""
+    one = next((one for one in verdict.ballot.differentials if winner.candidate in one.candidates), None)
+    if one is None:
+        return ""
+    who = f"{'Both' if len(one.candidates) == 2 else f'{len(one.candidates):,}'} candidates with these results"
+    if not one.calls:
+        return f"{who} answer all {one.asked:,} calls alike that tests make, and others like them."
+    others = [c for c in one.candidates if c != winner.candidate]
+    mine = one.answers[one.candidates.index(winner.candidate)]
+    weights = {c: verdict.ballot.candidates[c].samples for c in others}
+    backed = sum(weights[c] * sum(map(operator.eq, mine, one.answers[one.candidates.index(c)])) for c in others)
+    of = sum(weights.values()) * len(one.calls)
+    calls = f"{one.apart:,} of {one.asked:,} calls that tests make, and others like them"
+    return f"{who} differ on {calls}; there {backed / max(1, of):.0%} of the others' answers are its own."
+
+
+def answers_otherwise(verdict: Verdict, candidate: int) -> str:
+    """The smallest call that it answers otherwise than the best candidate that passes the same tests; "" where none."""
+    one = next((one for one in verdict.ballot.differentials if candidate in one.candidates), None)
+    if one is None:
+        return ""
+    best = min(one.candidates, key=verdict.number)
+    mine, theirs = (one.answers[one.candidates.index(c)] for c in (candidate, best))
+    for call, answer, other in zip(one.calls, mine, theirs, strict=True):
+        if answer != other:
+            call, answer, other = (inline(cut(text, 80)) for text in (call, answer, other))
+            return f"on {call}, which no test checks: {answer}, and candidate {verdict.number(best)} {other}"
+    return ""
