@@ -11,7 +11,7 @@ prepare = "bin/migrate"         # shell lines that run before all tests, once, w
 [test.environment]              # of every test
 DATABASE_URL = "postgres://app@localhost/app_test"
 
-[services.postgres]             # a server beside every test; others: mysql, redis, memcached; an empty [services]: none
+[services.postgres]             # beside every test; or mysql, redis, memcached, rabbitmq; an empty [services]: none
 user = "app"                    # these are the defaults but for user, database and host; all users may do all
 password = ""
 database = "app_test"
@@ -238,6 +238,7 @@ class _Services(_Table):
     mysql: _Service | None = None
     redis: _Service | None = None
     memcached: _Service | None = None
+    rabbitmq: _Service | None = None
 
 
 class _Sandbox(_Table):

@@ -19,6 +19,7 @@ _WORDS: dict[str, ServiceKind] = {
     **dict.fromkeys(("mysql", "mariadb", "percona"), "mysql"),
     **dict.fromkeys(("redis", "valkey"), "redis"),
     "memcached": "memcached",
+    "rabbitmq": "rabbitmq",
 }
 _EXTENSIONS = {"postgis": "postgis-3", "pgvector": "pgvector", "pgrouting": "pgrouting"}  # postgresql-VERSION-...
 _PROGRAMS: dict[ServiceKind, str] = {
@@ -26,16 +27,24 @@ _PROGRAMS: dict[ServiceKind, str] = {
     "mysql": "command -v mariadbd || command -v mysqld",
     "redis": "command -v redis-server || command -v valkey-server",
     "memcached": "command -v memcached",
+    "rabbitmq": "ls -d /usr/lib/rabbitmq",
 }
 _INSTALL = {
     "apt-get": "apt-get update && apt-get install -y --no-install-recommends",
     "apk": "apk add --no-cache",
     "dnf": "dnf install -y",
 }
+_DEBIAN: dict[ServiceKind, str] = {
+    "postgres": "postgresql",
+    "mysql": "mariadb-server",
+    "redis": "redis-server",
+    "memcached": "memcached",
+    "rabbitmq": "rabbitmq-server",
+}
 _PACKAGES: dict[str, dict[ServiceKind, str]] = {
-    "apt-get": {"postgres": "postgresql", "mysql": "mariadb-server", "redis": "redis-server", "memcached": "memcached"},
-    "apk": {"postgres": "postgresql", "mysql": "mariadb mariadb-client", "redis": "redis", "memcached": "memcached"},
-    "dnf": {"postgres": "postgresql-server", "mysql": "mariadb-server", "redis": "valkey", "memcached": "memcached"},
+    "apt-get": _DEBIAN,
+    "apk": _DEBIAN | {"mysql": "mariadb mariadb-client", "redis": "redis"},
+    "dnf": _DEBIAN | {"postgres": "postgresql-server", "redis": "valkey"},
 }
 _EXPRESSION = re.compile(r"\$\{\{\s*(.*?)\s*\}\}")
 _PORT_OF = re.compile(r"job\.services\.([\w-]+)\.ports\[\s*['\"]?(\d+)['\"]?\s*\]")
@@ -151,13 +160,13 @@ def _service(kind: ServiceKind, image: str, given: Mapping[str, str], name: str,
         found = (text for key, text in given.items() if re.fullmatch(pattern, key, re.IGNORECASE))
         return next((text for text in found if "${{" not in text), "")
 
-    user = value(r"(postgres|postgresql|mysql|mariadb)?[_ -]?user(name)?")
-    database = value(r"(postgres|postgresql|mysql|mariadb)?[_ -]?(db|database)")
+    user = value(r"(postgres|postgresql|mysql|mariadb|rabbitmq[_ -]default)?[_ -]?user(name)?")
+    database = value(r"(postgres|postgresql|mysql|mariadb)?[_ -]?(db|database)|rabbitmq[_ -]default[_ -]vhost")
     if kind == "postgres" and not database:
         database = user
     wanted: dict[str, object] = {
         "user": user,
-        "password": value(r"((postgres|postgresql|mysql|mariadb|redis)[_ -]?)?password"),
+        "password": value(r"((postgres|postgresql|mysql|mariadb|redis)[_ -]?)?password|rabbitmq[_ -]default[_ -]pass"),
         "roots": value(r"(mysql|mariadb)?[_ -]?root[_ -]?password"),
         "databases": (database,) if database else (),
         "hosts": (name.lower(),),

@@ -56,8 +56,14 @@ ImageName = Annotated[str, AfterValidator(_image)]
 FileEnding = Annotated[str, AfterValidator(_ending)]
 Variable = Annotated[str, AfterValidator(_variable)]
 
-ServiceKind = Literal["postgres", "mysql", "redis", "memcached"]
-PORTS: dict[ServiceKind, int] = {"postgres": 5432, "mysql": 3306, "redis": 6379, "memcached": 11211}
+ServiceKind = Literal["postgres", "mysql", "redis", "memcached", "rabbitmq"]
+PORTS: dict[ServiceKind, int] = {
+    "postgres": 5432,
+    "mysql": 3306,
+    "redis": 6379,
+    "memcached": 11211,
+    "rabbitmq": 5672,
+}
 Account = Annotated[str, _like(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,62}", "letters, digits, `_`, `.` and `-`, at most 63")]
 Password = Annotated[str, _like(r"[A-Za-z0-9_.!@#%^*+=:,/~-]{0,100}", "letters, digits, _.!@#%^*+=:,/~-, at most 100")]
 HostName = Annotated[str, _like(r"[a-z0-9_]([a-z0-9_.-]{0,60}[a-z0-9_])?", "lower-case letters, digits, `-` and `.`")]

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from bot.records import Service
+from bot.records.environment import ServiceKind
 
 USER = 65_534  # nobody's, who is neither root nor a job's user
 PLACE = "/services"  # of their data, in a container
@@ -13,9 +14,21 @@ PREPARED = "/opt/troop/prepared"  # of data that `prepare` has filled
 SOCKETS = ("/run/postgresql", "/run/mysqld")
 STARTING = 90.0  # seconds that they may take until they answer; the script itself waits for 60 at most
 _SCRIPT = Path(__file__).with_name("services.sh").read_text()
-_NAMES = {"postgres": "PostgreSQL", "mysql": "MySQL", "redis": "Redis", "memcached": "Memcached"}
-_ADMINISTRATORS = {"postgres": "postgres", "mysql": "root"}  # where no user is named
-_MORE = {"postgres": "postgresql", "mysql": "mariadb-server", "redis": "redis-server", "memcached": "memcached"}
+_NAMES: dict[ServiceKind, str] = {
+    "postgres": "PostgreSQL",
+    "mysql": "MySQL",
+    "redis": "Redis",
+    "memcached": "Memcached",
+    "rabbitmq": "RabbitMQ",
+}
+_ADMINISTRATORS = {"postgres": "postgres", "mysql": "root", "rabbitmq": "guest"}  # where no user is named
+_MORE: dict[ServiceKind, str] = {
+    "postgres": "postgresql",
+    "mysql": "mariadb-server",
+    "redis": "redis-server",
+    "memcached": "memcached",
+    "rabbitmq": "rabbitmq-server",
+}
 
 
 class Beside(NamedTuple):
@@ -96,7 +109,8 @@ def in_words(
         words = f"{version.partition(' ')[2]} on localhost:{one.port}"
         known = [f"user {one.user or _ADMINISTRATORS[one.kind]}"] if one.kind in _ADMINISTRATORS else []
         known += [f"password {one.password}"] if one.password and one.kind != "postgres" else []
-        known += [f"database {', '.join(one.databases)}"] if one.databases else []
+        space = "virtual host" if one.kind == "rabbitmq" else "database"
+        known += [f"{space} {', '.join(one.databases)}"] if one.databases else []
         found.append(f"{words} ({', '.join(known)})" if known else words)
     if not found:
         return ""

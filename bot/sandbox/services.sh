@@ -150,6 +150,40 @@ stop_memcached() { # which keeps nothing
     :
 }
 
+rabbit() { # where the server's own start script is: the one in /usr/sbin wants to be root's or rabbitmq's
+    for script in /usr/lib/rabbitmq/bin/rabbitmq-server /usr/lib/rabbitmq/lib/*/sbin/rabbitmq-server; do
+        [ -x "$script" ] && echo "$script" && return
+    done
+    return 1
+}
+
+make_rabbitmq() {
+    rabbit >/dev/null && mkdir -p "$1" || return 1
+    vhost=${databases:-/}
+    cat >"$1/advanced.config" <<END
+[{rabbit, [
+  {tcp_listeners, [$port]}, {loopback_users, []}, {disk_free_limit, 1000000},
+  {vm_memory_high_watermark, {absolute, 268435456}},
+  {default_user, <<"$user">>}, {default_pass, <<"${password:-guest}">>}, {default_vhost, <<"${vhost%%,*}">>}
+]}].
+END
+    echo '[].' >"$1/plugins"
+}
+
+start_rabbitmq() { # Erlang's schedulers don't spin while they wait
+    HOME=$1 RABBITMQ_MNESIA_BASE=$1/mnesia RABBITMQ_LOG_BASE=$1/log RABBITMQ_PID_FILE=$1/pid RABBITMQ_NODENAME=it@localhost \
+        RABBITMQ_ENABLED_PLUGINS_FILE=$1/plugins RABBITMQ_CONF_ENV_FILE=/dev/null RABBITMQ_CONFIG_FILE=$1/none \
+        RABBITMQ_ADVANCED_CONFIG_FILE=$1/advanced.config \
+        RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS="+S 1:1 +sbwt none +sbwtdcpu none +sbwtdio none" \
+        "$(rabbit)" >"$1.log" 2>&1 </dev/null &
+    until_it grep -q 'completed with' "$1.log" || return 1
+    sed -n 's/.*\(RabbitMQ [0-9.]*\).*/\1/p' "$1.log" | head -n 1
+}
+
+stop_rabbitmq() {
+    ended=$(cat "$1/pid") && kill "$ended" && until_it gone "$ended"
+}
+
 said_of() { # KIND: what it came to
     if [ -e "$made/whole" ] && [ -d "$made/$1" ]; then
         cp -a "$made/$1" "$here/$1"

@@ -256,3 +256,13 @@ def test_a_compose_file_is_told_of_but_not_followed(compose: str) -> None:
 def test_no_workflow_no_servers() -> None:
     assert of_workflows(("a.py",), nothing).services == ()
     assert with_services(Recipe(), ("a.py",), nothing, RepoConfig(), installs=True) == Recipe()
+
+
+def test_rabbitmq_s_account_and_virtual_host_are_those_of_its_image() -> None:
+    env = "{RABBITMQ_DEFAULT_USER: me, RABBITMQ_DEFAULT_PASS: pw, RABBITMQ_DEFAULT_VHOST: app}"
+    workflow = (
+        f"jobs: {{test: {{services: {{mq: {{image: 'rabbitmq:3-management', env: {env}}}}}, steps: [run: pytest]}}}}"
+    )
+    files = {".github/workflows/test.yml": workflow}
+    (one,) = of_workflows(list(files), files.get).services
+    assert (one.kind, one.port, one.user, one.password, one.databases) == ("rabbitmq", 5672, "me", "pw", ("app",))

@@ -204,6 +204,48 @@ async def test_in_containers_they_are_installed_by_a_layer_and_each_job_has_new_
         await sandbox.close()
 
 
+# The beginning of AMQP 0-9-1: a connection, an account, a virtual host.
+AMQP = """
+import socket, struct
+s = socket.create_connection(("mq", 5672))
+s.sendall(b"AMQP\\0\\0\\x09\\x01")
+def frame():
+    size = struct.unpack(">L", s.recv(7, socket.MSG_WAITALL)[3:])[0]
+    return s.recv(size + 1, socket.MSG_WAITALL)
+def send(body):
+    s.sendall(b"\\1\\0\\0" + struct.pack(">L", len(body)) + body + b"\\xce")
+def long(text):
+    return struct.pack(">L", len(text)) + text
+assert frame()[:4] == bytes([0, 10, 0, 10])
+send(bytes([0, 10, 0, 11]) + long(b"") + b"\\5PLAIN" + long(b"\\0me\\0p#w") + b"\\5en_US")
+tune = frame()
+assert tune[:4] == bytes([0, 10, 0, 30])
+send(bytes([0, 10, 0, 31]) + tune[4:12])
+send(bytes([0, 10, 0, 40]) + b"\\3app\\0\\0")
+assert frame()[:4] == bytes([0, 10, 0, 41])
+"""
+
+
+@pytest.mark.service
+@pytest.mark.slow  # installs Erlang
+async def test_rabbitmq_runs_in_containers_with_its_account_and_virtual_host(
+    sandbox_image: str, tmp_path: Path
+) -> None:
+    env = "{RABBITMQ_DEFAULT_USER: me, RABBITMQ_DEFAULT_PASS: 'p#w', RABBITMQ_DEFAULT_VHOST: app}"
+    workflow = f"jobs: {{test: {{services: {{mq: {{image: 'rabbitmq:3', env: {env}}}}}, steps: [run: pytest]}}}}"
+    files = {".github/workflows/test.yml": workflow}
+    recipe = with_services(Recipe(), list(files), files.get, RepoConfig(prepare="true"), installs=True)
+    settings = SandboxSettings(kind="docker", image=sandbox_image, concurrency=2, setup_timeout=5 * PATIENCE)
+    plan = Plan(recipe, f"octo/{os.urandom(8).hex()}")
+    sandbox = await DockerSandbox.open(settings, make_tree(tmp_path / "tree"), plan=plan)
+    try:
+        assert "(user me, password p#w, virtual host app)" in sandbox.servers
+        for _ in range(2):  # also on what the first one left
+            assert (await sandbox.run(python(AMQP))).passed
+    finally:
+        await sandbox.close()
+
+
 def test_what_came_of_starting_them_is_told() -> None:
     asked = (POSTGRES, REDIS, Service(kind="mysql", port=3306), Service(kind="memcached", port=11211))
     found = told(asked, "postgres PostgreSQL 8.4.1\nredis failed: it is not installed\nmysql MariaDB 10.11.18\n")
