@@ -15,13 +15,12 @@ def answers(verdict: Verdict, winner: Standing) -> str:
     who = f"{'Both' if len(one.candidates) == 2 else f'{len(one.candidates):,}'} candidates with these results"
     if not one.calls:
         return f"{who} answer all {one.asked:,} calls alike that tests make, and others like them."
-    others = [c for c in one.candidates if c != winner.candidate]
     mine = one.answers[one.candidates.index(winner.candidate)]
-    weights = {c: verdict.ballot.candidates[c].samples for c in others}
-    backed = sum(weights[c] * sum(map(operator.eq, mine, one.answers[one.candidates.index(c)])) for c in others)
-    of = sum(weights.values()) * len(one.calls)
+    samples = [verdict.ballot.candidates[c].samples for c in one.candidates]
+    agree = (n * sum(map(operator.eq, mine, row)) for n, row in zip(samples, one.answers, strict=True))
+    share = sum(agree) / max(1, sum(samples) * len(one.calls))
     calls = f"{one.apart:,} of {one.asked:,} calls that tests make, and others like them"
-    return f"{who} differ on {calls}; there {backed / max(1, of):.0%} of the others' answers are its own."
+    return f"{who} differ on {calls}, where {share:.0%} of their attempts answer as it does."
 
 
 def answers_otherwise(verdict: Verdict, candidate: int) -> str:

@@ -94,7 +94,10 @@ def test_what_candidates_with_the_same_results_answer_to_other_calls() -> None:
     found = Differential(candidates=(0, 1, 2), asked=40, apart=2, calls=("f(1)", "f('`')"), answers=rows)
     told = won(b.model_copy(update={"differentials": (found,)}), Choice(rule=Rule.TYPICAL, front_runner=0))
     calls = "40 calls that tests make, and others like them"
-    assert f"3 candidates with these results differ on 2 of {calls}; there 50% of the others' answers" in reason(told)
+    assert (
+        f"3 candidates with these results differ on 2 of {calls}, where 75% of their attempts answer as it does."
+        in reason(told)
+    )
     table = candidates_table(told, chosen=0)
     assert "on `f(1)`, which no test checks: `7`, and candidate 1 `1`" in table
     assert table.count("which no test checks") == 2
