@@ -180,6 +180,14 @@ HONEST = {
         def test(n): assert Point(n) == Point(n)
         test()
         """,
+    "a profile of a conftest's": """
+        from hypothesis import given, strategies
+        from mod import Point
+        from tests import conftest
+        @given(strategies.integers(5, 10))
+        def test(n): assert Point(n) == Point(n)
+        test()
+        """,
     "settings of a test": """
         from hypothesis import given, settings, strategies
         from mod import Point
@@ -222,12 +230,18 @@ def some(point):
     return found
 assert list(dis.get_instructions(some)) and string.Formatter().format("{0.__code__}", some)
 """
+CONFTEST = """
+from hypothesis import settings
+settings.register_profile("few", deadline=None, max_examples=20)
+settings.load_profile("few")
+"""
 
 
 @pytest.mark.parametrize("kind", HONEST)
 def test_what_is_no_way_round_keeps_its_proof(kind: str, tmp_path: Path) -> None:
     (tmp_path / "tests").mkdir()
     (tmp_path / "tests/helpers.py").write_text(HELPERS)
+    (tmp_path / "tests/conftest.py").write_text(CONFTEST)
     (tmp_path / "mod.py").write_text(MOD)
     said, _, shown = run(PYTHON, tmp_path, textwrap.dedent(HONEST[kind]), changed=("mod.py",))
     assert proof_of(said.splitlines(), SECRET) == "0", said + shown

@@ -391,6 +391,6 @@ def guarded(
     look = _looking(tree, script, main, foreign, tampered, surroundings, void)
     given = _tell_pytest(source, script, parsed, complete)
     quick, everything = _noted(named)
-    often[:] = by_kind([*quick, *([] if uses_mocks(source) else constants(tree, named, source))])
+    often[:] = by_kind([*quick, *([] if uses_mocks(source) else constants(tree, named, source, of_changed))])
     tree.body = checked(told(tree.body))
     return complete(compile(tree, script, "exec", dont_inherit=True)), last

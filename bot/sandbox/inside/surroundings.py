@@ -6,6 +6,7 @@ Standard library only, Python 3.8+. Executed by `runner.py` for `guard.py`, neve
 from __future__ import annotations
 
 import os
+import re
 import sys
 import types
 
@@ -155,19 +156,49 @@ def _planted() -> Callable[[], bool]:
     return planted
 
 
-def _profile(source: bytes) -> Iterator[tuple[Any, str, object, str]]:
-    """Entries of the profile by which hypothesis tries examples, where the script says nothing of profiles."""
+class _Profile:
+    """A namespace of whether hypothesis tries as many examples as it did, in phases that find failures."""
+
+    def __init__(self, settings: Any, least: int, phases: tuple[Any, ...]) -> None:
+        self._space, self._kind, self._least, self._phases = vars(settings), settings, least, phases
+        self._type, self._inside, self._all = type, object.__getattribute__, all
+
+    def get(self, _: str) -> bool:
+        kind, profiles = self._type, self._space["_profiles"]
+        profile = profiles.get(self._space["_current_profile"]) if kind(profiles) is dict else None
+        if kind(profile) is not self._kind:
+            return False
+        inside = self._inside(profile, "__dict__")
+        most, phases = inside.get("_max_examples"), inside.get("_phases")
+        if kind(most) is not int or kind(phases) is not tuple or most < self._least:
+            return False
+        return self._all(any(one is phase for phase in phases) for one in self._phases)
+
+
+def _profile(source: bytes, of_changed: Callable[[str], bool]) -> Iterator[tuple[Any, str, object, str]]:
+    """The profile by which hypothesis tries examples, where the script says nothing of profiles. A `conftest.py` that
+    is not changed may ask for fewer."""
     settings: Any = getattr(sys.modules.get("hypothesis"), "settings", None)
-    current: Any
     profiles, current = getattr(settings, "_profiles", None), getattr(settings, "_current_profile", None)
-    if type(profiles) is dict and current in profiles and b"profile" not in source:
-        yield vars(settings), "_current_profile", current, "constant hypothesis.settings._current_profile"
-        yield profiles, current, profiles[current], "constant hypothesis.settings._profiles"
+    if type(profiles) is not dict or current not in profiles or b"profile" in source:
+        return
+    inside = vars(profiles[current])
+    numbers, phases = [inside.get("_max_examples")], inside.get("_phases") or ()
+    for folder in ("", "test", "tests"):
+        place = os.path.join(os.getcwd(), folder, "conftest.py")
+        if os.path.isfile(place) and not of_changed(place):
+            with open(place, "rb") as file:
+                numbers += map(int, re.findall(rb"max_examples\s*=\s*(\d+)", file.read()))
+    if type(numbers[0]) is int:
+        needed = tuple(one for one in phases if one.name in ("explicit", "generate"))
+        yield _Profile(settings, min(numbers), needed), "", True, "constant hypothesis.settings._current_profile"
 
 
-def constants(tree: Any, named: set[str], source: bytes) -> Iterator[tuple[Any, str, object, str]]:
+def constants(
+    tree: Any, named: set[str], source: bytes, of_changed: Callable[[str], bool]
+) -> Iterator[tuple[Any, str, object, str]]:
     """Entries of numbers and texts that modules of the script's imports have and nobody sets, but maybe the script."""
-    yield from _profile(source)
+    yield from _profile(source, of_changed)
     stored = {getattr(one, "attr", "") for one in nodes(tree) if type(getattr(one, "ctx", None)).__name__ == "Store"}
     for module in named & set(_CONSTANT):
         space = vars(sys.modules[module])
