@@ -10,7 +10,7 @@ import itertools
 import os
 import posixpath
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from types import MappingProxyType
 from typing import NamedTuple
@@ -35,9 +35,14 @@ _JOINED = re.compile(r"\b__dirname\b((?:\s*[,+]\s*[\"'`][^\"'`\n]*[\"'`])+)|\$\{
 _RELATIVE = {
     ".rb": re.compile(
         r"\brequire_relative[\s(]+[\"']([^\"'\n#]+)[\"']"
-        r"|\b(?:expand_path|join)\(\s*(?:__dir__\s*,\s*)?[\"'](\.\.?/[^\"'\n]+|\.\.)[\"']"
+        r"|\bexpand_path[\s(]+[\"']\.\./([^\"'\n#]+)[\"']\s*,\s*__FILE__"
+        r"|\bexpand_path[\s(]+[\"'](\.\.?[^\"'\n#]*)[\"']\s*,\s*__dir__"
+        r"|\bjoin[\s(]+__dir__\s*,\s*([^)\n]+)"
     ),
-    ".php": re.compile(r"\b__DIR__\s*\.\s*[\"']/?([^\"'\n$]+)[\"']"),
+    ".php": re.compile(
+        r"(?:\b__DIR__|\bdirname\(__FILE__\))\s*\.\s*[\"']/?([^\"'\n$]+)[\"']"
+        r"|\b(dirname\(__DIR__(?:,\s*\d)?\))\s*\.\s*[\"']/?([^\"'\n$]+)[\"']"
+    ),
 }
 _ENDINGS = ("", ".js", ".cjs", ".mjs", ".ts", ".tsx", ".jsx", ".mts", ".json", ".rb", ".php")
 _INDEX = ("package.json", "index.js", "index.ts", "index.cjs", "index.mjs", "index.tsx")
@@ -85,6 +90,11 @@ def placed(job: SandboxJob, scripts: Scripts, base: Path) -> Placed:
             test = test.model_copy(update={"path": f"{test.path[: -len(ending)]}.test{ending}"})
         if not runner and ending == ".js":
             test = test.model_copy(update={"path": _as_module(test, base, folder)})
+    if not configured and ending in (".php", ".rb"):
+        test, command = _in_class(test, base)
+        scripts = {**scripts, ending: command} if command else scripts
+        if command and folder is None:
+            folder = _real(base, posixpath.dirname(test.path)) or ""
     if folder is not None:
         taken = {change.path for change in job.changes}
         test = test.model_copy(update={"path": _free(test, folder, base, taken)})
@@ -105,8 +115,18 @@ def _named(ending: str, text: str) -> Iterator[str]:
             yield "./" + (written or "/".join(parts)).lstrip("/")
     elif ending in _RELATIVE:
         for found in _RELATIVE[ending].findall(text):
-            name = found if isinstance(found, str) else next(filter(None, found))
-            yield name if name.startswith(".") else f"./{name}"
+            yield f"./{_joined(filter(None, found))}"
+
+
+def _joined(parts: Iterable[str]) -> str:
+    """Of an expression in Ruby or PHP, as `dirname(__DIR__, 2)` and a text behind it."""
+    words = []
+    for part in parts:
+        if above := re.fullmatch(r"dirname\(__DIR__(?:,\s*(\d))?\)", part):
+            words.append("/".join([".."] * int(above[1] or 1)))
+        else:
+            words += re.findall(r"[\"']([^\"']*)[\"']", part) or [part]
+    return "/".join(words)
 
 
 _BUILTIN = frozenset((
@@ -124,7 +144,7 @@ def _folder(test: Test, named: Sequence[str], base: Path) -> str:
     relative = [name for name in dict.fromkeys(named) if name.startswith(".")]
     best, most = own or "", 0
     for folder in candidates:
-        found = sum(_leads(base, folder, name) for name in relative)
+        found = sum(_leads(base, folder, name, not test.path.lower().endswith(_NODE)) for name in relative)
         if found > most and _real(base, folder) is not None:
             best, most = folder, found
     return best
@@ -156,13 +176,16 @@ def _real(base: Path, folder: str) -> str | None:
     return folder
 
 
-def _leads(base: Path, folder: str, name: str) -> bool:
-    """Whether that name, relative to the folder, is a file of the tree, or a folder that can be imported."""
+def _leads(base: Path, folder: str, name: str, to_folders: bool) -> bool:
+    """Whether that name, relative to the folder, is a file of the tree, or a folder, which in JavaScript must be one
+    that can be imported."""
     path = posixpath.normpath(f"{folder}/{name}" if folder else name)
     if path.startswith(".."):
         return False
     if any((base / f"{path}{ending}").is_file() for ending in _ENDINGS):
         return True
+    if to_folders:
+        return (base / path).is_dir()
     return any((base / path / index).is_file() for index in _INDEX)
 
 
@@ -212,6 +235,38 @@ def _runner(test: Test, base: Path) -> tuple[str, ...]:
     if name == "vitest":
         return ("npx", "--no-install", "vitest", "run", "--globals", "{script}")
     return ("npx", "--no-install", "mocha", "{script}") if name else ()
+
+
+_PHPUNIT = re.compile(
+    r"^[ \t]*(?:(?:final|abstract|readonly)\s+)*class\s+(\w+)\s+extends\s+\\?(?:\w+\\)*TestCase\b", re.MULTILINE
+)
+_MINITEST = re.compile(r"<\s*(?:::)?Mini[tT]est::(?:Test|Spec)\b")
+
+
+def _in_class(test: Test, base: Path) -> tuple[Test, tuple[str, ...]]:
+    """A class of tests, which starts none of them itself, with what it needs and its runner; () for the usual one."""
+    if test.path.lower().endswith(".rb"):
+        return test.model_copy(update={"text": _of_ruby(test.text, base)}), ()
+    found = _PHPUNIT.search(test.text)
+    if found is None or re.search(r"\bTestRunner\b|->run\(", test.text):
+        return test, ()
+    settings = [base / name for name in ("phpunit.xml", "phpunit.xml.dist", "phpunit.dist.xml")]
+    loads = any(one.is_file() and "bootstrap=" in one.read_text(errors="replace") for one in settings)
+    load = () if loads or not (base / "vendor/autoload.php").is_file() else ("--bootstrap", "vendor/autoload.php")
+    program = "vendor/bin/phpunit" if (base / "vendor/bin/phpunit").is_file() else "phpunit"
+    path = posixpath.join(posixpath.dirname(test.path), f"{found[1]}.php")  # it looks for the class of the file's name
+    return test.model_copy(update={"path": path}), (program, "--no-coverage", *load, "{script}")
+
+
+def _of_ruby(text: str, base: Path) -> str:
+    """The script with what it was to be run with: minitest, and the folder `lib` as the last where files are found."""
+    begin = ""
+    if _MINITEST.search(text) and "autorun" not in text and "Minitest.run" not in text:
+        begin += "require 'minitest/autorun'; "
+    needed = re.findall(r"^require[\s(]+[\"']([\w/-]+)[\"']", text, re.MULTILINE)
+    if any((base / f"lib/{name}.rb").is_file() for name in needed) and not re.search(r"\$LOAD_PATH|\$:", text):
+        begin += "$LOAD_PATH.push(Dir.pwd + '/lib'); "
+    return re.sub(r"\A((?:#.*\n|\s*\n)*)", lambda found: found[1] + begin, text) if begin else text
 
 
 def _declares(text: str) -> bool:

@@ -183,7 +183,8 @@ def _profile(source: bytes, of_changed: Callable[[str], bool]) -> Iterator[tuple
     if type(profiles) is not dict or current not in profiles or b"profile" in source:
         return
     inside = vars(profiles[current])
-    numbers, phases = [inside.get("_max_examples")], inside.get("_phases") or ()
+    numbers: list[Any] = [inside.get("_max_examples")]
+    phases = inside.get("_phases") or ()
     for folder in ("", "test", "tests"):
         place = os.path.join(os.getcwd(), folder, "conftest.py")
         if os.path.isfile(place) and not of_changed(place):

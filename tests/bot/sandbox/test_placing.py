@@ -41,6 +41,12 @@ def tree(root: Path, package: str = '{"name": "it"}', *more: str) -> Path:
         ("linked/x.js", "const it = require('./nowhere');", "tree/x.js"),
         ("test_issue.rb", "require_relative '../app/models/item'", "tree/test/test_issue.rb"),
         ("test_issue.rb", "require 'set'", "test/test_issue.rb"),
+        ("x.rb", "$:.unshift File.expand_path('../app', __dir__)", "tree/test/x.rb"),
+        ("x.rb", "$:.unshift File.expand_path('../../app', __FILE__)", "tree/test/x.rb"),
+        ("x.rb", "require File.join(__dir__, '..', 'app', 'models', 'item')", "tree/test/x.rb"),
+        ("x.php", "<?php require dirname(__DIR__, 2) . '/src/Item.php';", "tree/test/unit/x.php"),
+        ("x.php", "<?php\nfinal class ItemTest extends TestCase {}", "tree/ItemTest.php"),
+        ("tests/x.php", "<?php\nclass ItemTest extends \\PHPUnit\\TestCase {}", "tree/tests/ItemTest.php"),
         ("test_issue.php", "<?php require __DIR__ . '/../src/Item.php';", "tree/test/test_issue.php"),
         ("test_issue.py", "from . import it", "test/test_issue.py"),
     ],
@@ -58,6 +64,21 @@ def test_in_a_package_of_modules_a_script_has_the_ending_of_its_kind(tmp_path: P
     job = placed(SandboxJob(test=Test(path="x.js", text=text)), {}, tree(tmp_path, MODULE)).job
     assert job.test is not None
     assert Path(job.test.path).name == name
+
+
+@pytest.mark.parametrize(
+    ("text", "begins"),
+    [
+        ("# frozen\nrequire 'it'\n", "# frozen\n$LOAD_PATH.push(Dir.pwd + '/lib'); require 'it'\n"),
+        ("class A < Minitest::Test\nend\n", "require 'minitest/autorun'; class A"),
+        ("$:.unshift 'lib'\nrequire 'it'\n", "$:.unshift 'lib'"),
+        ("require 'set'\n", "require 'set'"),
+    ],
+)
+def test_a_script_in_ruby_gets_what_it_was_to_be_run_with(tmp_path: Path, text: str, begins: str) -> None:
+    job = placed(SandboxJob(test=Test(path="x.rb", text=text)), {}, tree(tmp_path, "{}", "lib/it.rb")).job
+    assert job.test is not None
+    assert job.test.text.startswith(begins)
 
 
 CALLS = "test('it', () => { expect(1).toBe(1); });"
