@@ -23,7 +23,7 @@ def with_failing(path: str, text: str) -> str | None:
     if ending == ".rs" and _RUST_TEST.search(text):
         return f"{text.rstrip()}\n\n#[test]\nfn {name}() {{\n    panic!();\n}}\n"
     if ending == ".go" and _GO_TEST.search(text):
-        return f"{text.rstrip()}\n\nfunc Test{name}(t *testing.T) {{\n\tt.FailNow()\n}}\n"
+        return f"{text.rstrip()}\n\nfunc Test_{name}(t *testing.T) {{\n\tt.FailNow()\n}}\n"
     return _javascript(text) if ending in _ENDINGS else None
 
 

@@ -181,7 +181,7 @@ CARGO = ("cargo", "test")
         ("A.java", TESTS["java"].text.replace("static ", ""), ("java", "{script}"), None),
         ("a.rs", TESTS["rust"].text, CARGO, "panic!();"),
         ("a.rs", "fn main() {}\n", CARGO, None),
-        ("a_test.go", "package a\n\nfunc TestA(t *testing.T) {\n}\n", ("go", "test"), "t.FailNow()"),
+        ("a_test.go", "package a\n\nfunc TestA(t *testing.T) {\n}\n", ("go", "test"), "func Test_troop"),
     ],
 )
 def test_the_end_of_tests_in_a_class(path: str, text: str, command: tuple[str, ...], said: str | None) -> None:

@@ -81,6 +81,45 @@ def test_a_script_in_ruby_gets_what_it_was_to_be_run_with(tmp_path: Path, text: 
     assert job.test.text.startswith(begins)
 
 
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ('import (\n\t"fmt"\n\t"os"\n)\nfunc f() { os.Exit(1) }', ';import (;;\t"os";);func f() { os.Exit(1) }'),
+        ("func f() { fmt.Println(1) // os.Exit\n}", '; import "fmt";func f() { fmt.Println(1) // os.Exit;}'),
+        ('import "example.com/sort"\nfunc f() { sort.A() }', ';import "example.com/sort";func f() { sort.A() }'),
+        ('import is "os"\nfunc f() { log := 1; is.A(log.A) }', ';import is "os";func f() { log := 1; is.A(log.A) }'),
+    ],
+)  # fmt: skip
+def test_go_gets_the_imports_that_it_uses(tmp_path: Path, before: str, after: str) -> None:
+    base = tree(tmp_path, "{}", "go.mod")
+    job = placed(SandboxJob(test=Test(path="x.go", text=f"package main\n{before}")), {}, base).job
+    assert job.test is not None
+    assert job.test.text.replace("\n", ";").removeprefix("package main") == after
+
+
+TESTS = 'import "testing"\nfunc TestA(t *testing.T) {}\n'
+
+
+@pytest.mark.parametrize(
+    ("path", "text", "place", "run"),
+    [
+        ("x.go", f"package part\n{TESTS}", "tree/lib/deep/x_test.go", "./lib/deep"),
+        ("lib/x_test.go", f"package part_test\n{TESTS}", "tree/lib/deep/x_test.go", "./lib/deep"),
+        ("x_test.go", f"package it\n{TESTS}", "tree/x_test.go", "./"),
+        ("tests/x_test.go", f"package tests\n{TESTS}", "tree/tests/x_test.go", "./tests"),
+        ("x_test.go", f"package main\n{TESTS}", "tree/troop_test/x_test.go", "./troop_test"),
+        ("x_test.go", "package main\nfunc main() {}\n", "tree/x.go", ""),
+    ],
+)
+def test_tests_of_go_lie_in_their_package(tmp_path: Path, path: str, text: str, place: str, run: str) -> None:
+    base = tree(tmp_path, "{}", "go.mod")
+    (base / "it.go").write_text("package it\n")
+    (base / "lib/deep/part.go").write_text("// Package part is one.\npackage part\n")
+    found = placed(SandboxJob(test=Test(path=path, text=text)), {}, base)
+    assert found.script("tree", "test") == place
+    assert ([*found.scripts.get(".go", ())][6:7] or [""]) == [run]
+
+
 CALLS = "test('it', () => { expect(1).toBe(1); });"
 
 
