@@ -12,7 +12,7 @@ from markdown_it.token import Token
 
 from bot.records import NOT_WRITTEN, Command, CommandName, Record
 from bot.sanitize import clean
-from bot.webhook.slash_command import SHOWN_AS_TEXT, blocks, bounded, command_of, parse, plain, written_after
+from bot.webhook.slash_command import SHOWN_AS_TEXT, blocks, bounded, command_of, only_item, parse, plain, written_after
 
 _COMMANDS = frozenset(CommandName) - NOT_WRITTEN
 # Escaped signs and entities stay tokens of their own, so that they can be told from plain text.
@@ -54,10 +54,10 @@ def _find(body: str, login: str) -> Mention | None:
     if written not in body.lower():
         return None
     in_passing = None
-    for paragraph, content in _outside_quotes(body):
+    for paragraph, content, alone in _outside_quotes(body):
         if written not in content.lower():
             continue
-        first = paragraph.type == "paragraph_open" and paragraph.level == 0 and written_begins.search(content)
+        first = alone and written_begins.search(content)
         for line in _lines(content):
             if first and begins.match(line):
                 words = begins.sub("", line).split()
@@ -84,14 +84,18 @@ def _asked(words: list[str], rest: str) -> Command | None:
     return command if command.name is not CommandName.HELP or plain(words[0]) in _COMMANDS else None
 
 
-def _outside_quotes(body: str) -> Iterator[tuple[Token, str]]:
-    """Every block of text outside quotes: the token that opens it, and its Markdown."""
+def _outside_quotes(body: str) -> Iterator[tuple[Token, str, bool]]:
+    """Every block of text outside quotes: the token that opens it, its Markdown, and whether it may address us: it is a
+    paragraph by itself, or the only item of a list.
+    """
     depth = 0
     tokens = blocks.parse(body)
     for i, token in enumerate(tokens):
         depth += (token.type == "blockquote_open") - (token.type == "blockquote_close")
         if token.type == "inline" and depth == 0:
-            yield tokens[i - 1], token.content
+            opened = tokens[i - 1]
+            alone = opened.type == "paragraph_open" and (opened.level == 0 or only_item(tokens, i - 1))
+            yield opened, token.content, alone
 
 
 def _lines(content: str) -> list[str]:

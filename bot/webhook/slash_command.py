@@ -18,8 +18,12 @@ MAX_MISREAD = 100  # characters of what is no command that are kept for the answ
 MAX_WORDS = 8_000  # characters of what a fix is asked to do otherwise
 MAX_COMMENT = 65_536  # characters that GitHub lets a comment have
 
-# With what phones and keyboards make of a space, and as one addresses a person: `/troop, stop`.
-_LINE = re.compile(r"^[ \t]*[*_]{0,3}/troop[*_]{0,3}[,:]?(?:[ \t\u00a0]|\r|$)", re.MULTILINE | re.IGNORECASE)
+# With what phones and keyboards make of a space, as one addresses a person (`/troop, stop`), as other bots are
+# commanded (`/troop:stop`), and with a word of courtesy before it.
+_LINE = re.compile(
+    r"^[ \t]*[*_]{0,3}(?:(?:please|pls|plz),?[ \t]+)?/troop[*_]{0,3}(?:[,:]?(?:[ \t\u00a0]|\r|$)|:(?=[a-z]))",
+    re.MULTILINE | re.IGNORECASE,
+)
 _NEEDS_MORE = NOT_WRITTEN | {CommandName.USE, CommandName.ANSWER}
 _TICKED = re.compile(r"^- \[[xX]\] \*\*([AB])\*\*", re.MULTILINE)
 _OPTION = re.compile(r"--base(?:[ \t]*=[ \t]*|[ \t]+|$|(?=\n))(\S*)")
@@ -70,7 +74,7 @@ def _parse(body: str) -> Command | None:
     found: list[tuple[Token, str, str]] = []  # each line with its paragraph and that one's text
     for i, token in enumerate(tokens):
         # Level 0 excludes quotes; paragraphs exclude headings, tables, code and HTML.
-        if token.type != "paragraph_open" or not (token.level == 0 or _only_item(tokens, i)):
+        if token.type != "paragraph_open" or not (token.level == 0 or only_item(tokens, i)):
             continue
         content = tokens[i + 1].content
         if _LINE.search(content):
@@ -81,10 +85,10 @@ def _parse(body: str) -> Command | None:
     rest = written_after(body, token, content, _LINE)
     if others:  # words end where the next command begins
         rest = _LINE.split(rest)[0].strip()
-    return command_of(line.split()[1:], rest).model_copy(update={"further": len(others)})
+    return command_of(_LINE.sub("", line).split(), rest).model_copy(update={"further": len(others)})
 
 
-def _only_item(tokens: list[Token], i: int) -> bool:
+def only_item(tokens: list[Token], i: int) -> bool:
     """Whether the paragraph begins the only item of a list. A longer one may say what others are to do."""
     if tokens[i].level != 2 or tokens[i - 1].type != "list_item_open" or not tokens[i - 2].type.endswith("list_open"):
         return False
