@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import docker
 import docker.errors
 from docker.types import LogConfig, Ulimit
+from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_attempt, wait_exponential
 
 from bot.contracts import Follow
 from bot.records import Ending, Execution, FileChange, Record, Service
@@ -20,6 +21,7 @@ from bot.sandbox.outcome import began, judge_exit, proof_of, results_of, withdra
 from bot.settings import SandboxSettings
 
 LIFETIME = 3600.0  # seconds after which a container takes no new job
+_PAUSE = 0.5  # seconds before the second attempt, four times as long before each next one, so that a daemon can restart
 _SLACK = 3600.0  # seconds more until a sweep removes it as an orphan
 _PREPARE = 120.0  # seconds that cleaning and copying the tree may take
 _LAST_SIGNAL = 128 + 64  # what is higher is an exit code: PHP and Perl end with 255 where nobody catches an error
@@ -53,6 +55,16 @@ class Broken(Exception):
 
 class Dirty(Broken):
     """A job before this one left something in the container that can't be removed. A new container has nothing."""
+
+
+def retrying(attempts: int) -> AsyncRetrying:
+    """Attempts where a container, or the daemon, failed."""
+    return AsyncRetrying(
+        retry=retry_if_exception_type(Broken),
+        wait=wait_exponential(_PAUSE, exp_base=4),
+        stop=stop_after_attempt(attempts),
+        reraise=True,
+    )
 
 
 class Seen(NamedTuple):
@@ -101,11 +113,13 @@ class Container:
             user=KEEPER,
             environment={},
             labels={**docker_engine.labels("sandbox", LIFETIME + _SLACK), docker_engine.RUN: run},
-            host_config=client.create_host_config(**host_options(settings, beside.services)),
+            host_config=client.create_host_config(**host_options(settings, beside.services, self.user)),
         )["Id"]
         try:
             client.start(self.id)
             if beside.services:
+                if beside.made != servers.MADE:
+                    self._close_folders()
                 self._serve()
             self._counts = _counts_here(client.inspect_container(self.id)["State"]["Pid"], self.id)
             self._seen = self._look()
@@ -113,6 +127,17 @@ class Container:
         except BaseException:
             self.destroy()
             raise
+
+    def _close_folders(self) -> None:
+        """Leave the job's folders to its user alone. Raises what the SDK raises, and `Broken`.
+
+        Of what a candidate's preparation left in their data, servers may run programs before the job begins: these
+        must not write where the job's script will be, or in its home.
+        """
+        execution = self._client.exec_create(self.id, ["chmod", "0755", "/tmp", "/repo"], user=self.user)["Id"]  # noqa: S108
+        self._client.exec_start(execution)
+        if self.exit_code(execution):
+            raise Broken("the job's folders can't be closed to its servers")
 
     def _serve(self) -> None:
         """Start the servers; what came of it is in their folder. Raises what the SDK raises, and `Broken`."""
@@ -287,8 +312,8 @@ def _contents(paths: Iterable[Path]) -> list[str]:
         return []
 
 
-def host_options(settings: SandboxSettings, services: Sequence[Service] = ()) -> dict[str, Any]:
-    """The options of every container that runs a job, as `create_host_config` takes them."""
+def host_options(settings: SandboxSettings, services: Sequence[Service] = (), user: str = "") -> dict[str, Any]:
+    """The options of every container that runs a job, as `create_host_config` takes them. `user`: the job's."""
     options: dict[str, Any] = {
         "network_mode": "none",  # not `network_disabled` as well: /etc/hosts would lack `localhost`
         "dns": ["127.0.0.1"],  # not this machine's, which is nobody's business
@@ -312,6 +337,8 @@ def host_options(settings: SandboxSettings, services: Sequence[Service] = ()) ->
     }
     if services:
         options["tmpfs"] |= dict.fromkeys((servers.PLACE, *servers.SOCKETS), "size=1g")
+        owner = "uid={},gid={}".format(*user.split(":"))  # the mode is of the image's folders, whatever is said here
+        options["tmpfs"] |= {"/tmp": f"size=512m,{owner}", "/repo": f"size=1g,exec,{owner}"}  # noqa: S108 - inside
         options["extra_hosts"] = dict.fromkeys(servers.hosts(services), "127.0.0.1")
     if settings.runtime:
         options["runtime"] = settings.runtime

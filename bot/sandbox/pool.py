@@ -15,16 +15,15 @@ from pathlib import Path
 from typing import ParamSpec, TypeVar
 
 import docker
-from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_attempt, wait_exponential
 
 from bot.contracts import Follow
 from bot.errors import BuildFailed, SandboxError, SandboxUnavailable
 from bot.recipe import Recipe
 from bot.records import Ending, Environment, Execution, FileChange, SandboxJob, Service
-from bot.sandbox import docker_engine, docker_trouble, images, script_command, tree
+from bot.sandbox import docker_engine, docker_trouble, images, preparation, script_command, tree
 from bot.sandbox import services as servers
 from bot.sandbox.build import NOTHING, Builder, Plan
-from bot.sandbox.containers import LIFETIME, Broken, Container, Dirty, Prepared
+from bot.sandbox.containers import LIFETIME, Broken, Container, Dirty, Prepared, retrying
 from bot.sandbox.doubted import believed, doubted
 from bot.sandbox.output import OF_COMMAND
 from bot.sandbox.placing import Placed, placed
@@ -38,21 +37,10 @@ _TOO_LARGE = "the tree does not fit into /repo"  # as job.sh says it
 _EARLY = "troop: python before 3.8"
 _FIRST = f"""test -w . && sleep 0 || exit
 python3 -I -c 'import sys; print("{_EARLY}" if sys.version_info < (3, 8) else "")' 2>/dev/null || true"""
-_PAUSE = 0.5  # seconds before the second attempt, four times as long before each next one, so that a daemon can restart
 _builds: dict[str, asyncio.Lock] = {}  # one of a repository at a time in this process
 
 P = ParamSpec("P")
 T = TypeVar("T")
-
-
-def _retrying(attempts: int) -> AsyncRetrying:
-    """Where a container, or the daemon, failed."""
-    return AsyncRetrying(
-        retry=retry_if_exception_type(Broken),
-        wait=wait_exponential(_PAUSE, exp_base=4),
-        stop=stop_after_attempt(attempts),
-        reraise=True,
-    )
 
 
 class DockerSandbox:
@@ -120,8 +108,7 @@ class DockerSandbox:
             await self._probe(image)
             told = await self._serve(plan.recipe)
             prepared = await self._prepare_base(plan)
-            variables = tuple(plan.recipe.variables)
-            self.servers = servers.in_words(told.running, told.versions, variables, prepared=prepared)
+            self.servers = servers.in_words(told.running, told.versions, tuple(self._variables), prepared=prepared)
         except docker_engine.TROUBLE as error:
             await self.close()
             raise SandboxError(f"the Docker sandbox can't be set up: {docker_trouble.said(error)}") from error
@@ -224,7 +211,7 @@ class DockerSandbox:
             return found
 
         made = Preparation(self._client, self._settings, self._base, self._scratch.path, self._image, self._run)
-        self._prepared = PreparedTrees(made, plan.recipe, self._beside, job, self._steadily)
+        self._prepared = PreparedTrees(made, plan.recipe, self._beside, job, self._steadily, self._works)
         image, note = await self._prepared.on_base(self._settings.setup_timeout)
         if note:
             self.notes += (note,)
@@ -235,7 +222,7 @@ class DockerSandbox:
     async def _steadily(self, call: Callable[[], T]) -> T:
         """In a thread, again where a container or the daemon failed. Raises `SandboxError`."""
         try:
-            async for attempt in _retrying(_ATTEMPTS):
+            async for attempt in retrying(_ATTEMPTS):
                 with attempt:
                     try:
                         return await self._in_thread(call)
@@ -258,7 +245,12 @@ class DockerSandbox:
             ready = await self._prepared.ready(prepared.changes) if self._prepared else Ready()
             if isinstance(ready, Execution):
                 return ready
-            found = await self._run_prepared(ready.onto(prepared), follow=follow)
+            try:
+                found = await self._run_prepared(ready.onto(prepared), follow=follow)
+            except SandboxError as error:
+                if not ready.image or not await self._works():
+                    raise
+                return preparation.unusable(error)
             for doubt, code in doubted(place.job, place.scripts) if found.passed else ():
                 if found.passed and (again := self._prepare(place._replace(job=doubt))) is not None:
                     found = believed(found, await self._run_prepared(ready.onto(again)), code)
@@ -306,7 +298,7 @@ class DockerSandbox:
         """The job's execution, on another container where one, or the daemon, failed. Raises `SandboxError`."""
         suspected = False
         try:
-            async for attempt in _retrying(attempts):
+            async for attempt in retrying(attempts):
                 with attempt:
                     try:
                         while (execution := await self._attempt(job, suspected, follow)) is None:
@@ -352,6 +344,14 @@ class DockerSandbox:
                 self._give(witness, survived or reusable)
             if container is not None:
                 self._give(container, reusable)
+
+    async def _works(self) -> bool:
+        """Whether a container of the base commit can be had now."""
+        try:
+            self._give(await self._take(LIFETIME), reusable=False)
+        except (Broken, *docker_engine.TROUBLE):
+            return False
+        return True
 
     async def _take(self, seconds: float, image: str = "") -> Container:
         """A container for a job of that many seconds: an idle one, or a new one; a new one of another image."""

@@ -19,10 +19,10 @@ from typing import NamedTuple
 
 import docker
 
-from bot.errors import BuildFailed
+from bot.errors import BuildFailed, SandboxError
 from bot.patch.paths import path_problem
 from bot.patch.protected_files import is_judge
-from bot.records import Execution, FileChange
+from bot.records import Ending, Execution, FileChange
 from bot.sandbox import docker_engine, images
 from bot.sandbox import services as servers
 from bot.sandbox.containers import Broken, Container, Prepared
@@ -69,6 +69,12 @@ class _Left(NamedTuple):
 def argv(command: str) -> tuple[str, ...]:
     """That carries the command out in a job."""
     return ("sh", "-c", _SCRIPT, "prepare", command)
+
+
+def unusable(error: SandboxError) -> Execution:
+    """Of a job of a candidate, where what its preparation does or leaves keeps containers from working."""
+    said = f"no test can run on what the repository's `prepare` command does here: {error}"
+    return Execution(ending=Ending.UNAVAILABLE, output=said)
 
 
 def key_of(changes: Sequence[FileChange]) -> str:

@@ -5,7 +5,7 @@ from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol, TypeVar
 
-from bot.errors import BuildFailed
+from bot.errors import BuildFailed, SandboxError
 from bot.recipe import Recipe
 from bot.records import Execution, FileChange
 from bot.sandbox import preparation
@@ -27,7 +27,8 @@ class Steadily(Protocol):
 
 
 class PreparedTrees:
-    """Of one sandbox. `job`: with this argv, on these changes, in that many seconds."""
+    """Of one sandbox. `job`: with this argv, on these changes, in that many seconds. `works`: whether containers of the
+    base commit can be had."""
 
     def __init__(
         self,
@@ -36,12 +37,14 @@ class PreparedTrees:
         beside: servers.Beside,
         job: Callable[[tuple[str, ...], Sequence[FileChange], float], Prepared],
         steadily: Steadily,
+        works: Callable[[], Awaitable[bool]],
     ) -> None:
         self._made = made
         self._recipe = recipe
         self._beside = beside
         self._job = job
         self._steadily = steadily
+        self._containers_work = works
         self._ready: OrderedDict[str, Ready | Execution] = OrderedDict()  # by `key_of` the changes
         self._locks: dict[str, asyncio.Lock] = {}
         self._works = False
@@ -70,7 +73,14 @@ class PreparedTrees:
             if key not in self._ready:
                 seconds = max(LEAST, 10 * self._made.seconds)
                 job = self._job(preparation.argv(self._recipe.prepare), changes, seconds)
-                self._ready[key] = await self._steadily(lambda: self._made.on_candidate(job, self._beside))
+                try:
+                    self._ready[key] = await self._steadily(lambda: self._made.on_candidate(job, self._beside))
+                except BuildFailed as error:
+                    self._ready[key] = preparation.unusable(SandboxError(str(error)))
+                except SandboxError as error:
+                    if not await self._containers_work():
+                        raise
+                    self._ready[key] = preparation.unusable(error)
             self._ready.move_to_end(key)
             found = self._ready[key]
         if len(self._ready) > MOST_KEPT:

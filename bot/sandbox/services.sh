@@ -13,7 +13,7 @@
 here=$1 made=$2 how=$3
 shift 3
 umask 022
-export LC_ALL=C
+export LC_ALL=C TMPDIR=$here
 PATH=$PATH:/usr/sbin:/sbin
 for folder in $(ls -d /usr/lib/postgresql/*/bin /usr/libexec/postgresql* /usr/pgsql-*/bin 2>/dev/null | sort -V); do
     PATH=$folder:$PATH # the newest comes first
@@ -103,7 +103,7 @@ start_mysql() {
     "$server" --no-defaults --datadir="$1" --init-file="$1/init.sql" --port="$port" --bind-address='*' \
         --socket="/run/mysqld/mysqld.sock" --pid-file="$1/mysqld.pid" --skip-log-bin --skip-name-resolve \
         --character-set-server=utf8mb4 --innodb-buffer-pool-size=32M --innodb-flush-log-at-trx-commit=0 \
-        --innodb-use-native-aio=0 >"$1.log" 2>&1 </dev/null &
+        --innodb-use-native-aio=0 --tmpdir="$1" >"$1.log" 2>&1 </dev/null &
     until_it "$admin" --no-defaults --socket="/run/mysqld/mysqld.sock" ping || return 1 # also where it refuses us
     "$server" --version | sed 's/.*Ver \([0-9.]*\)-MariaDB.*/MariaDB \1/; s/.*Ver \([0-9.]*\).*/MySQL \1/'
 }

@@ -15,7 +15,7 @@ import pytest_asyncio
 
 from bot.errors import SandboxError, SandboxUnavailable
 from bot.records import Ending, SandboxJob, Test
-from bot.sandbox import docker_engine, images, inside, open_sandbox, pool
+from bot.sandbox import containers, docker_engine, images, inside, open_sandbox
 from bot.sandbox.containers import KEEPER, Container
 from bot.sandbox.pool import DockerSandbox
 from bot.sandbox.process import ProcessSandbox
@@ -233,7 +233,7 @@ class TestDocker(Work, Attacks):
     async def test_a_container_that_vanished_is_replaced(
         self, sandbox: DockerSandbox, client: docker.APIClient, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(pool, "_PAUSE", 0.01)
+        monkeypatch.setattr(containers, "_PAUSE", 0.01)
         assert (await sandbox.run(command("true"))).passed
         for container in sandbox._idle:
             client.remove_container(container.id, force=True)
@@ -242,7 +242,7 @@ class TestDocker(Work, Attacks):
     async def test_a_container_that_vanishes_during_a_job_means_another_try(
         self, sandbox: DockerSandbox, client: docker.APIClient, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(pool, "_PAUSE", 0.01)
+        monkeypatch.setattr(containers, "_PAUSE", 0.01)
         job = asyncio.create_task(sandbox.run(until_told("27182818")))
         await eventually(lambda: running("0.0527182818"))
         (first,) = sandbox._busy
@@ -255,7 +255,7 @@ class TestDocker(Work, Attacks):
         self, sandbox: DockerSandbox, client: docker.APIClient, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """A daemon that restarts ends all containers, and may do so on two tries in a row."""
-        monkeypatch.setattr(pool, "_PAUSE", 0.01)
+        monkeypatch.setattr(containers, "_PAUSE", 0.01)
         job = asyncio.create_task(sandbox.run(until_told("57721566")))
         ended: set[Container] = set()
 
@@ -423,7 +423,7 @@ async def test_fault_the_daemon_is_away_for_a_while(
     proxy = Proxy(tmp_path, docker_address)
     await proxy.start()
     monkeypatch.setenv("DOCKER_HOST", f"unix://{proxy.path}")
-    monkeypatch.setattr(pool, "_PAUSE", 0.01)
+    monkeypatch.setattr(containers, "_PAUSE", 0.01)
     sandbox = await DockerSandbox.open(settings(sandbox_image), make_tree(tmp_path / "tree"))
     job = asyncio.create_task(sandbox.run(until_told("31415926")))
     await eventually(lambda: running("0.0531415926"))

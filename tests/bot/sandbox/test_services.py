@@ -156,6 +156,17 @@ _TABLES = "mysql -u me -ppw shop -e 'show tables'"
 LOOKS = f"psql -tA $DATABASE_URL -c '\\dt' && cat made.txt && {_TABLES} && redis-cli get prepared"
 
 
+async def is_kept_from_the_job_s_own_folders(sandbox: DockerSandbox) -> None:
+    """What servers run, from data that a candidate prepared, is there before the candidate's judge."""
+    writes = "umask 022; touch /tmp/mine /repo/mine /repo/tree/mine /repo/test/mine 2>/services/said; true"
+    job = shell(
+        f"psql -q $DATABASE_URL -c \"copy (select 1) to program '{writes}'\"; cat /services/said; ls /tmp /repo"
+    )
+    said = (await sandbox.run(job)).output
+    assert said.count("Permission denied") == 4
+    assert "mine" not in said.splitlines()
+
+
 async def is_prepared(sandbox: DockerSandbox) -> None:
     """Once, on the base commit; anew for a candidate that changes what the preparation read."""
     other = FileChange(path="pkg/core.py", text="def add(a, b):\n    return 0\n")
@@ -192,6 +203,7 @@ async def test_in_containers_they_are_installed_by_a_layer_and_each_job_has_new_
         assert sandbox.notes == ()
         await finds_them(sandbox, password="")
         await starts_anew(sandbox)
+        await is_kept_from_the_job_s_own_folders(sandbox)
         await is_prepared(sandbox)
         mysql = "mysql -h shop -u me -ppw shop -e 'create table kept (a int)' && mysql -u me -ppw shop -e 'show tables'"
         for _ in range(2):
@@ -200,6 +212,44 @@ async def test_in_containers_they_are_installed_by_a_layer_and_each_job_has_new_
         users = set(told.output.split("uid=")[0].split())
         assert {"10002", "65534"} < users, "the keeper of the container, and the servers"
         assert "0" not in users
+    finally:
+        await sandbox.close()
+
+
+_SQL = "psql -q -h localhost -p 5433 -U app app_test -c"
+HOSTILE = {
+    "loses data": f"{_SQL} \"copy (select 1) to program 'rm -rf /services/postgres/base; true'\"",
+    "runs at start": f"{_SQL} 'alter system set archive_mode=on'; {_SQL} "
+    "\"alter system set archive_command='mkdir -p /repo/test /repo/tree /tmp/.local; false'\"",
+    "does not start": f"{_SQL} \"copy (select 'x = = 1') to '/services/postgres/postgresql.auto.conf'\"",
+    "does not end": f"sleep {LONG}",
+    "floods": "yes",
+}
+
+
+@pytest.mark.service
+@pytest.mark.slow  # waits for what does not end
+async def test_attack_31_a_candidate_s_preparation_harms_the_candidate_alone(
+    sandbox_image: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bot.sandbox.prepared.LEAST", 10.0)
+    source = make_tree(tmp_path / "tree")
+    (source / "prepare.sh").write_text(f"{_SQL} 'create table made (a int)'\n")
+    config = RepoConfig(services=(POSTGRES,), prepare="sh prepare.sh")
+    recipe = with_services(Recipe(), [], {}.get, config, installs=True)
+    settings = SandboxSettings(kind="docker", image=sandbox_image, concurrency=2, setup_timeout=5 * PATIENCE)
+    sandbox = await DockerSandbox.open(settings, source, plan=Plan(recipe, f"octo/{os.urandom(8).hex()}"))
+    looks = "ls -A /tmp; stat -c %u /repo/test; id -u"
+    try:
+        for name, text in HOSTILE.items():
+            said = await sandbox.run(shell(looks, FileChange(path="prepare.sh", text=text)))
+            assert said.passed is (name in ("loses data", "runs at start")), (name, said)
+            if said.passed:
+                *_, owner, user = said.output.split()
+                assert owner == user, name
+                assert ".local" not in said.output
+        after = await sandbox.run(shell(f"{_SQL} 'select * from made'"))
+        assert after.passed, after
     finally:
         await sandbox.close()
 
