@@ -18,6 +18,7 @@ Three modes, from strong to weak:
 Reports one line `SECRET WORD NUMBER`: `status N` (as of `waitpid`), `unavailable N` (127, 126), or `broken TEXT`.
 """
 
+import binascii
 import contextlib
 import ctypes
 import fcntl
@@ -156,13 +157,12 @@ def _fill(job: dict[str, Any], tree: str, test: str) -> None:
             file.write(text.encode("utf-8", "surrogateescape"))
         os.chmod(path, 0o555)
     for name, text in job["inside"].items():
-        with open(f"{test}/.{name}", "w") as file:
-            file.write(text)
+        with open(f"{test}/.{name}", "wb") as file:
+            file.write(binascii.a2b_base64(text) if name.endswith(".pyc") else text.encode())
     with open(f"{test}/.changed", "wb") as file:
-        root = job["root"]
         for change in job["changes"]:
             marks = job["marks"].get(change["path"], "")
-            file.write(os.fsencode(f"{root}/repo/{change['path']}\t{marks}\n"))
+            file.write(os.fsencode(f"{job['root']}/repo/{change['path']}\t{marks}\n"))
 
 
 # -- the command -------------------------------------------------------------------------------------------------

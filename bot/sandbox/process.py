@@ -226,7 +226,7 @@ class ProcessSandbox:
             "marks": tree.marks_of(self._base, changes),
             "script": script,
             "removes_script": again or (provable is not None and provable.runner == "runner.cjs"),
-            "inside": inside.FILES,
+            "inside": self._inside(provable.runner, f"{root}/test/.") if provable else {},
             "argv": argv,
             "environment": environment,
             "nonce": secret.given,
@@ -241,6 +241,13 @@ class ProcessSandbox:
             "hosts": servers.hosts(self._beside.services),
             "nobody": servers.USER,
         }
+
+    def _inside(self, runner: str, place: str) -> Mapping[str, str]:
+        """What proves the end of a job, whose paths begin with `place`; see `bot.sandbox.inside`."""
+        # Without isolation each job's folder has another name, and each would be compiled for anew.
+        if runner != "runner.py" or self._python.magic != inside.MAGIC or self.isolation is Isolation.PLAIN:
+            return inside.FILES
+        return inside.FILES | inside.compiled(place)
 
     async def _run(
         self, placed: Placed, slot: _Slot, follow: Follow | None = None, *, again: bool = False

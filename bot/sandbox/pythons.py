@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+from importlib.util import MAGIC_NUMBER
 from pathlib import Path
 
 from bot.records import Record
@@ -13,7 +14,12 @@ _OLDEST = (3, 5)
 WATCHED = (3, 8)  # the first with audit hooks
 # As people name them, the usual one first.
 _ENVIRONMENTS = (".venv", "venv", "env", ".env", "virtualenv", ".virtualenv")
-_ASK = "import json, os, sys; print(json.dumps([sys.version_info[:2], sys.executable, sys.prefix, sys.base_prefix]))"
+_ASK = (
+    "import json, sys\n"
+    "try: from _frozen_importlib_external import MAGIC_NUMBER as magic\n"
+    "except ImportError: magic = b''\n"
+    "print(json.dumps([sys.version_info[:2], magic.hex(), sys.executable, sys.prefix, sys.base_prefix]))"
+)
 
 
 class Python(Record):
@@ -22,6 +28,7 @@ class Python(Record):
     executable: str  # the real program, not a shim of a version manager
     prefixes: tuple[str, ...]  # folders that hold it and its packages
     version: tuple[int, int] = sys.version_info[:2]
+    magic: str = MAGIC_NUMBER.hex()  # which compiled files it can use
 
     def needs(self, path: str, home: str) -> list[str]:
         """Folders that must stay visible where home, /tmp and /run are hidden; outer ones first, without duplicates."""
@@ -77,12 +84,12 @@ def _ask(program: str, path: str) -> Python | None:
         done = subprocess.run(
             [program, "-I", "-c", _ASK], capture_output=True, timeout=20, check=True, env=_caller(path), cwd="/"
         )
-        version, executable, *prefixes = json.loads(done.stdout)
+        version, magic, executable, *prefixes = json.loads(done.stdout)
     except (OSError, subprocess.SubprocessError, ValueError):
         return None
     if tuple(version) < _OLDEST:
         return None
-    return Python(executable=executable, prefixes=tuple(dict.fromkeys(prefixes)), version=tuple(version))
+    return Python(executable=executable, prefixes=tuple(dict.fromkeys(prefixes)), version=tuple(version), magic=magic)
 
 
 def _caller(path: str) -> dict[str, str]:

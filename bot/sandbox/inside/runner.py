@@ -156,7 +156,7 @@ def _provided(path: list[str], name: str) -> bool:
 
 
 def _code_of(place: str) -> Any:
-    """Of a file of ours: what `seal.sh` compiled, where it did so with this version of Python."""
+    """Of a file of ours: as the sandbox has compiled it, where it did so with this version of Python."""
     try:
         from _frozen_importlib_external import SourcelessFileLoader  # is there already; `importlib` takes a while
 

@@ -12,7 +12,7 @@ import pytest_asyncio
 from bot.errors import SandboxError, SandboxUnavailable
 from bot.records import Ending, SandboxJob, Test
 from bot.repo_config import RepoConfig
-from bot.sandbox import describe, open_sandbox
+from bot.sandbox import describe, inside, open_sandbox
 from bot.sandbox.process import Isolation, ProcessSandbox
 from bot.sandbox.pythons import find_python
 from bot.settings import SandboxSettings
@@ -60,6 +60,18 @@ class TestNamespaces(Work, Bounded):
         assert result.passed, result
         assert ".ssh" not in result.output
         assert result.output.split()[-3:] == ["30", "30", "30"]  # EROFS; the empty home is the job's own
+
+    async def test_what_judges_scripts_is_compiled(self, sandbox: ProcessSandbox) -> None:
+        if sandbox._python.magic != inside.MAGIC:
+            pytest.skip("the Python of jobs is of another version")
+        body = (
+            "import glob\n"
+            "from importlib.machinery import SourcelessFileLoader as Loader\n"
+            "places = glob.glob('/tmp/troop/test/.*.py')\n"
+            "print([Loader('', f'{place}c').get_code('').co_filename for place in places] == places, len(places))\n"
+        )
+        result = await sandbox.run(python(body))
+        assert result.output.split() == ["True", str(sum(name.endswith(".py") for name in inside.FILES))], result
 
     async def test_a_job_has_no_privileges(self, sandbox: ProcessSandbox) -> None:
         result = await sandbox.run(command("cat", "/proc/self/status"))
