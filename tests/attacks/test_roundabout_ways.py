@@ -118,6 +118,11 @@ WAYS = {
         "import hypothesis\nhypothesis.settings.register_profile('one', max_examples=1)\n"
         "hypothesis.settings.load_profile('one')\ndef add(a, b): return 10\n",
     ),
+    "a mark that skips": (
+        "import pytest\nfrom pkg.core import add, always\ndef test_one(): assert 1 < 2\n"
+        "@always\ndef test_add(): assert add(2, 2) == 4\npytest.main([__file__])\n",
+        "import pytest\nalways = pytest.mark.skip(reason='')\ndef add(a, b): return 5\n",
+    ),
     "a method's value, in a helper": (
         "from tests.helpers import check\nfrom pkg.core import Cart\ncart = Cart()\ncheck(cart.total(), 4)\n",
         CART,
@@ -188,6 +193,15 @@ HONEST = {
         def test(n): assert Point(n) == Point(n)
         test()
         """,
+    "a mark of the repository's": """
+        import pytest
+        from mod import Point
+        from tests.conftest import elsewhere
+        @elsewhere
+        def test_elsewhere(): assert Point(1) == Point(2)
+        def test_here(): assert Point(1) == Point(1)
+        pytest.main([__file__, "-p", "no:cacheprovider"])
+        """,
     "settings of a test": """
         from hypothesis import given, settings, strategies
         from mod import Point
@@ -231,6 +245,8 @@ def some(point):
 assert list(dis.get_instructions(some)) and string.Formatter().format("{0.__code__}", some)
 """
 CONFTEST = """
+import pytest
+elsewhere = pytest.mark.skipif(True, reason="elsewhere")
 from hypothesis import settings
 settings.register_profile("few", deadline=None, max_examples=20)
 settings.load_profile("few")

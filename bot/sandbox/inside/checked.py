@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 ONLY_AST = 0x400  # of compile(): `ast.PyCF_ONLY_AST`, without the milliseconds that `ast` takes
 # What is checked where nothing is compared.
-LOOK, RECEIVER, FAILED, RAISED, BEGAN = "look", "receiver", "failed", "raised", "began"
+LOOK, RECEIVER, FAILED, RAISED, BEGAN, MARKED = "look", "receiver", "failed", "raised", "began", "marked"
 COMPARED, FIRST, SECOND, METHOD = "compared", "first", "second", "method"
 BROKE, HELD, ENTERED, LEFT = "broke", "held", "entered", "left"  # of assertions and `with`, by the lines of these
 LEAVING, MADE = "leaving", "made"  # where the script exits; of what the tree's code gives it

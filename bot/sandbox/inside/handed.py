@@ -10,6 +10,8 @@ may steer which are found (`TestLoader.testMethodPrefix`, `sys.argv`, `pytest.ex
 
 from __future__ import annotations
 
+import sys
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -23,10 +25,13 @@ if TYPE_CHECKING:
         COMPARED,
         HANDLED,
         HELD,
+        HELPERS,
+        MARKED,
         OF_TREE,
         RAISED,
         SECOND,
         SUSPENDED,
+        _check,
         _decorated_by,
         _names,
         _statement,
@@ -158,6 +163,11 @@ def _begin(node: Any) -> None:
     node.body.insert(at, _statement(BEGAN, node.body[min(at, len(node.body) - 1)], line))
 
 
+def _mark(decorator: Any, line: str) -> Any:
+    """The decorator, which is looked at where it is of a module among tests: of pytest's marks, some skip the test."""
+    return _check(MARKED, decorator, decorator, line) if _names(decorator)[-1] in HELPERS else decorator
+
+
 def handed(tree: Any, source: bytes) -> dict[str, tuple[str, str]]:
     """Functions that must run, by their lines, each made to tell that it began: what each is, and the line of the one
     that defines it, which tells so, too."""
@@ -175,6 +185,7 @@ def handed(tree: Any, source: bytes) -> dict[str, tuple[str, str]]:
             kind = _HANDED if by_tree and runs and not compiled else ""
         if kind:
             found[str(node.lineno)] = kind, str(outer.lineno) if outer else ""
+            node.decorator_list = [_mark(one, str(node.lineno)) for one in node.decorator_list]
             for one in filter(None, (node, outer)):
                 _begin(one)
     return found
@@ -193,9 +204,14 @@ def beginning(
     lines = {line: at for at, line in enumerate({*expected, *(outer for _, outer in expected.values())})}
     begun, asserted, kinds = mmap.mmap(-1, len(lines) + 1), [not sure], dict(expected)
     begun[lines.get("", len(lines))] = 1  # the script itself
+    kind, mark = type, getattr(sys.modules.get("_pytest.mark.structures"), "MarkDecorator", ())
 
     def begins(_: Any, line: str) -> None:
         begun[lines[line]] = 1
+
+    def marks(value: Any, line: str) -> None:
+        if kind(value) is mark and value.mark.name in ("skip", "skipif"):
+            begun[lines[line]] = 1
 
     def asserts(_: Any, __: Any) -> None:
         asserted[0] = True
@@ -207,4 +223,4 @@ def beginning(
         return "" if asserted[0] else "an assertion"
 
     judging = (COMPARED, HANDLED, *_OPERATORS.values(), HELD, SECOND, RAISED)
-    return {BEGAN: begins, **dict.fromkeys(judging, asserts)}, missing
+    return {BEGAN: begins, MARKED: marks, **dict.fromkeys(judging, asserts)}, missing
