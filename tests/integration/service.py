@@ -12,6 +12,7 @@ import pytest
 import uvicorn
 from pydantic import SecretStr
 
+from bot.lifecycle import ACTIVE
 from bot.settings import ModelSettings, SandboxSettings, Settings, SolverSettings
 from bot.settings.pages import PagesSettings
 from bot.store import Store
@@ -62,7 +63,7 @@ class Running:
 
         def ended() -> bool:
             runs = self.store.runs(repository=repository, issue_number=number)
-            return bool(runs) and not self.store.runs(repository=repository, issue_number=number, active=True)
+            return bool(runs) and not any(run.state in ACTIVE for run in runs)
 
         await self.until(ended)
         await self.until(

@@ -151,7 +151,7 @@ async def test_a_folder_of_a_repository_has_the_repositorys_venv_and_no_stranger
     assert find_python(inner)[1].startswith(f"{inner}/.venv/bin:")
 
 
-@pytest.mark.parametrize("text", ["#!/bin/sh\nexit 1\n", '#!/bin/sh\necho \'[[3, 4], "x", "y", "z"]\'\n'])
+@pytest.mark.parametrize("text", ["#!/bin/sh\nexit 1\n", '#!/bin/sh\necho \'[[3, 4], "", "x", "y", "z"]\'\n'])
 async def test_a_python_that_is_broken_or_too_old_is_passed_over(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str
 ) -> None:
