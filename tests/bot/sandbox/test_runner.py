@@ -1,9 +1,13 @@
 """The runner under every Python that is here, from 3.8 on."""
 
+import atexit
+import base64
+import functools
 import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -13,7 +17,6 @@ from bot.sandbox.outcome import Words
 from tests.lean_python import JOBS_PYTHON
 from tests.patience import PATIENCE
 
-RUNNER = Path(inside.__file__).with_name("runner.py")
 KEY, NONCE = "0ff1ce" * 5 + "00", "5ec4e7" * 5 + "01"
 SECRET = Words(KEY, NONCE)
 PYTHON = JOBS_PYTHON or sys.executable
@@ -32,13 +35,25 @@ def _pythons() -> list[str]:
     return list(found)
 
 
+@functools.cache
+def _runner() -> Path:
+    """Beside what it executes, compiled as sandboxes have it. One for each process of the tests."""
+    folder = Path(tempfile.mkdtemp(prefix="troop-test-inside-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    for name, text in inside.FILES.items():
+        (folder / name).write_text(text)
+    for name, encoded in inside.compiled(f"{folder}/").items():
+        (folder / name).write_bytes(base64.b64decode(encoded))
+    return folder / "runner.py"
+
+
 def run(
     python: str,
     folder: Path,
     script: str,
     changed: tuple[str, ...] = (),
     module: tuple[str, ...] = (),
-    started: Path = RUNNER,
+    started: Path | None = None,
 ) -> tuple[str, int, str]:
     """The proof, the exit code and the output; of `-m module` where there is one."""
     (folder / "script").mkdir(exist_ok=True)
@@ -48,7 +63,7 @@ def run(
     read, write = os.pipe()
     try:
         done = subprocess.run(
-            [python, str(started), str(write), str(folder / "changed"), str(folder)]
+            [python, str(started or _runner()), str(write), str(folder / "changed"), str(folder)]
             + (["-m", *module] if module else [str(path)]),
             input=(KEY + NONCE).encode(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, pass_fds=(write,),
             cwd=folder, env={"PATH": os.defpath, "PYTHONDONTWRITEBYTECODE": "1"} | ALONE, timeout=PATIENCE,
