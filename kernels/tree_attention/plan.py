@@ -34,6 +34,10 @@ class CapacityError(ValueError):
     """A step needs more room than its buffers have. Nothing was changed."""
 
 
+_REGISTERS = 65536  # of a multiprocessor
+_MOST_REGISTERS = 255  # of a thread
+
+
 class TileShape(NamedTuple):
     """How programs for tiles of one size are compiled, and how many of them run at once."""
 
@@ -44,6 +48,16 @@ class TileShape(NamedTuple):
     programs: int  # that fit on a multiprocessor at once
     precision: str
     bare: bool  # whether these are the large tiles, see `kernels.tree_attention.triton`
+
+    @property
+    def registers(self) -> int | None:
+        """The most that a thread of a large tile may take on an H100, so that so many programs fit; None: any number.
+
+        Triton 3.7 takes fewer by itself, 3.9 takes 225 where 168 spill nothing either. Small tiles need no bound, and
+        have spilled with one.
+        """
+        most = _REGISTERS // (32 * self.warps * self.programs) // 8 * 8
+        return most if self.bare and most < _MOST_REGISTERS else None
 
 
 @dataclass(frozen=True)

@@ -10,10 +10,12 @@ as many programs as run at once; each takes the next tile from a counter until n
 back. Softmax is computed online with base-2 exponentials; partial results and their natural log-sum-exp are float32.
 """
 
+import functools
 import math
 import weakref
 from typing import Any
 
+import torch
 import triton
 import triton.language as tl
 from torch import Tensor
@@ -100,7 +102,14 @@ def _launch(
         **constants(launch.shape, buffers.heads, buffers.block_size, floors, cap is not None),
         num_warps=launch.shape.warps,
         num_stages=launch.shape.stages,
+        maxnreg=launch.shape.registers if _is_bounded(query.device) else None,
     )
+
+
+@functools.cache
+def _is_bounded(device: torch.device) -> bool:
+    """Whether the device is an H100 or later: an A100's shared memory has room for one program less."""
+    return device.type == "cuda" and torch.cuda.get_device_capability(device)[0] >= 9
 
 
 def constants(

@@ -62,6 +62,7 @@ def usage(
     architecture: int,
     warps: int = 4,
     stages: int = 3,
+    maxnreg: int | None = None,
     label: str = "",
 ) -> Usage:
     """Compile a kernel and say what it needs.
@@ -71,7 +72,7 @@ def usage(
         signature: types of the arguments that are not constants, in any order.
         constants: values of the others: numbers, strings, booleans, `None`, `triton.language` types.
         architecture: compute capability, 80, 86 or 90.
-        warps, stages: of the launch.
+        warps, stages, maxnreg: of the launch.
         label: name in the table; default: the function's.
 
     Raises:
@@ -86,6 +87,7 @@ def usage(
         "architecture": architecture,
         "warps": warps,
         "stages": stages,
+        "maxnreg": maxnreg,
     }
     answer = _child().ask(job)
     assert "error" not in answer, f"{function.__name__} does not compile for sm_{architecture}:\n{answer['error']}"
@@ -104,9 +106,7 @@ def check(
     spills: int = 0,
     stack: int = 0,
     architectures: tuple[int, ...] = ARCHITECTURES,
-    warps: int = 4,
-    stages: int = 3,
-    label: str = "",
+    **launch: Any,
 ) -> list[Usage]:
     """Compile for every architecture, print the table, and hold the kernel to its bounds. See `usage`.
 
@@ -115,14 +115,12 @@ def check(
         shared: bytes of a block of threads, at most.
         spills: bytes stored to or loaded from local memory because registers ran out, at most.
         stack: bytes of one thread, at most.
+        launch: its `warps`, `stages` and `maxnreg`, and the `label`.
 
     Raises:
         AssertionError: it does not compile, or takes more.
     """
-    found = [
-        usage(kernel, signature, constants, architecture=each, warps=warps, stages=stages, label=label)
-        for each in architectures
-    ]
+    found = [usage(kernel, signature, constants, architecture=each, **launch) for each in architectures]
     print(table(found))
     for each in found:
         where = f"{each.kernel} for sm_{each.architecture}"
@@ -237,6 +235,7 @@ def _compile(job: dict[str, Any]) -> Usage:
     architecture = job["architecture"]
     target = GPUTarget("cuda", architecture, 32)
     options = {"num_warps": job["warps"], "num_stages": job["stages"], "enable_fp_fusion": True}
+    options |= {"maxnreg": job["maxnreg"]} if job["maxnreg"] else {}
     kernel = triton.compile(source, target=target, options=options)
     with tempfile.TemporaryDirectory() as folder:  # again, for its words, which triton's cache does not keep
         file = Path(folder) / "kernel.ptx"

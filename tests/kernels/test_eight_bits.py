@@ -102,7 +102,7 @@ def test_compiled_for_an_h100(dim: int, group: int, shared: int):
     for shape in Tiling.of(Heads(group, 1, dim, 1, shared)).shapes:
         constant = {"query_dim": 1} | constants(shape, Heads(4 * group, 4, dim, 1, shared), 16)
         label = f"tree_attention fp8 {dim} {shape.queries} queries"
-        sizes = {"warps": shape.warps, "stages": shape.stages, "architectures": (90,)}
+        sizes = {"warps": shape.warps, "stages": shape.stages, "maxnreg": shape.registers, "architectures": (90,)}
         most = {"registers": 255, "shared": 110 * 1024}
         found = check(_tree_attention, signature("bf16") | eight, constant, label=label, **sizes, **most)
         assert found[0].blocks >= shape.programs

@@ -51,9 +51,11 @@ def compile_for(shape: TileShape, heads: Heads, kind: str, most: dict[str, int],
     """Hold a kernel to its bounds, and to the programs that a step's plan counts on: an A100 may have one less."""
     constant = {"query_dim": 1} | constants(shape, heads, 16, **more)
     label = " ".join(["tree_attention", kind, str(heads.dim), f"{shape.queries} queries", *more])
-    sizes = {"warps": shape.warps, "stages": shape.stages}
-    for found in check(_tree_attention, signature(kind), constant, label=label, **sizes, **most):
-        assert found.blocks >= max(1, shape.programs - (found.architecture == 80))
+    sizes = {"warps": shape.warps, "stages": shape.stages, "label": label}
+    for architecture, registers in ((80, None), (90, shape.registers)):
+        sizes |= {"architectures": (architecture,), "maxnreg": registers}
+        [found] = check(_tree_attention, signature(kind), constant, **sizes, **most)
+        assert found.blocks >= max(1, shape.programs - (architecture == 80))
 
 
 def test_the_pipeline_loads_keys_ahead():
