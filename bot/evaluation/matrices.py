@@ -38,7 +38,7 @@ def line(
                 "passes": row.passes,
                 "solves": row.solves,
                 **({} if row.breaks is None else {"breaks": row.breaks}),
-                **({"answers": numbers} if numbers else {}),
+                **({"answers": numbers} if any(one.answers for one in candidates) else {}),
             }
             for row, numbers in zip(candidates, _numbered([row.answers for row in candidates]), strict=True)
         ],

@@ -39,6 +39,7 @@ VARIABLE = "TROOP_SELECTION_DATA"
 DEFAULT = ROOT.parent / "shared" / "data" / "selection"
 OWN = Path(__file__).parent / "matrices"  # of runs of the solver
 FUNCTIONS = OWN / "functions"  # by `troop eval run humaneval --tests ...`
+ANSWERS = OWN / "answers"  # by the same, with what each candidate answers to calls that no test makes
 GRID = tuple(
     (alike, support, length)
     for alike in (2.0, 4.0, 8.0)
@@ -152,7 +153,7 @@ def replay(
     parser.add_argument("--json", type=Path, help="write the figures here")
     arguments = parser.parse_args()
     path = arguments.data or Path(os.environ.get(VARIABLE, DEFAULT))
-    files = find(path) + ([] if arguments.data else find(OWN) + find(FUNCTIONS))
+    files = find(path) + ([] if arguments.data else find(OWN) + find(FUNCTIONS) + find(ANSWERS))
     if not files:
         print(f"no vote matrices at {path}: nothing was measured. Give their folder with --data or ${VARIABLE}.")
         return 2 if arguments.data else 0

@@ -89,6 +89,9 @@ def test_what_candidates_answer_to_calls_is_told_apart():
     matrix = read_matrices([line("t", [0, 1, 2, 3, 3], rows, [1, 1], "00")])[0].matrix
     assert matrix.answers is not None
     assert our_choice(matrix) in (0, 3), "most samples answer so"
+    alike = read_matrices([line("t", [0, 1], [rows[0], rows[0]], [1, 1], "00")])[0].matrix
+    assert alike.answers is not None
+    assert alike.answers.shape == (2, 0)
 
 
 def script(key: str, messages: Sequence[Message]) -> str:
