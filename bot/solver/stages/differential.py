@@ -9,7 +9,7 @@ import asyncio
 from collections import Counter
 
 from bot.lifecycle import RunState
-from bot.records import Ballot, Differential, Test
+from bot.records import Ballot, Differential, Execution, Test
 from bot.solver.ballot import Count, count, credible
 from bot.solver.harness import Harness
 from bot.solver.stages.choice_machine import run_test
@@ -20,6 +20,7 @@ _BEHAVIOURS = 2  # the best in the count
 _MEMBERS = 8  # of each, those with most samples
 _TESTS = 3  # whose calls are made
 _VARIANTS = 100  # of each test's calls
+_SLOWEST = 20.0  # seconds that a test may take: it runs once more for each member
 _KEPT = 40  # calls that are answered differently, the shortest
 
 
@@ -66,15 +67,20 @@ async def _differential(members: list[int], ballot: Ballot, harness: Harness) ->
 async def _answers(members: list[int], test: Test, ballot: Ballot, harness: Harness) -> dict[str, tuple[str, ...]]:
     """What each of them answers to the calls that all of them answer, and the first of them always alike."""
 
-    async def noted(candidate: int, asked: tuple[str, ...]) -> dict[str, str]:
+    async def ran(candidate: int, asked: tuple[str, ...]) -> Execution:
         probe = probing(test, asked)
         assert probe is not None
         changes = ballot.candidates[candidate].patch.changes
-        execution = await run_test(harness.sandbox, changes, probe, harness.settings.test_timeout)
-        return {call: _kind(answer) for call, answer in noted_calls(execution.output).items()}
+        return await run_test(harness.sandbox, changes, probe, harness.settings.test_timeout)
 
-    made = await noted(members[0], ())
-    asked = variants(made, _VARIANTS)
+    async def noted(candidate: int, asked: tuple[str, ...]) -> dict[str, str]:
+        found = noted_calls((await ran(candidate, asked)).output)
+        return {call: _kind(answer) for call, answer in found.items()}
+
+    made = await ran(members[0], ())
+    if made.seconds > _SLOWEST:
+        return {}
+    asked = variants(noted_calls(made.output), _VARIANTS)
     again, *found = await asyncio.gather(*(noted(c, asked) for c in (members[0], *members)))
     times = Counter(call for one in found for call in one)
     return {

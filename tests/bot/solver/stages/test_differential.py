@@ -1,6 +1,8 @@
 """Twins run on calls that no test makes, in a sandbox of processes."""
 
 import ast
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,7 @@ from bot.settings import SandboxSettings, SolverSettings
 from bot.solver.ballot import Count, count
 from bot.solver.harness import Harness
 from bot.solver.stages.differential import differentials
+from bot.solver.stages.probing import noted_calls, probing
 from bot.solver.variants import variants
 from tests.bot.solver.ballots import ballot
 from tests.fakes import FakeProgress
@@ -80,6 +83,19 @@ async def test_what_tests_leave_open_is_decided_by_what_most_answer(tmp_path: Pa
         "alike, by chance, of an object"
     )
     assert count(found)[0].candidate in (1, 2)
+
+
+def test_calls_that_wait_end_the_questions(tmp_path: Path) -> None:
+    tmp_path.joinpath("naps.py").write_text("import time\ndef nap(seconds): time.sleep(seconds)\n")
+    test = Test(path="test_issue.py", text="from naps import nap\nnap(0)\n")
+    probe = probing(test, ["nap(0.01)", "nap(3600)", "nap(0.02)"])
+    assert probe is not None
+    text = probe.text.replace("_ALL = 10.0", "_ALL = 0.5")
+    ran = subprocess.run(
+        [sys.executable, "-c", f"import sys; sys.path.insert(0, ''); exec({text!r})"],
+        cwd=tmp_path, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert noted_calls(ran.stdout) == {"nap(0)": "None", "nap(0.01)": "None"}
 
 
 def test_many_samples_outweigh_a_few() -> None:
