@@ -262,6 +262,7 @@ def _in_class(test: Test, base: Path) -> tuple[Test, tuple[str, ...]]:
 
 
 _GO_TEST = re.compile(r"^func (Test\w*)\(\w+ \*testing\.T\)", re.MULTILINE)
+_OWN_GO = "troop_test"  # a folder of the module
 _GO_PACKAGE = re.compile(r"^package (\w+)", re.MULTILINE)
 
 
@@ -272,13 +273,14 @@ def _of_go(test: Test, base: Path) -> tuple[Test, str, tuple[str, ...]]:
     names, package = _GO_TEST.findall(test.text), _GO_PACKAGE.search(test.text)
     stem = re.sub(r"(?:_test)?\.go$", "", test.path)
     if not names or package is None or re.search(r"^func main\(\)", test.text, re.MULTILINE):
-        return test.model_copy(update={"path": f"{stem}.go"}), "", ()
+        # In a folder of its own: beside the files of another package neither could be imported.
+        return test.model_copy(update={"path": f"{stem}.go"}), _OWN_GO, ()
     of = package[1].removesuffix("_test")
     own = _real(base, posixpath.dirname(test.path)) or ""
     packages = {folder: _package_in(base / folder) for folder in dict.fromkeys((own, "", *_folders(base)))}
     folder = next((one for one, name in packages.items() if name == of and _real(base, one) is not None), None)
     if folder is None:  # a package of its own
-        folder = own if not packages[own] and own else "troop_test"
+        folder = own if not packages[own] and own else _OWN_GO
     # One more may come to be, of which it is known that it fails: see `failing_test.py`.
     only = f"^({'|'.join(dict.fromkeys(names))}|Test_troop[0-9a-f]{{8}})$"
     run = ("go", "test", "-count=1", "-vet=off", "-run", only, f"./{folder}", "-args", "{script}")

@@ -108,7 +108,7 @@ TESTS = 'import "testing"\nfunc TestA(t *testing.T) {}\n'
         ("x_test.go", f"package it\n{TESTS}", "tree/x_test.go", "./"),
         ("tests/x_test.go", f"package tests\n{TESTS}", "tree/tests/x_test.go", "./tests"),
         ("x_test.go", f"package main\n{TESTS}", "tree/troop_test/x_test.go", "./troop_test"),
-        ("x_test.go", "package main\nfunc main() {}\n", "tree/x.go", ""),
+        ("x_test.go", "package main\nfunc main() {}\n", "tree/troop_test/x.go", ""),
     ],
 )
 def test_tests_of_go_lie_in_their_package(tmp_path: Path, path: str, text: str, place: str, run: str) -> None:
