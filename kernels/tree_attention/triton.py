@@ -108,8 +108,8 @@ def _launch(
 
 @functools.cache
 def _is_bounded(device: torch.device) -> bool:
-    """Whether the device is an H100 or later: an A100's shared memory has room for one program less."""
-    return device.type == "cuda" and torch.cuda.get_device_capability(device)[0] >= 9
+    """Whether the device is an H100: an A100 has room for one program less, a B200's tiles would spill."""
+    return device.type == "cuda" and torch.cuda.get_device_capability(device)[0] == 9
 
 
 def constants(
