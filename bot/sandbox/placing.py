@@ -6,6 +6,7 @@ PHP that names files relative to itself lies in the folder of the tree from whic
 beside the tree, where no name of a candidate's is near them.
 """
 
+import functools
 import itertools
 import os
 import posixpath
@@ -72,10 +73,22 @@ class Placed(NamedTuple):
 
 
 def placed(job: SandboxJob, scripts: Scripts, base: Path) -> Placed:
-    """The job as it is run on copies of the tree at `base`."""
-    test = job.test
-    if test is None or job.command or len(test.text) > _LONGEST:
+    """The job as it is run on copies of the tree at `base`, which stays as it is: a script is placed once, and its name
+    for each job, whose changes may have taken it.
+    """
+    if job.test is None or job.command or len(job.test.text) > _LONGEST:
         return Placed(job, scripts)
+    test, known, folder = _place(job.test, tuple(scripts.items()), base)
+    if folder is not None:
+        taken = {change.path for change in job.changes}
+        test = test.model_copy(update={"path": _free(test, folder, base, taken)})
+    return Placed(job.model_copy(update={"test": test}), known, folder)
+
+
+@functools.lru_cache(maxsize=1024)
+def _place(test: Test, known: tuple[tuple[str, tuple[str, ...]], ...], base: Path) -> tuple[Test, Scripts, str | None]:
+    """The script with its name, the commands by endings, and its folder; walks through the tree."""
+    scripts = dict(known)
     ending = PurePosixPath(test.path.lower()).suffix
     configured = any(test.path.lower().endswith(one) for one in scripts)
     of_node = ending in _NODE
@@ -98,10 +111,7 @@ def placed(job: SandboxJob, scripts: Scripts, base: Path) -> Placed:
     if not configured and ending == ".go" and (base / "go.mod").is_file():
         test, folder, command = _of_go(test, base)
         scripts = {**scripts, ending: command} if command else scripts
-    if folder is not None:
-        taken = {change.path for change in job.changes}
-        test = test.model_copy(update={"path": _free(test, folder, base, taken)})
-    return Placed(job.model_copy(update={"test": test}), scripts, folder)
+    return test, scripts, folder
 
 
 # -- the folder ----------------------------------------------------------------------------------------------------
