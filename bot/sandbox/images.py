@@ -118,13 +118,7 @@ def with_data(client: docker.APIClient, image_id: str, services: Sequence[Servic
         ),
     )["Id"]
     try:
-        packed = io.BytesIO()
-        with tarfile.open(fileobj=packed, mode="w") as tar:
-            for path, mode in ((MADE, 0o700), *((path, 0o1777) for path in (PLACE, *SOCKETS))):
-                folder = tarfile.TarInfo(path[1:])
-                folder.type, folder.mode, folder.uid, folder.gid = tarfile.DIRTYPE, mode, USER, USER
-                tar.addfile(folder)
-        client.put_archive(container, "/", packed.getvalue())
+        client.put_archive(container, "/", _folders({MADE: 0o700, **dict.fromkeys((PLACE, *SOCKETS), 0o1777)}))
         with contextlib.suppress(*docker_engine.TROUBLE):  # what is not whole is made by each job
             client.start(container)
             client.wait(container, timeout=STARTING)
@@ -133,6 +127,17 @@ def with_data(client: docker.APIClient, image_id: str, services: Sequence[Servic
         return name
     finally:
         docker_engine.destroy(client, container)
+
+
+def _folders(modes: Mapping[str, int]) -> bytes:
+    """An archive of empty folders of the servers' user, by their absolute paths."""
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w") as tar:
+        for path, mode in modes.items():
+            folder = tarfile.TarInfo(path[1:])
+            folder.type, folder.mode, folder.uid, folder.gid = tarfile.DIRTYPE, mode, USER, USER
+            tar.addfile(folder)
+    return packed.getvalue()
 
 
 def with_prepared(
@@ -153,12 +158,7 @@ def with_prepared(
             members = [(path, content, 0o755 if may else 0o644) for path, (content, may) in files.items()]
             client.put_archive(container, f"{ROOT}/base", docker_engine.archive(members))
         if data is not None:
-            packed = io.BytesIO()
-            with tarfile.open(fileobj=packed, mode="w") as tar:
-                folder = tarfile.TarInfo(PREPARED[1:])
-                folder.type, folder.mode, folder.uid, folder.gid = tarfile.DIRTYPE, 0o700, USER, USER
-                tar.addfile(folder)
-            client.put_archive(container, "/", packed.getvalue())
+            client.put_archive(container, "/", _folders({PREPARED: 0o700}))
             with data.open("rb") as file:
                 client.put_archive(container, PREPARED, file)
         tag = f"troop-tree:{os.urandom(8).hex()}"

@@ -10,12 +10,13 @@ Blocking: used from threads.
 
 import contextlib
 import hashlib
+import io
 import os
 import tarfile
 import time
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path, PurePosixPath
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 import docker
 
@@ -32,6 +33,7 @@ from bot.sandbox.tree import exists_in
 from bot.settings import SandboxSettings
 
 _EXPORTED = 2 << 30  # bytes of a tree, or of data
+_PRINTED = 64 << 20  # bytes that are read into memory
 _WRITTEN = 200_000_000  # bytes of files that it may write
 _TOO_MUCH = "the repository's `prepare` command leaves too much"
 _EXPORTING = 120.0  # seconds
@@ -188,8 +190,8 @@ class Preparation:
             container.destroy()
 
     def _output_of(self, container: Container, words: Sequence[str], user: str, file: Path | None = None) -> bytes:
-        """What the command prints, or (with a `file`) nothing. Raises `Broken` where it fails, `BuildFailed` beyond
-        `_EXPORTED`.
+        """What the command prints, or (with a `file`, which gets it) nothing. Raises `Broken` where it fails,
+        `BuildFailed` beyond `_PRINTED`, or `_EXPORTED` in a file.
 
         It begins once it is written to, as of `Container`: the SDK loses what arrives with the head of the answer.
         """
@@ -198,16 +200,16 @@ class Preparation:
         with contextlib.ExitStack() as stack:
             stream = Stream(self._client.exec_start(execution, socket=True), 1)
             stack.callback(stream.close)
-            kept = stream.output = _Whole(stack.enter_context(file.open("wb")) if file else None)
+            memory = io.BytesIO()
+            kept = _Whole(stack.enter_context(file.open("wb")), _EXPORTED) if file else _Whole(memory, _PRINTED)
+            stream.output = kept
             stream.send(b"\n", _EXPORTING)
             ended = stream.read(time.monotonic() + _EXPORTING)
         if kept.flooded:
-            raise BuildFailed(
-                "the repository's `prepare` command leaves too much", why=f"more than {_EXPORTED:,} bytes"
-            )
+            raise BuildFailed(_TOO_MUCH, why=f"more than {kept.most:,} bytes")
         if not ended or (container.exit_code(execution) and words[-1] not in (_END, _FIND)):
             raise Broken(f"`{words[0]}` of what was prepared failed")
-        return bytes(kept.whole)
+        return memory.getvalue()
 
     def _base_files(self) -> dict[str, tuple[bytes, bool]]:
         """What the command wrote on the base commit."""
@@ -220,24 +222,21 @@ class Preparation:
 
 
 class _Whole(Capped):
-    """Keeps all, in a file where there is one."""
+    """Keeps all in a file, up to `most` bytes."""
 
-    def __init__(self, file: object | None) -> None:
-        super().__init__(1)
+    def __init__(self, file: BinaryIO, most: int) -> None:
+        super().__init__(0)
         self._file = file
-        self._size = 0
-        self.whole = bytearray()
+        self.most = most
 
     def add(self, data: bytes) -> None:
-        self._size += len(data)
-        if self._file is None:
-            self.whole += data
-        else:
-            self._file.write(data)  # type: ignore[attr-defined]
+        self.total += len(data)
+        if not self.flooded:
+            self._file.write(data)
 
     @property
     def flooded(self) -> bool:
-        return self._size > _EXPORTED
+        return self.total > self.most
 
 
 def paths_in(listed: bytes) -> frozenset[str] | None:
