@@ -180,13 +180,13 @@ def calls(task: FunctionTask, tests: Sequence[str]) -> list[str]:
     return [*made, *variants(made, VARIANTS)]
 
 
-def job(task: FunctionTask, code: str, tests: Sequence[str]) -> SandboxJob:
-    """All tests, and their `calls`, on one candidate, in one process."""
+def job(task: FunctionTask, code: str, tests: Sequence[str], asked: Sequence[str] = ()) -> SandboxJob:
+    """All tests, and the calls of `calls`, on one candidate, in one process."""
     imports = [line for line in task.prompt.splitlines() if re.match(r"(?:from\s+\S+\s+)?import\s", line)]
     text = _RUN.format(
         source="\n".join([*imports, code]),
         tests=list(tests),
-        calls=calls(task, tests),
+        calls=list(asked),
         plain=PLAIN,
         each=EACH,
         answers=ANSWERS,

@@ -48,11 +48,9 @@ def line(
     return json.dumps(found)
 
 
-def _of(found: Differential, candidate: int) -> tuple[str, ...]:
+def _answers(found: Differential, candidate: int) -> tuple[str, ...]:
     """What the candidate answers; "" where it was not asked, since it behaves otherwise."""
-    if candidate in found.candidates:
-        return found.answers[found.candidates.index(candidate)]
-    return ("",) * len(found.calls)
+    return found.of(candidate) if candidate in found.candidates else ("",) * len(found.calls)
 
 
 def _numbered(answers: Sequence[Sequence[str]]) -> list[list[int]]:
@@ -84,7 +82,7 @@ def line_of(task: str, ballot: Ballot, solves: Sequence[bool], broken: Collectio
             "".join("01"[cell is True] for cell in ballot.cells[i]),
             solves[i],
             None if broken is None else i in broken,
-            tuple(answer for one in ballot.differentials for answer in _of(one, i)),
+            tuple(answer for one in ballot.differentials for answer in _answers(one, i)),
         )
         for i in kept
     ]

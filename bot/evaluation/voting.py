@@ -125,11 +125,12 @@ async def fill(task: FunctionTask, written: Sequence[str], samples: Sequence[Sam
     tests = list(copies)
     codes = candidates_of(samples)
     place = {code: i for i, code in enumerate(codes)}
+    asked = asserts.calls(task, tests)
 
     async def run(code: str) -> tuple[str, tuple[str, ...]]:
         if not tests:
             return "", ()
-        execution = await sandbox.run(asserts.job(task, code, tests))
+        execution = await sandbox.run(asserts.job(task, code, tests, asked))
         return asserts.outcomes(execution, len(tests)), asserts.answers(execution)
 
     (stubbed, _), *ran = await asyncio.gather(*map(run, [asserts.stub(task), *codes]))

@@ -40,6 +40,10 @@ class Differential(Record):
     calls: tuple[str, ...]  # the shortest that they answer differently
     answers: tuple[tuple[str, ...], ...]  # to these calls, by candidate
 
+    def of(self, candidate: int) -> tuple[str, ...]:
+        """The answers of one of its candidates."""
+        return self.answers[self.candidates.index(candidate)]
+
 
 class Ballot(Record):
     """The vote matrix: every test on every candidate and on the base commit.
@@ -62,6 +66,10 @@ class Ballot(Record):
     base_executions: tuple[int | None, ...] = ()  # by test
     cell_executions: tuple[tuple[int | None, ...], ...] = ()  # by candidate and test
     differentials: tuple[Differential, ...] = ()  # of behaviours that several candidates have; each candidate in one
+
+    def differential(self, candidate: int) -> Differential | None:
+        """The one that the candidate is in; None where it was not asked."""
+        return next((one for one in self.differentials if candidate in one.candidates), None)
 
     @property
     def fails_on_base(self) -> tuple[bool, ...]:

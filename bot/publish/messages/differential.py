@@ -9,13 +9,13 @@ from bot.sanitize import inline
 
 def answers(verdict: Verdict, winner: Standing) -> str:
     """How those with the winner's results answer calls that tests make, and others like them."""
-    one = next((one for one in verdict.ballot.differentials if winner.candidate in one.candidates), None)
+    one = verdict.ballot.differential(winner.candidate)
     if one is None:
         return ""
     who = f"{'Both' if len(one.candidates) == 2 else f'{len(one.candidates):,}'} candidates with these results"
     if not one.calls:
         return f"{who} answer all {one.asked:,} calls alike that tests make, and others like them."
-    mine = one.answers[one.candidates.index(winner.candidate)]
+    mine = one.of(winner.candidate)
     samples = [verdict.ballot.candidates[c].samples for c in one.candidates]
     agree = (n * sum(map(operator.eq, mine, row)) for n, row in zip(samples, one.answers, strict=True))
     share = sum(agree) / max(1, sum(samples) * len(one.calls))
@@ -25,12 +25,11 @@ def answers(verdict: Verdict, winner: Standing) -> str:
 
 def answers_otherwise(verdict: Verdict, candidate: int) -> str:
     """The smallest call that it answers otherwise than the best candidate that passes the same tests; "" where none."""
-    one = next((one for one in verdict.ballot.differentials if candidate in one.candidates), None)
+    one = verdict.ballot.differential(candidate)
     if one is None:
         return ""
     best = min(one.candidates, key=verdict.number)
-    mine, theirs = (one.answers[one.candidates.index(c)] for c in (candidate, best))
-    for call, answer, other in zip(one.calls, mine, theirs, strict=True):
+    for call, answer, other in zip(one.calls, one.of(candidate), one.of(best), strict=True):
         if answer != other:
             call, answer, other = (inline(cut(text, 80)) for text in (call, answer, other))
             return f"on {call}, which no test checks: {answer}, and candidate {verdict.number(best)} {other}"

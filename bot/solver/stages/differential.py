@@ -38,6 +38,8 @@ async def differentials(counted: Count, harness: Harness) -> tuple[Differential,
 
 def with_differentials(counted: Count, found: tuple[Differential, ...]) -> Count:
     """The count that has them in its ballot, made again. Pure."""
+    if not found:
+        return counted
     ballot = counted.ballot.model_copy(update={"differentials": found})
     return Count(ballot, count(ballot, counted.own_tests), counted.own_tests)
 

@@ -76,7 +76,9 @@ def test_what_candidates_answer_to_calls_is_told_apart():
     codes += ["def double(x):\n while x > 9: pass\n return x * 2", "raise SystemExit(0)", "import os; os._exit(0)"]
     tests = ["assert double(2) == 4", "assert double(3) == double(1) + 4"]
     assert calls(TASK, tests)[:3] == ["double(2)", "double(3)", "double(1)"]
-    same, other, positive, endless, ended = [answers(run(job(TASK, code, tests))) for code in codes[:5]]
+    same, other, positive, endless, ended = [
+        answers(run(job(TASK, code, tests, calls(TASK, tests)))) for code in codes[:5]
+    ]
     assert same == other != positive
     assert len(same) == len(calls(TASK, tests)) > 20
     assert "takes too long" in endless
