@@ -34,7 +34,7 @@ _INSTALL = {
     "apk": "apk add --no-cache",
     "dnf": "dnf install -y",
 }
-_DEBIAN: dict[ServiceKind, str] = {
+DEBIAN: dict[ServiceKind, str] = {  # the packages there
     "postgres": "postgresql",
     "mysql": "mariadb-server",
     "redis": "redis-server",
@@ -42,9 +42,9 @@ _DEBIAN: dict[ServiceKind, str] = {
     "rabbitmq": "rabbitmq-server",
 }
 _PACKAGES: dict[str, dict[ServiceKind, str]] = {
-    "apt-get": _DEBIAN,
-    "apk": _DEBIAN | {"mysql": "mariadb mariadb-client", "redis": "redis"},
-    "dnf": _DEBIAN | {"postgres": "postgresql-server", "redis": "valkey"},
+    "apt-get": DEBIAN,
+    "apk": DEBIAN | {"mysql": "mariadb mariadb-client", "redis": "redis"},
+    "dnf": DEBIAN | {"postgres": "postgresql-server", "redis": "valkey"},
 }
 _EXPRESSION = re.compile(r"\$\{\{\s*(.*?)\s*\}\}")
 _PORT_OF = re.compile(r"job\.services\.([\w-]+)\.ports\[\s*['\"]?(\d+)['\"]?\s*\]")

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from bot.recipe.services import DEBIAN
 from bot.records import Service
 from bot.records.environment import ServiceKind
 
@@ -22,13 +23,6 @@ _NAMES: dict[ServiceKind, str] = {
     "rabbitmq": "RabbitMQ",
 }
 _ADMINISTRATORS = {"postgres": "postgres", "mysql": "root", "rabbitmq": "guest"}  # where no user is named
-_MORE: dict[ServiceKind, str] = {
-    "postgres": "postgresql",
-    "mysql": "mariadb-server",
-    "redis": "redis-server",
-    "memcached": "memcached",
-    "rabbitmq": "rabbitmq-server",
-}
 
 
 class Beside(NamedTuple):
@@ -85,7 +79,7 @@ def told(services: Sequence[Service], text: str) -> Told:
             why = ended.removeprefix("failed:").strip()
             notes.append(
                 f"{_NAMES[one.kind]} does not run beside tests, which may fail for want of it: {why}; the image or the "
-                f"machine must have it (on Debian the package {_MORE[one.kind]})"
+                f"machine must have it (on Debian the package {DEBIAN[one.kind]})"
             )
             continue
         running.append(one)
